@@ -1,0 +1,5 @@
+"""One file per analysis: a coder and a sample in, numbers and figures out; nothing here trains."""
+
+from sparse_ae.analysis.base import Result, Sample
+
+__all__ = ["Result", "Sample"]

@@ -1,0 +1,41 @@
+"""How sparse the codes are: over units for each sample, over samples for each unit, and as a distribution."""
+
+import numpy as np
+import torch
+
+from sparse_ae.analysis.base import Result, Sample, encode_in_batches
+from sparse_ae.functional import lifetime_sparsity, population_sparsity
+from sparse_ae.metrics import INACTIVE_BELOW
+from sparse_ae.models import Coder
+from sparse_ae.plotting import sparsity_panels
+
+_BINS = 100
+
+
+@torch.inference_mode()
+def analyse(coder: Coder, sample: Sample) -> Result:
+    """Population sparsity per sample, lifetime sparsity per unit, and the histogram of all codes.
+
+    Numbers: ``samples``, ``units``, ``threshold``, ``population_sparsity`` and ``lifetime_sparsity`` (means),
+    ``inactive_units`` (active on under 1 % of the samples), ``dead_units`` (code never != 0), ``code_max``.
+    """
+    z = torch.cat(list(encode_in_batches(coder, sample.x))).float().cpu()
+    population = population_sparsity(z, sample.threshold).numpy()
+    lifetime = lifetime_sparsity(z, sample.threshold).numpy()
+    counts, edges = np.histogram(z.numpy(), bins=_BINS)
+    inactive, dead = int((lifetime < INACTIVE_BELOW).sum()), int((z == 0).all(dim=0).sum())
+    numbers = {
+        "samples": len(z),
+        "units": z.shape[1],
+        "threshold": sample.threshold,
+        "population_sparsity": float(population.mean()),
+        "lifetime_sparsity": float(lifetime.mean()),
+        "inactive_units": inactive,
+        "dead_units": dead,
+        "code_max": float(z.max()),
+    }
+    title = f"{len(z):,} samples, {z.shape[1]} units: {inactive} inactive (active on < 1 % of samples), {dead} dead"
+    figure = sparsity_panels(
+        population, lifetime, counts.astype(float), edges, threshold=sample.threshold, title=title
+    )
+    return Result(numbers, {"sparsity": figure})

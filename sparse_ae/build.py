@@ -1,0 +1,129 @@
+"""From a plain mapping to the object it describes, every key checked against the constructor's own signature.
+
+A spec is ``{"_target_": "package.module.Name", **arguments}``, the convention of Hydra's ``instantiate``; a nested
+mapping with a ``_target_`` is built first. The signature is the schema: its names are the keys allowed, its annotations
+(pydantic's constrained types among them) the values allowed. Training, loading and the tests all build through here.
+"""
+
+import difflib
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+__all__ = ["ConfigError", "build", "check_arguments", "nearest"]
+
+_PARTIAL = "_partial_"
+_TARGET = "_target_"
+
+
+class ConfigError(ValueError):
+    """A user's mistake in the configuration: one line with the key, the value given and what is allowed."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`` (did you mean X? allowed: ...)``: the clause that ends an error about an unknown ``name``."""
+    names = sorted(names)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f" ({hint}allowed: {', '.join(names)})"
+
+
+def build(spec: Mapping[str, Any], key: str, **extra: Any) -> Any:
+    """Call ``spec["_target_"]`` with the spec's other keys and ``extra``; with ``_partial_: true`` bind them instead.
+
+    ``key`` is where the spec stands in the configuration, for messages. Raises ``ConfigError`` for an unknown or missing
+    key, a value of the wrong type or out of range, and for any ``ValueError`` of the constructor itself.
+    """
+    target = locate(spec[_TARGET], key)
+    partial = bool(spec.get(_PARTIAL, False))
+    arguments = {
+        name: _build_nested(value, _join(key, name))
+        for name, value in spec.items()
+        if name not in (_TARGET, _PARTIAL)
+    }
+    checked = check_arguments(target, arguments, key, given=set(extra), partial=partial)
+    if partial:
+        return functools.partial(target, **checked, **extra)
+    try:
+        return target(**checked, **extra)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from error
+
+
+def locate(path: str, key: str) -> Callable[..., Any]:
+    """The class or function at a dotted path."""
+    module, _, name = path.rpartition(".")
+    try:
+        target = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{key}.{_TARGET}={path}: cannot be imported ({error})") from error
+    if not callable(target):
+        raise ConfigError(f"{key}.{_TARGET}={path}: is no class or function")
+    return target  # type: ignore[no-any-return]
+
+
+def _build_nested(value: Any, key: str) -> Any:
+    if isinstance(value, Mapping) and _TARGET in value:
+        return build(value, key)
+    if isinstance(value, list):
+        return [_build_nested(item, f"{key}[{i}]") for i, item in enumerate(value)]
+    return value
+
+
+def check_arguments(
+    target: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    key: str,
+    *,
+    given: Collection[str] = (),
+    partial: bool = False,
+) -> dict[str, Any]:
+    """``arguments`` converted to the types that ``target``'s signature annotates.
+
+    ``given`` names the parameters that something else supplies; with ``partial`` none is required. Raises
+    ``ConfigError`` as ``build`` does.
+    """
+    parameters = inspect.signature(target, eval_str=True).parameters
+    named = {
+        name: p for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    }
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for name in arguments:
+        if name not in named and not open_ended:
+            raise ConfigError(f"{_join(key, name)}: no such key{nearest(name, set(named) - set(given))}")
+    for name, parameter in named.items():
+        if parameter.default is parameter.empty and name not in arguments and name not in given and not partial:
+            raise ConfigError(f"{_join(key, name)}: is required and was not given")
+    return {
+        name: _convert(value, named[name].annotation if name in named else Any, _join(key, name))
+        for name, value in arguments.items()
+    }
+
+
+def _join(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name
+
+
+def _convert(value: Any, annotation: Any, key: str) -> Any:
+    if annotation is inspect.Parameter.empty or annotation is Any:
+        return value
+    try:
+        return _adapter(annotation).validate_python(value)
+    except ValidationError as error:
+        reasons = dict.fromkeys(e["msg"].removeprefix("Value error, ") for e in error.errors())
+        text = "; ".join(reason.replace("Input should", "should") for reason in reasons)
+        raise ConfigError(f"{key}={value}: {text}") from error
+
+
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    config = ConfigDict(arbitrary_types_allowed=True)
+    try:
+        return TypeAdapter(annotation, config=config)
+    except Exception:  # third-party annotations that pydantic cannot read (or that carry a config): nothing to check
+        return TypeAdapter(Any)

@@ -1,0 +1,132 @@
+"""What the commands share: composing the config, and errors as one clear line.
+
+Nothing here imports torch, so that ``--help`` and a mistyped key answer at once.
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sparse_ae.build import ConfigError, nearest
+from sparse_ae.runs import run_name
+
+
+def _run_name(*, _root_: DictConfig) -> str:
+    """The resolver behind ``${run_name:}`` in ``conf/train.yaml``."""
+    return run_name(task_config(_root_), method=_root_.hydra.runtime.choices.sparsity)
+
+
+OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
+
+
+def task_config(config: DictConfig) -> dict[str, Any]:
+    """The config as plain, resolved containers, without Hydra's own node."""
+    plain = {
+        str(key): OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else config[key]
+        for key, node in config.items_ex(resolve=False)
+        if key != "hydra"
+    }
+    return plain
+
+
+def compose(name: str, overrides: Sequence[str], config_dir: str | None = None) -> DictConfig:
+    """The config ``name`` with Hydra's node. Raises ``ConfigError``, one line, for whatever cannot be composed."""
+    search = [f"hydra.searchpath=[file://{config_dir}]"] if config_dir else []
+    try:
+        with hydra.initialize_config_module("sparse_ae.conf", version_base="1.3"):
+            return hydra.compose(name, [*overrides, *search], return_hydra_config=True)
+    except OverrideParseException as error:
+        raise ConfigError(f"{error.override}: is no override (allowed: key=value, group=option)") from error
+    except MissingConfigException as error:
+        raise ConfigError(_missing_option(error)) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_unknown_key(error, name, overrides, config_dir)) from error
+
+
+def _missing_option(error: MissingConfigException) -> str:
+    group, _, option = (error.missing_cfg_file or "").rpartition("/")
+    if error.options is None:
+        return str(error).splitlines()[0]
+    return f"{group}={option}: no such option{nearest(option, error.options)}"
+
+
+def _unknown_key(error: Exception, name: str, overrides: Sequence[str], config_dir: str | None) -> str:
+    """Name the key, what was given, and the keys that do exist at that place."""
+    match = re.match(r"Could not override '([^']+)'", str(error)) or re.search(r"full_key: (\S+)", str(error.__cause__))
+    if match is None:
+        return " ".join(str(error.__cause__ or error).split("\n")[:1])
+    key = match[1]
+    given = next((o for o in overrides if o.lstrip("+~").split("=")[0].split("@")[0] == key), key)
+    *parents, leaf = key.split(".")
+    place: Any = compose(name, [o for o in overrides if o != given] if given in overrides else [], config_dir)
+    for depth, parent in enumerate(parents):
+        if not OmegaConf.is_dict(place) or parent not in place:
+            leaf, parents = parent, parents[:depth]
+            break
+        place = place[parent]
+    if not OmegaConf.is_dict(place):
+        return f"{given}: {'.'.join(parents)} has no keys of its own"
+    where = ".".join(parents)
+    message = f"{given}: no such key{f' in {where}' if where else ''}{nearest(leaf, map(str, place))}"
+    return message + (f"; to pass {where} a further option, +{given}" if "_target_" in place else "")
+
+
+def without_sweeps(overrides: Sequence[str]) -> list[str]:
+    """The overrides that hold for every job of a multirun."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except OverrideParseException as error:
+        raise ConfigError(f"{error.override}: is no override (allowed: key=value, group=option)") from error
+    return [o.input_line for o in parsed if o.input_line is not None and not o.is_sweep_override()]
+
+
+def parse_overrides(program: str, description: str, config_name: str) -> list[str]:
+    """The overrides of a command that is no Hydra app; answers ``--help`` with every key and its default."""
+    keys = OmegaConf.to_yaml(_without_hydra(compose(config_name, [])))
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=description,
+        epilog=f"keys and their defaults:\n\n{keys}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    return list(parser.parse_args().overrides)
+
+
+def _without_hydra(config: DictConfig) -> DictConfig:
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+
+
+@contextmanager
+def one_line_errors(program: str) -> Iterator[None]:
+    """Any exception becomes one line on stderr and exit code 1; ``HYDRA_FULL_ERROR=1`` brings the trace back."""
+    try:
+        yield
+    except Exception as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        print(f"{program}: error: {describe(error)}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def describe(error: BaseException) -> str:
+    """One line about an error; what is no foreseen mistake also says its type and how to see where it happened."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ValueError | OSError) or type(error).__module__.startswith(("sparse_ae.", "lightning.")):
+        return text
+    return f"{type(error).__name__}: {text} (HYDRA_FULL_ERROR=1 shows where)"
+
+
+def hydra_app(name: str, task: Callable[[DictConfig], None]) -> None:
+    """Hand over to Hydra: directories, logging, multirun, launchers."""
+    hydra.main(version_base="1.3", config_path="pkg://sparse_ae.conf", config_name=name)(task)()

@@ -1,0 +1,19 @@
+"""Data modules, the tensor-resident loader, and the MNIST that travels with the package."""
+
+from sparse_ae.data.fashion_mnist import FashionMNIST
+from sparse_ae.data.kmnist import KMNIST
+from sparse_ae.data.mnist import MNIST
+from sparse_ae.data.module import ImageDataModule, Images, usable_device
+from sparse_ae.data.resident import Batch, ResidentLoader, to_unit_interval
+
+__all__ = [
+    "KMNIST",
+    "MNIST",
+    "Batch",
+    "FashionMNIST",
+    "ImageDataModule",
+    "Images",
+    "ResidentLoader",
+    "to_unit_interval",
+    "usable_device",
+]

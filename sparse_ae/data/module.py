@@ -1,0 +1,178 @@
+"""The data module every image dataset shares: splits, loaders, devices."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from lightning.pytorch import LightningDataModule
+from platformdirs import user_cache_path
+from pydantic import NonNegativeInt, PositiveInt
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from sparse_ae.data.order import EpochSampler
+from sparse_ae.data.resident import Batch, ResidentLoader, to_unit_interval
+from sparse_ae.data.transformed import Transform, TransformedImages, transformed_loader
+
+Split = Literal["train", "val", "test"]
+
+
+class Images(NamedTuple):
+    """One split: flat images ``(n, D)``, uint8 or float in [0, 1], and their classes ``(n,)``."""
+
+    x: Tensor
+    label: Tensor
+
+
+class ImageDataModule(LightningDataModule, ABC):
+    """Train, val and test of one image dataset.
+
+    ``val_size`` images, drawn by ``seed``, are held out of the training file for validation; the test file is its own
+    split and is read by nothing but ``split("test")``. By default the images live in one tensor on the training
+    device and batches are made by indexing; ``resident=False`` goes through a DataLoader with ``num_workers`` workers
+    instead, which is what ``transforms`` (training inputs only) need.
+
+    - ``root``: folder of the files; ``None`` is a per-user cache.
+    - ``dtype``: how the resident tensor is stored; ``uint8`` takes a quarter of the memory and gives the same batches.
+    - ``device``: where it lives; ``auto`` is the trainer's device.
+    - ``transform_target``: whether the transformed image is also what is to be reconstructed (augmentation) or the
+      clean one (denoising).
+    """
+
+    input_shape: ClassVar[tuple[int, ...]]
+    """Channels, height, width."""
+    train_file_size: ClassVar[int]
+    """Images in the training file, from which train and val are drawn."""
+
+    def __init__(
+        self,
+        *,
+        root: str | None,
+        seed: NonNegativeInt,
+        batch_size: PositiveInt,
+        eval_batch_size: PositiveInt,
+        val_size: NonNegativeInt,
+        dtype: Literal["float32", "uint8"],
+        device: str,
+        resident: bool,
+        num_workers: NonNegativeInt,
+        transforms: list[Callable[..., Tensor]],
+        transform_target: bool,
+    ) -> None:
+        super().__init__()
+        train_size = self.train_file_size - val_size
+        if train_size < 1:
+            raise ValueError(f"val_size={val_size}: leaves no training images (allowed: 0 to {self.train_file_size - 1})")
+        if batch_size > train_size:
+            raise ValueError(f"batch_size={batch_size}: larger than the data (allowed: 1 to {train_size})")
+        if resident and transforms:
+            raise ValueError("resident=true: transforms need the DataLoader path (allowed: data.resident=false)")
+        self.root = user_cache_path("sparse_ae") if root is None else Path(root).expanduser()
+        self.seed = seed
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.val_size = val_size
+        self.dtype = dtype
+        self.device = device if device == "auto" else str(usable_device(device))
+        self.resident = resident
+        self.num_workers = num_workers
+        self.transforms: list[Transform] = list(transforms)
+        self.transform_target = transform_target
+
+    @property
+    def input_dim(self) -> int:
+        """D, the number of values in one image."""
+        return int(torch.Size(self.input_shape).numel())
+
+    @abstractmethod
+    def read(self, *, train: bool) -> tuple[Tensor, Tensor]:
+        """The training or the test file: images uint8 ``(n, H, W)``, labels int64 ``(n,)``."""
+
+    def split(self, name: Split) -> Images:
+        """One split on the CPU, in the storage dtype."""
+        return {"train": lambda: self._train_val[0], "val": lambda: self._train_val[1], "test": lambda: self._test}[
+            name
+        ]()
+
+    @cached_property
+    def train_mean(self) -> Tensor:
+        """Mean training image, float32 ``(D,)``: the predictor whose FVU is 1."""
+        x = self.split("train").x
+        mean = x.mean(dim=0, dtype=torch.float64) if x.is_floating_point() else x.sum(dim=0) / (255 * len(x))
+        return mean.float()
+
+    def prepare_data(self) -> None:
+        """Bring the files, once per machine."""
+
+    def setup(self, stage: str) -> None:
+        """Read what ``stage`` needs: never the test file for ``fit`` or ``validate``."""
+        self.split("test" if stage == "test" else "train")
+
+    def train_dataloader(self) -> ResidentLoader | DataLoader[Batch]:
+        return self._loader("train", self.batch_size, shuffle=True)
+
+    def val_dataloader(self) -> ResidentLoader | DataLoader[Batch] | list[Batch]:
+        return self.eval_dataloader("val") if self.val_size else []
+
+    def test_dataloader(self) -> ResidentLoader | DataLoader[Batch]:
+        return self.eval_dataloader("test")
+
+    def eval_dataloader(self, name: Split) -> ResidentLoader | DataLoader[Batch]:
+        """A split in its stored order, each image once."""
+        return self._loader(name, self.eval_batch_size, shuffle=False)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Skip Lightning's walk through the batch when the resident tensors live on the device already."""
+        if batch[0].device == device:
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def _loader(self, name: Split, batch_size: int, *, shuffle: bool) -> ResidentLoader | DataLoader[Batch]:
+        images = self.split(name)
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        sampler = EpochSampler(len(images.x), seed=self.seed, shuffle=shuffle, rank=rank, world_size=world_size)
+        if self.resident:
+            device = self._resident_device()
+            return ResidentLoader(images.x.to(device), images.label.to(device), sampler, batch_size)
+        dataset = TransformedImages(
+            *images,
+            self.input_shape,
+            self.transforms if shuffle else [],
+            transform_target=self.transform_target,
+            seed=self.seed,
+        )
+        return transformed_loader(dataset, sampler, batch_size, self.num_workers)
+
+    def _resident_device(self) -> torch.device:
+        if self.device != "auto":
+            return torch.device(self.device)
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    @cached_property
+    def _train_val(self) -> tuple[Images, Images]:
+        images, labels = self.read(train=True)
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed))
+        val, train = order[: self.val_size], order[self.val_size :]
+        return self._stored(images[train], labels[train]), self._stored(images[val], labels[val])
+
+    @cached_property
+    def _test(self) -> Images:
+        return self._stored(*self.read(train=False))
+
+    def _stored(self, images: Tensor, labels: Tensor) -> Images:
+        flat = images.reshape(len(images), self.input_dim)
+        return Images(flat if self.dtype == "uint8" else to_unit_interval(flat), labels)
+
+
+def usable_device(name: str) -> torch.device:
+    """``name`` as a device of this machine. Raises ``ValueError`` for a name torch does not know or cannot use."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device={name}: not usable here ({reason}) (allowed: auto, cpu, cuda, cuda:0 ...)") from error
+    return device

@@ -1,0 +1,81 @@
+"""The per-sample path: any torchvision v2 transform, in worker processes, for augmentation and denoising."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from sparse_ae.data.order import EpochSampler, stream_seed
+from sparse_ae.data.resident import Batch, to_unit_interval
+
+Transform = Callable[[Tensor], Tensor]
+
+
+class TransformedImages(Dataset[Batch]):
+    """Float images ``(C, H, W)`` in [0, 1], transformed, then flattened.
+
+    An item's key is (epoch, index), and its randomness a function of (seed, epoch, index): the same samples come out
+    whatever the number of workers, and after a resume.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        shape: tuple[int, ...],
+        transforms: list[Transform],
+        *,
+        transform_target: bool,
+        seed: int,
+    ) -> None:
+        self.images = images
+        self.labels = labels
+        self.shape = shape
+        self.transforms = transforms
+        self.transform_target = transform_target
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
+        epoch, index = key
+        clean = to_unit_interval(self.images[index])
+        x = clean.view(self.shape)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream_seed(self.seed, epoch, index))
+            for transform in self.transforms:
+                x = transform(x)
+        x = x.reshape(-1)
+        return Batch(x, x if self.transform_target else clean, self.labels[index])
+
+
+class EpochKeys(Sampler[tuple[int, int]]):
+    """An ``EpochSampler``'s indices, each with the epoch it belongs to."""
+
+    def __init__(self, sampler: EpochSampler) -> None:
+        self.sampler = sampler
+
+    def set_epoch(self, epoch: int) -> None:
+        self.sampler.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return ((self.sampler.epoch, index) for index in self.sampler)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+
+def transformed_loader(
+    dataset: TransformedImages, sampler: EpochSampler, batch_size: int, num_workers: int
+) -> DataLoader[Batch]:
+    """A plain DataLoader over ``dataset`` in the sampler's order."""
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=EpochKeys(sampler),
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )

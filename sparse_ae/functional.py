@@ -1,0 +1,100 @@
+"""Pure maths on tensors: reconstruction errors, penalties, sparseness measures.
+
+Shapes: ``x, x_hat (B, D)``, codes ``z (B, N)``, atoms ``(N, D)``. Nothing here holds state, and everything a loss is
+made of is free of data-dependent branches, so that it runs under ``torch.func.vmap``.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Reduction = Literal["mean", "sum"]
+"""``mean``: over all elements, as tutorials write it. ``sum``: summed per sample, averaged over the batch, as papers do."""
+
+
+def reconstruction_error(x_hat: Tensor, x: Tensor, reduction: Reduction = "mean") -> Tensor:
+    """``mean``: sum_bd (x_hat - x)^2 / (B D); ``sum``: sum_bd (x_hat - x)^2 / B. Scalar from two ``(B, D)``."""
+    # One fused kernel; for a (B, D) input its "mean" is over exactly the two named dims.
+    mean = F.mse_loss(x_hat, x, reduction="mean")
+    return mean if reduction == "mean" else mean * x.shape[-1]
+
+
+def l1_penalty(z: Tensor, reduction: Reduction = "mean", atom_norms: Tensor | None = None) -> Tensor:
+    """``mean``: sum_bi |z_bi| w_i / (B N); ``sum``: sum_bi |z_bi| w_i / B. Scalar from codes ``(B, N)``.
+
+    ``atom_norms (N,)`` gives w_i = |atom_i|_2, so that the penalty cannot be escaped by shrinking codes and growing
+    atoms; without it w_i = 1. Source: Conerly et al., "Update on how we train SAEs", Anthropic, April 2024.
+    """
+    magnitude = z.abs() if atom_norms is None else z.abs() * atom_norms
+    mean = magnitude.mean(dim=(-2, -1))
+    return mean if reduction == "mean" else mean * z.shape[-1]
+
+
+def bernoulli_kl(rho: Tensor, rho_hat: Tensor) -> Tensor:
+    """KL(rho || rho_hat) = rho log(rho/rho_hat) + (1-rho) log((1-rho)/(1-rho_hat)), elementwise, in nats, >= 0.
+
+    ``rho_hat`` is clamped to [eps, 1-eps] with the dtype's own eps (float32 cannot hold 1 - 1e-8), which keeps value
+    and gradient finite at 0 and 1. Source: A. Ng, "Sparse autoencoder", CS294A lecture notes, 2011.
+    """
+    eps = torch.finfo(rho_hat.dtype).eps
+    rho_hat = rho_hat.clamp(eps, 1 - eps)
+    kl = rho * torch.log(rho / rho_hat) + (1 - rho) * torch.log((1 - rho) / (1 - rho_hat))
+    return kl.clamp_min(0)  # rounding alone can take it below 0 where rho_hat == rho
+
+
+def kl_penalty(z: Tensor, rho: Tensor) -> Tensor:
+    """sum_i KL(rho || mean_b z_bi): the Bernoulli divergence summed over units. Scalar from codes ``(B, N)`` in [0, 1]."""
+    return bernoulli_kl(rho, z.mean(dim=-2)).sum(dim=-1)
+
+
+def squared_error(x_hat: Tensor, x: Tensor) -> Tensor:
+    """sum_bd (x_hat - x)^2 as a float64 scalar: the sum that MSE and FVU are made of.
+
+    ``x_hat`` may broadcast: ``(D,)`` is the same prediction for every sample.
+    """
+    return (x_hat - x).square().sum(dim=(-2, -1), dtype=torch.float64)
+
+
+def active(z: Tensor, threshold: float) -> Tensor:
+    """z > threshold, boolean ``(B, N)``: what counts as an active unit."""
+    return z > threshold
+
+
+def population_sparsity(z: Tensor, threshold: float = 0.1) -> Tensor:
+    """Fraction of units active in each sample, ``(B,)``. Low means sparse."""
+    return active(z, threshold).double().mean(dim=-1)
+
+
+def lifetime_sparsity(z: Tensor, threshold: float = 0.1) -> Tensor:
+    """Fraction of samples that activate each unit, ``(N,)``. Low means selective."""
+    return active(z, threshold).double().mean(dim=-2)
+
+
+def hoyer(z: Tensor) -> Tensor:
+    """(sqrt(N) - |z|_1/|z|_2) / (sqrt(N) - 1) per sample, ``(B,)``: 0 for equal codes, 1 for a single non-zero.
+
+    NaN where it is 0/0: for an all-zero code, and for N = 1. Source: P. Hoyer, "Non-negative matrix factorization with
+    sparseness constraints", JMLR 2004.
+    """
+    z = z.double()
+    root_n = z.shape[-1] ** 0.5
+    ratio = z.abs().sum(dim=-1) / z.norm(dim=-1)
+    return (root_n - ratio) / torch.as_tensor(root_n - 1, dtype=z.dtype, device=z.device)
+
+
+def geometric_median(x: Tensor, iterations: int = 100, tolerance: float = 1e-6) -> Tensor:
+    """argmin_m sum_b |x_b - m|_2, ``(D,)`` from ``(B, D)``, by Weiszfeld's iteration from the mean.
+
+    Stops when m moves by less than ``tolerance`` relative to its own norm.
+    """
+    median = x.mean(dim=0)
+    for _ in range(iterations):
+        weights = 1 / (x - median).norm(dim=1).clamp_min(torch.finfo(x.dtype).eps)
+        update = (weights @ x) / weights.sum()
+        moved = (update - median).norm()
+        median = update
+        if moved <= tolerance * update.norm():
+            break
+    return median

@@ -1,0 +1,83 @@
+"""The sparse autoencoder: a network and a sparsity method joined."""
+
+from typing import NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from sparse_ae.functional import reconstruction_error
+from sparse_ae.models.network import Network
+from sparse_ae.sparsity.base import Forward, Sparsity
+
+
+class Coder(Protocol):
+    """Anything that codes data sparsely: a trained autoencoder, PCA, OMP on a dictionary ...
+
+    ``x (B, D)`` is any real data, ``z (B, N)`` its codes, atoms ``(N, D)``.
+    """
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Data ``(B, D)`` to codes ``(B, N)``."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Codes ``(B, N)`` to reconstructions ``(B, D)``."""
+
+    @property
+    def dictionary(self) -> Tensor:
+        """Atoms ``(N, D)``."""
+
+
+class Objective(NamedTuple):
+    """What training minimises, and what it is made of; all scalars."""
+
+    loss: Tensor
+    """recon + sum_t coefficient_t * terms[t]."""
+    recon: Tensor
+    terms: dict[str, Tensor]
+    """Raw, before their coefficients."""
+
+
+class SparseAutoencoder(nn.Module):
+    """x_hat = decode(z), z = activate(encoder(x)). Satisfies ``Coder``.
+
+    Raises ``ValueError`` if the sparsity method needs atoms and the network has none.
+    """
+
+    def __init__(self, network: Network, sparsity: Sparsity) -> None:
+        super().__init__()
+        if sparsity.requires_atoms and not network.has_atoms:
+            raise ValueError(
+                f"sparsity {type(sparsity).__name__} with atom norms needs a linear decoder, "
+                f"which {type(network).__name__} has not (allowed: model=linear)"
+            )
+        self.network = network
+        self.sparsity = sparsity
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Data ``(B, D)`` to codes ``(B, N)``."""
+        return self.sparsity.activate(self.network.encode(x))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Codes ``(B, N)`` to reconstructions ``(B, D)``."""
+        return self.network.decode(z)
+
+    @property
+    def dictionary(self) -> Tensor:
+        """Atoms ``(N, D)``."""
+        return self.network.dictionary
+
+    def forward(self, x: Tensor) -> Forward:
+        """One pass, everything in it kept for the losses."""
+        pre = self.network.encode(x)
+        z = self.sparsity.activate(pre)
+        return Forward(x, pre, z, self.network.decode(z))
+
+    def objective(self, x: Tensor, target: Tensor) -> Objective:
+        """The training objective on ``x (B, D)``; ``target (B, D)`` differs from it when denoising."""
+        forward = self(x)
+        recon = reconstruction_error(forward.x_hat, target, self.sparsity.reduction)
+        terms = self.sparsity.losses(forward, self.network)
+        coefficients = self.sparsity.coefficients
+        loss = recon
+        for name, term in terms.items():
+            loss = loss + coefficients[name] * term
+        return Objective(loss, recon, terms)

@@ -1,0 +1,75 @@
+"""One linear map on either side of the code: the sparse dictionary of the interpretability literature."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from sparse_ae.functional import geometric_median
+from sparse_ae.models.network import Network
+
+BPre = Literal["zeros", "mean", "geometric_median"]
+
+_MEDIAN_SAMPLES = 10_000
+"""The geometric median is estimated on so many samples: its error is then far below the spread of one gradient step."""
+
+
+class Linear(Network):
+    """pre = W_e (x - b_pre) + b_e;  x_hat = z @ atoms + b_pre, with W_e initialised to the atoms (Gao et al. 2024).
+
+    - ``tied``: W_e *is* the atoms throughout.
+    - ``unit_norm``: |atom_i|_2 = 1. The gradient's part parallel to each atom is removed before the step, so that the
+      optimizer's moments stay on the sphere's tangent, and the atoms are renormalised after it.
+    - ``b_pre``: what the learned bias b_pre starts from: ``zeros``, the training data's ``mean`` or their
+      ``geometric_median``.
+
+    Source: Bricken et al., "Towards monosemanticity", 2023; Gao et al., arXiv 2406.04093.
+    """
+
+    has_atoms = True
+
+    def __init__(
+        self, *, input_dim: PositiveInt, latent_dim: PositiveInt, tied: bool, unit_norm: bool, b_pre: BPre
+    ) -> None:
+        super().__init__(input_dim, latent_dim)
+        self.unit_norm = unit_norm
+        self.b_pre_init = b_pre
+        self.atoms = nn.Parameter(F.normalize(torch.randn(latent_dim, input_dim), dim=1))
+        self.encoder_weight = None if tied else nn.Parameter(self.atoms.detach().clone())
+        self.encoder_bias = nn.Parameter(torch.zeros(latent_dim))
+        self.b_pre = nn.Parameter(torch.zeros(input_dim))
+
+    def encode(self, x: Tensor) -> Tensor:
+        weight = self.atoms if self.encoder_weight is None else self.encoder_weight
+        return F.linear(x - self.b_pre, weight, self.encoder_bias)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return F.linear(z, self.atoms.T, self.b_pre)
+
+    @property
+    def dictionary(self) -> Tensor:
+        return self.atoms
+
+    def atom_norms(self) -> Tensor:
+        return self.atoms.norm(dim=1)
+
+    @torch.no_grad()
+    def fit_to_(self, x: Tensor) -> None:
+        if self.b_pre_init == "mean":
+            self.b_pre.copy_(x.mean(dim=0))
+        elif self.b_pre_init == "geometric_median":
+            self.b_pre.copy_(geometric_median(x[:_MEDIAN_SAMPLES]))
+
+    @torch.no_grad()
+    def before_step_(self) -> None:
+        gradient = self.atoms.grad
+        if self.unit_norm and gradient is not None:
+            parallel = (gradient * self.atoms).sum(dim=1, keepdim=True)
+            gradient.addcmul_(parallel, self.atoms, value=-1)
+
+    @torch.no_grad()
+    def after_step_(self) -> None:
+        if self.unit_norm:
+            self.atoms.copy_(F.normalize(self.atoms, dim=1))

@@ -1,0 +1,39 @@
+"""Multi-layer perceptrons on both sides of the code."""
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from sparse_ae.models.network import Network
+
+
+class MLP(Network):
+    """Encoder D - hidden - N and decoder N - reversed hidden - D; ReLU between layers, sigmoid on the output.
+
+    The output lies in (0, 1), for data in [0, 1]. ``hidden_sizes`` may be empty: one layer on each side.
+    """
+
+    def __init__(self, *, input_dim: PositiveInt, latent_dim: PositiveInt, hidden_sizes: list[PositiveInt]) -> None:
+        super().__init__(input_dim, latent_dim)
+        widths = [input_dim, *hidden_sizes, latent_dim]
+        self.encoder = _perceptron(widths)
+        self.decoder = _perceptron(widths[::-1]).append(nn.Sigmoid())
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.encoder(x)  # type: ignore[no-any-return]
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.decoder(z)  # type: ignore[no-any-return]
+
+    @property
+    def dictionary(self) -> Tensor:
+        """Each unit decoded alone at 1: decode(I), ``(N, D)``."""
+        weight = self.decoder[0].weight
+        return self.decode(torch.eye(self.latent_dim, dtype=weight.dtype, device=weight.device))
+
+
+def _perceptron(widths: list[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])

@@ -1,0 +1,267 @@
+"""The only reader and writer of a run directory.
+
+    <run>/
+      .hydra/{config,overrides,hydra}.yaml   written by Hydra
+      status.json                            state, config hash, times, versions, git commit, error
+      metrics.json                           final metrics, flat
+      checkpoints/{last,best}.ckpt
+      model.safetensors, model.json          weights and what rebuilds the model, no pickle
+      events.out.tfevents.*                  TensorBoard
+      analysis/<name>/{result.json,*.png}
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+State = Literal["running", "finished", "failed", "interrupted"]
+
+_NO_EFFECT_ON_RESULTS = (
+    "analysis",
+    "data.device",
+    "data.dtype",
+    "data.eval_batch_size",
+    "data.num_workers",
+    "data.resident",
+    "data.root",
+    "rerun",
+    "resume",
+    "trainer.enable_model_summary",
+    "trainer.enable_progress_bar",
+    "trainer.log_every_n_steps",
+    "trainer.profiler",
+    "visuals",
+)
+"""Keys that say where and how to run and what to draw, but not what comes out."""
+
+_PACKAGES = ("sparse-ae", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy")
+
+
+class RunError(ValueError):
+    """A run directory that is missing, foreign, incomplete or cannot be written: one line that says which and why."""
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Eight hex digits over everything in the composed config that changes the result, and nothing that does not."""
+    relevant = json.loads(json.dumps(config))
+    for key in _NO_EFFECT_ON_RESULTS:
+        *parents, leaf = key.split(".")
+        node = relevant
+        for parent in parents:
+            node = node.get(parent, {})
+        node.pop(leaf, None)
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def run_name(config: Mapping[str, Any], method: str) -> str:
+    """``kl-w0.01-n128-s42-1a2b3c4d``: method, coefficient if it has one, latent_dim, seed, hash."""
+    coefficient = config["sparsity"].get("coefficient")
+    parts = [
+        method,
+        *([] if coefficient is None else [f"w{float(coefficient):g}"]),
+        f"n{config['model']['latent_dim']}",
+        f"s{config['seed']}",
+        config_hash(config),
+    ]
+    return "-".join(parts)
+
+
+class Run:
+    """One run directory. Every write is atomic: a reader sees the old file or the new one, never half of either."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.last_checkpoint = self.path / "checkpoints" / "last.ckpt"
+        self.best_checkpoint = self.path / "checkpoints" / "best.ckpt"
+        self.weights = self.path / "model.safetensors"
+        self.model_spec = self.path / "model.json"
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Run":
+        """An existing run. Raises ``RunError`` if ``path`` is no run directory."""
+        run = cls(path)
+        if not run.path.is_dir():
+            raise RunError(f"run={path}: no such folder (allowed: a run's folder, such as outputs/default/<run>)")
+        if not run._status_file.is_file() or not run._config_file.is_file():
+            raise RunError(f"run={path}: is no run's folder (it has no status.json and .hydra/config.yaml)")
+        return run
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The composed configuration that the run was made with."""
+        try:
+            config = OmegaConf.to_container(OmegaConf.load(self._config_file), resolve=True)
+        except (YAMLError, OmegaConfBaseException, OSError) as error:
+            raise RunError(f"run={self.path}: .hydra/config.yaml cannot be read ({type(error).__name__})") from error
+        if not isinstance(config, dict):
+            raise RunError(f"run={self.path}: .hydra/config.yaml holds no configuration")
+        return {str(key): value for key, value in config.items()}
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """What ``status.json`` says; empty before the run starts."""
+        return self._read_json(self._status_file)
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """What ``metrics.json`` says; empty before the run is finished."""
+        return self._read_json(self._metrics_file)
+
+    def start(self, *, config: Mapping[str, Any], resumed: bool) -> None:
+        """Mark as running; anything an earlier attempt left is removed unless this one resumes it."""
+        if not resumed:
+            self._clear()
+        self._write_status(
+            state="running",
+            config_hash=config_hash(config),
+            seed=config["seed"],
+            resumed=resumed,
+            started=_now(),
+            finished=None,
+            wall_seconds=None,
+            python=platform.python_version(),
+            versions={name: importlib.metadata.version(name) for name in _PACKAGES},
+            git_commit=_git_commit(),
+            error=None,
+        )
+        self._started = time.monotonic()
+
+    def end(self, state: State, error: str | None = None) -> None:
+        """Mark as finished, failed or interrupted."""
+        seconds = round(time.monotonic() - self._started, 3)
+        self._write_status(**self.status | {"state": state, "error": error, "finished": _now(), "wall_seconds": seconds})
+
+    def add_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Merge into ``metrics.json``; what is not a finite number is written as null."""
+        plain = {name: float(value) if math.isfinite(value) else None for name, value in metrics.items()}
+        self._write_json(self._metrics_file, self.metrics | plain)
+
+    def analysis_folder(self, name: str) -> Path:
+        """Where analysis ``name`` puts its files; made if it is missing."""
+        folder = self.path / "analysis" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def write_analysis(self, name: str, result: Mapping[str, Any], figures: Mapping[str, bytes]) -> list[Path]:
+        """Write ``result.json`` and a PNG per figure; returns the figures' paths."""
+        folder = self.analysis_folder(name)
+        self._write_json(folder / "result.json", result)
+        paths = [folder / f"{figure}.png" for figure in figures]
+        for path, png in zip(paths, figures.values(), strict=True):
+            write_atomically(path, png)
+        return paths
+
+    @property
+    def figures(self) -> list[Path]:
+        """Every figure of every analysis."""
+        return sorted(self.path.glob("analysis/*/*.png"))
+
+    @property
+    def shown_path(self) -> Path:
+        """The folder as a user would type it: relative to the working directory where it lies below that."""
+        path, here = self.path.absolute(), Path.cwd()
+        return path.relative_to(here) if path.is_relative_to(here) else path
+
+    def write_model_spec(self, spec: Mapping[str, Any]) -> None:
+        """Write ``model.json``."""
+        self._write_json(self.model_spec, spec)
+
+    def read_model_spec(self) -> dict[str, Any]:
+        """What rebuilds the model. Raises ``RunError`` if the run has not exported one."""
+        if not self.model_spec.is_file():
+            state = self.status.get("state", "not started")
+            raise RunError(f"run={self.path}: has no model yet (its state is {state}; model.json is written at the end)")
+        return self._read_json(self.model_spec)
+
+    @property
+    def _status_file(self) -> Path:
+        return self.path / "status.json"
+
+    @property
+    def _metrics_file(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def _config_file(self) -> Path:
+        return self.path / ".hydra" / "config.yaml"
+
+    def _clear(self) -> None:
+        for name in ("checkpoints", "analysis"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for path in [self._metrics_file, self.weights, self.model_spec, *self.path.glob("events.out.tfevents.*")]:
+            path.unlink(missing_ok=True)
+
+    def _write_status(self, **status: Any) -> None:
+        self._write_json(self._status_file, status)
+
+    def _write_json(self, path: Path, value: Mapping[str, Any]) -> None:
+        write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+    def _read_json(self, path: Path) -> dict[str, Any]:
+        if not path.is_file():
+            return {}
+        try:
+            value = json.loads(path.read_text())
+        except ValueError as error:
+            raise RunError(f"{path}: is damaged ({error})") from error
+        if not isinstance(value, dict):
+            raise RunError(f"{path}: is damaged (holds no mapping)")
+        return value
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write to a temporary file beside ``path``, fsync, rename over it."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as temporary:
+        try:
+            temporary.write(content)
+            temporary.flush()
+            os.fsync(temporary.fileno())
+            Path(temporary.name).chmod(0o644)
+            Path(temporary.name).replace(path)
+        except BaseException:
+            Path(temporary.name).unlink(missing_ok=True)
+            raise
+
+
+def check_writable(folder: Path) -> None:
+    """Raise ``RunError`` if ``folder``, which need not exist yet, could not be written; creates nothing."""
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        what = "is no folder" if not existing.is_dir() else "cannot be written"
+        raise RunError(f"hydra.run.dir={folder}: {existing} {what} (allowed: a folder you may write to)")
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _git_commit() -> str | None:
+    """The commit of the working directory's repository, ``-dirty`` if tracked files differ from it."""
+    try:
+        git = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return git.stdout.strip()

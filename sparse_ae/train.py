@@ -1,0 +1,253 @@
+"""Train one sparse autoencoder, or with ``-m`` a sweep of them: ``sparse-ae-train [overrides] [-m]``."""
+
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from pydantic import NonNegativeFloat, NonNegativeInt
+
+from sparse_ae.build import ConfigError, build, check_arguments
+from sparse_ae.cli import compose, describe, hydra_app, one_line_errors, task_config, without_sweeps
+from sparse_ae.runs import Run, check_writable
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+    from sparse_ae.data import ImageDataModule
+    from sparse_ae.training.module import SparseAutoencoderModule
+
+PROGRAM = "sparse-ae-train"
+
+log = logging.getLogger(__name__)
+
+
+class Settings(NamedTuple):
+    """The config's own scalars; everything else in it belongs to a constructor."""
+
+    seed: NonNegativeInt
+    active_threshold: NonNegativeFloat
+    compile: bool
+    resume: bool | str
+    rerun: Literal["all", "failed", "none"]
+
+
+class Experiment(NamedTuple):
+    """What a config describes, built and not yet started."""
+
+    data: "ImageDataModule"
+    module: "SparseAutoencoderModule"
+    trainer: "Trainer"
+
+
+def main() -> None:
+    """Check everything before anything is written, then let Hydra run the job or the sweep."""
+    with one_line_errors(PROGRAM):
+        arguments = get_args_parser().parse_args()
+        asks_only = (
+            arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
+        )
+        if not asks_only and _is_settled(arguments.overrides, arguments.config_dir, multirun=arguments.multirun):
+            return
+    hydra_app("train", _task)
+
+
+def _is_settled(overrides: list[str], config_dir: str | None, *, multirun: bool) -> bool:
+    """Build what the config describes and throw it away, so that a mistake shows before any data is read or any folder
+    made. Returns whether the run is done already.
+    """
+    config = compose("train", without_sweeps(overrides) if multirun else overrides, config_dir)
+    plain = task_config(config)
+    experiment = assemble(plain, Run(""))
+    HydraConfig.instance().set_config(config)  # what ${hydra:...} in a folder's name refers to
+    if multirun:
+        check_writable(Path(config.hydra.sweep.dir))
+        return False
+    run = Run(config.hydra.run.dir)
+    check_writable(run.path)
+    if _is_done(run, plain):
+        return True
+    _resume_from(plain, run, experiment)
+    return False
+
+
+def _task(config: DictConfig) -> None:
+    hydra_config = HydraConfig.get()
+    run = Run(hydra_config.runtime.output_dir)
+    if hydra_config.mode == RunMode.MULTIRUN:
+        train(task_config(config), run)
+        return
+    with one_line_errors(PROGRAM):
+        train(task_config(config), run)
+
+
+def train(config: Mapping[str, Any], run: Run) -> None:
+    """Train, test, export and analyse one run; its ``status.json`` says how that ended."""
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+    from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+    if rank_zero_only.rank != 0:  # a helper process of a distributed run: the first one keeps the books
+        _fit_and_test(assemble(config, run), None)
+        return
+    if _is_done(run, config):
+        return
+    experiment = assemble(config, run)
+    checkpoint = _resume_from(config, run, experiment)
+    run.start(config=config, resumed=checkpoint is not None)
+    try:
+        _fit_and_test(experiment, checkpoint)
+        _write_results(experiment, config, run)
+    except SIGTERMException:
+        run.end("interrupted", "SIGTERM")
+        raise SystemExit(143) from None
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
+        run.end("interrupted", "Ctrl-C")
+        raise SystemExit(130) from None
+    except Exception as error:
+        log.exception("the run failed")
+        run.end("failed", describe(error))
+        raise
+    run.end("finished")
+    _print_summary(run, config)
+
+
+def assemble(config: Mapping[str, Any], run: Run) -> Experiment:
+    """Build every part of a run from its config, in ``run``'s folder. Reads no data and writes nothing.
+
+    Raises ``ConfigError`` for the first key that is wrong.
+    """
+    from lightning.pytorch import seed_everything
+
+    from sparse_ae.export import build_autoencoder
+    from sparse_ae.training.checkpoints import AtomicCheckpointIO
+    from sparse_ae.training.logger import RunLogger
+    from sparse_ae.training.module import SparseAutoencoderModule
+    from sparse_ae.training.progress import progress_callbacks
+    from sparse_ae.training.schedules import CoefficientWarmup
+
+    _quieten_lightning()
+    scalars = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
+    settings = Settings(**check_arguments(Settings, scalars, ""))
+    seed_everything(settings.seed, verbose=False)
+
+    data = build(config["data"], "data")
+    module = SparseAutoencoderModule(
+        build_autoencoder(config["model"], config["sparsity"], input_dim=data.input_dim),
+        optimizer=build(config["optimizer"], "optimizer"),
+        scheduler=build(config["scheduler"], "scheduler") if config["scheduler"] else None,
+        threshold=settings.active_threshold,
+        compile_objective=settings.compile,
+        config=config,
+    )
+    _check_optimizer(module)
+    validates = data.val_size > 0 and config["trainer"]["limit_val_batches"] != 0
+    progress = progress_callbacks(config["trainer"]["enable_progress_bar"])
+    callbacks = [
+        *progress,
+        CoefficientWarmup(),
+        build(config["visuals"], "visuals"),
+        build(config["checkpoint"], "checkpoint", folder=run.path / "checkpoints", validates=validates),
+    ]
+    trainer = build(
+        {**config["trainer"], "enable_progress_bar": any(hasattr(p, "refresh_rate") for p in progress)},
+        "trainer",
+        logger=RunLogger(run.path),
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=run.path,
+    )
+    return Experiment(data, module, trainer)
+
+
+def _quieten_lightning() -> None:
+    """Keep what a user can act on: no device banner, no tips, no deprecations that Lightning owes to torch."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.utilities\._pytree")
+
+
+def _check_optimizer(module: "SparseAutoencoderModule") -> None:
+    """An optimizer checks its numbers only when it is made."""
+    try:
+        optimizer = module.make_optimizer(module.parameters())
+    except ValueError as error:
+        raise ConfigError(f"optimizer: {error}") from error
+    if module.make_scheduler is not None:
+        module.make_scheduler(optimizer, total_steps=1)
+
+
+def _resume_from(config: Mapping[str, Any], run: Run, experiment: Experiment) -> Path | None:
+    """The checkpoint to go on from, if any, after a look into it."""
+    from sparse_ae.training.checkpoints import check_fits, read_checkpoint
+
+    resume = config["resume"]
+    if resume is False:
+        return None
+    path = run.last_checkpoint if resume is True else Path(resume)
+    check_fits(path, read_checkpoint(path), experiment.module)
+    return path
+
+
+def _is_done(run: Run, config: Mapping[str, Any]) -> bool:
+    """Whether there is nothing to do, and if so say it."""
+    state = run.status.get("state")
+    done = {"all": (), "failed": ("finished",), "none": ("finished", "failed")}[config["rerun"]]
+    if state not in done:
+        return False
+    print(f"{run.path}: {state} already; rerun=all trains it again")
+    return True
+
+
+def _fit_and_test(experiment: Experiment, checkpoint: Path | None) -> None:
+    from sparse_ae.training.logger import RunLogger
+
+    data, module, trainer = experiment
+    logger = trainer.logger
+    if isinstance(logger, RunLogger):
+        logger.begin(module.hparams["config"], module.metric_names(validates=data.val_size > 0))
+    if data.val_size == 0:
+        print("data.val_size=0: no validation metrics and no best.ckpt")
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    trainer.test(module, datamodule=data, verbose=False)
+    if isinstance(logger, RunLogger):
+        logger.finish()
+
+
+def _write_results(experiment: Experiment, config: Mapping[str, Any], run: Run) -> None:
+    """Metrics, the exported model and the analyses."""
+    from sparse_ae.analyse import write_analyses
+    from sparse_ae.export import save_model
+
+    data, module, _ = experiment
+    run.add_metrics(module.latest | module.results)
+    model = module.model.cpu().eval()
+    shape = data.input_shape
+    save_model(run, model, network=config["model"], sparsity=config["sparsity"], input_shape=shape)
+    write_analyses(run, model, data, config["analysis"], threshold=config["active_threshold"])
+
+
+def _print_summary(run: Run, config: Mapping[str, Any]) -> None:
+    from sparse_ae.summary import console, print_metrics
+
+    status = run.status
+    title = f"{run.path.name}: {config['trainer']['max_epochs']} epochs, {status['wall_seconds']:.0f} s"
+    print_metrics(run.metrics, "test", title=title, units=config["model"]["latent_dim"])
+    path = run.shown_path
+    figures = [str(figure.relative_to(run.path)) for figure in run.figures]
+    out = console()
+    out.print(f"run:      {path}")
+    if figures:
+        out.print(f"figures:  {', '.join(figures)}")
+    out.print(f"watch:    tensorboard --logdir {path.parent}")
+    out.print("next:     sparse-ae-train sparsity=l1                        another penalty")
+    out.print("          sparse-ae-train -m sparsity.coefficient=0.001,0.1   a sweep")
+    out.print(f"          sparse-ae-evaluate run={path} split=val")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Checkpoints that are whole or absent, and that cannot run code when read."""
+
+import io
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Literal
+
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+
+from sparse_ae.metrics import NAMES
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write to a temporary file in the same folder, fsync, rename; read with ``weights_only=True``, always."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as temporary:
+            try:
+                temporary.write(content.getbuffer())
+                temporary.flush()
+                os.fsync(temporary.fileno())
+                Path(temporary.name).replace(path)
+            except BaseException:
+                Path(temporary.name).unlink(missing_ok=True)
+                raise
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = lambda storage, _: storage, weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        return read_checkpoint(Path(path), map_location)
+
+
+def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """A training checkpoint as plain containers and tensors. Raises ``ValueError`` if it is missing, cannot be read or
+    is something else.
+    """
+    if not path.is_file():
+        raise ValueError(f"resume={path}: no such checkpoint")
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"resume={path}: cannot be read as a checkpoint ({reason})") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "loops" not in checkpoint:
+        raise ValueError(f"resume={path}: is no training checkpoint of sparse_ae")
+    return checkpoint
+
+
+def check_fits(path: Path, checkpoint: Mapping[str, Any], module: nn.Module) -> None:
+    """Raise ``ValueError`` unless the checkpoint's tensors have the names and shapes of ``module``'s."""
+    saved = {name: tuple(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    if saved != wanted:
+        name = sorted(name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name))[0]
+        raise ValueError(
+            f"resume={path}: is of another model ({name} is {saved.get(name, 'absent')} there "
+            f"and {wanted.get(name, 'absent')} here)"
+        )
+
+
+def checkpoint_callback(*, folder: Path, monitor: str, mode: Literal["min", "max"], validates: bool) -> ModelCheckpoint:
+    """``last.ckpt`` after every epoch and ``best.ckpt`` by ``monitor``; only ``last.ckpt`` unless the run ``validates``.
+
+    Raises ``ValueError`` for a metric that no validation logs.
+    """
+    allowed = [f"val/{name}" for name in NAMES]
+    if monitor not in allowed:
+        raise ValueError(f"monitor={monitor}: is no validation metric (allowed: {', '.join(allowed)})")
+    return ModelCheckpoint(
+        dirpath=folder,
+        filename="best" if validates else "last",
+        monitor=monitor if validates else None,
+        mode=mode,
+        save_last=True if validates else None,
+        enable_version_counter=False,
+        auto_insert_metric_name=False,
+    )

@@ -1,0 +1,174 @@
+"""The LightningModule: one objective, one optimizer, metrics per split, logging that never waits for the device."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from sparse_ae.data import Batch, ImageDataModule, to_unit_interval
+from sparse_ae.metrics import NAMES, CodeMetrics
+from sparse_ae.models import Objective, SparseAutoencoder
+
+MakeOptimizer = Callable[..., Optimizer]
+MakeScheduler = Callable[..., LRScheduler]
+
+
+class NonFiniteLossError(RuntimeError):
+    """Training diverged: the loss or a weight is NaN or infinite."""
+
+
+class SparseAutoencoderModule(LightningModule):
+    """Minimises ``model.objective``: reconstruction + sum_t coefficient_t * term_t.
+
+    Every step's loss and terms stay on the device; each ``trainer.log_every_n_steps`` steps, and at the end of an
+    epoch, their means are logged as ``train/loss``, ``train/recon`` and ``train/<term>``, the coefficient beside each
+    term as ``train/<term>_coefficient``. That is also when they are checked: NaN or infinity raises
+    ``NonFiniteLossError``, before any checkpoint of that state can be written.
+    """
+
+    def __init__(
+        self,
+        model: SparseAutoencoder,
+        optimizer: MakeOptimizer,
+        scheduler: MakeScheduler | None,
+        *,
+        threshold: float,
+        compile_objective: bool,
+        config: Mapping[str, Any],
+    ) -> None:
+        """``optimizer(parameters)`` and ``scheduler(optimizer, total_steps=...)`` are made when training starts;
+        ``threshold`` is what a code has to exceed to be active; ``config``, plain containers, is only stored with each
+        checkpoint.
+        """
+        super().__init__()
+        self.model = model
+        self.objective = torch.compile(model.objective) if compile_objective else model.objective
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.threshold = threshold
+        self.save_hyperparameters({"config": config}, logger=False)
+        self.latest: dict[str, float] = {}
+        """The last logged training means."""
+        self.results: dict[str, float] = {}
+        """The metrics of each split's last evaluation."""
+        self._unlogged: list[Tensor] = []
+        self._metrics: dict[str, CodeMetrics] = {}
+
+    @property
+    def data(self) -> ImageDataModule:
+        """The trainer's data module."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, ImageDataModule)
+        return data
+
+    def metric_names(self, *, validates: bool) -> list[str]:
+        """The scalars that tell how a run ended."""
+        return [f"{split}/{name}" for split in ("test", *(["val"] if validates else [])) for name in NAMES]
+
+    def setup(self, stage: str) -> None:
+        """Initialise from the data what is initialised from data. A resume overwrites it from the checkpoint."""
+        if stage == "fit":
+            self.model.network.fit_to_(to_unit_interval(self.data.split("train").x))
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer(self.parameters())
+        if self.make_scheduler is None:
+            return optimizer
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = self.make_scheduler(optimizer, total_steps=total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        x, target, _ = batch
+        objective = self.objective(x, target)
+        self._unlogged.append(torch.stack([objective.loss, objective.recon, *objective.terms.values()]).detach())
+        return objective.loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        self.model.network.before_step_()
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        self.model.network.after_step_()
+        if len(self._unlogged) >= self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            self._log_training()
+
+    def on_validation_epoch_start(self) -> None:
+        self._start_metrics("val")
+
+    def on_test_epoch_start(self) -> None:
+        self._start_metrics("test")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._add_to_metrics("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._add_to_metrics("test", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_metrics("test")
+
+    def on_validation_start(self) -> None:
+        """The end of a training epoch: log what is left of it, and let no diverged state reach a checkpoint."""
+        if not self.trainer.sanity_checking:
+            self._check_and_log()
+
+    def on_train_epoch_end(self) -> None:
+        """The same where there is no validation."""
+        self._check_and_log()
+
+    def _check_and_log(self) -> None:
+        self._log_training()
+        finite = torch.stack([p.isfinite().all() for p in self.parameters()]).all()
+        if not finite:
+            raise NonFiniteLossError(f"a weight is NaN or infinite at step {self.global_step}")
+
+    def _log_training(self) -> None:
+        """Log the means over the steps since the last call; the one place that waits for the device."""
+        if not self._unlogged:
+            return
+        names = ["loss", "recon", *self.model.sparsity.coefficients]
+        values = torch.stack(self._unlogged).cpu()
+        first_step = self.global_step - len(values) + 1
+        self._unlogged.clear()
+        if not values.isfinite().all():
+            row, column = (int(i) for i in (~values.isfinite()).nonzero()[0])
+            # The loss is the sum of the others, so it is bad whenever one of them is: name the term.
+            bad = [name for name, ok in zip(names, values[row].isfinite().tolist(), strict=True) if not ok]
+            term = bad[min(1, len(bad) - 1)]
+            raise NonFiniteLossError(f"{term} became {values[row, names.index(term)]} at step {first_step + row}")
+        means = values.mean(dim=0).tolist()
+        self.latest = {f"train/{name}": mean for name, mean in zip(names, means, strict=True)}
+        coefficients = {f"train/{t}_coefficient": float(c) for t, c in self.model.sparsity.coefficients.items()}
+        if self.logger is not None:
+            self.logger.log_metrics(self.latest | coefficients, step=self.global_step)
+
+    def _start_metrics(self, split: str) -> None:
+        if split not in self._metrics:
+            self._metrics[split] = CodeMetrics(
+                mean=self.data.train_mean, latent_dim=self.model.network.latent_dim, threshold=self.threshold
+            ).to(self.device)
+        self._metrics[split].reset()
+
+    def _add_to_metrics(self, split: str, batch: Batch) -> None:
+        forward = self.model(batch.x)
+        self._metrics[split].update(batch.target, forward.z.float(), forward.x_hat.float())
+
+    def _log_metrics(self, split: str) -> None:
+        """Already summed over all ranks, so every rank logs the same number."""
+        if self.trainer.sanity_checking:
+            return
+        values = {f"{split}/{name}": value for name, value in self._metrics[split].compute().items()}
+        self.results |= {name: float(value) for name, value in values.items()}
+        self.log_dict({name: value.float() for name, value in values.items()}, sync_dist=False, rank_zero_only=True)
+
+    def lifetime_sparsity(self, split: str) -> Tensor | None:
+        """Lifetime sparsity of each unit ``(N,)`` over the last evaluation of ``split``, if there was one."""
+        metrics = self._metrics.get(split)
+        return metrics.lifetime if metrics is not None and metrics.samples > 0 else None

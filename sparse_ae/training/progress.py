@@ -1,0 +1,55 @@
+"""Progress on the console: one line per epoch, and a bar for the epoch under way where there is a terminal."""
+
+import sys
+import time
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+
+class EpochBar(TQDMProgressBar):
+    """Lightning's bar over training steps, redrawn every 20 of them; validation takes too short to have its own."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=20)
+
+    def init_validation_tqdm(self) -> Tqdm:
+        return Tqdm(disable=True)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, int | str | float | dict[str, float]]:
+        return {name: f"{value:.4g}" for name, value in _latest(pl_module).items()}
+
+
+class EpochLines(Callback):
+    """``epoch 3/15  train/loss 0.0213  train/recon 0.0197  train/kl 0.16  val/mse 0.0191  val/l0 12.3  1.6 s``."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._started = time.monotonic()
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        values = dict(_latest(pl_module))
+        for name in ("val/mse", "val/population_sparsity"):
+            if name in trainer.callback_metrics:
+                values[name] = float(trainer.callback_metrics[name])
+        numbers = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        seconds = time.monotonic() - self._started
+        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        line = f"{epoch}  {numbers}  {seconds:.1f} s"
+        bar = trainer.progress_bar_callback
+        bar.print(line) if isinstance(bar, EpochBar) else print(line, flush=True)
+
+
+def progress_callbacks(enabled: bool) -> list[Callback]:
+    """What shows a run's progress on this console."""
+    if not enabled:
+        return []
+    return [EpochBar(), EpochLines()] if sys.stdout.isatty() else [EpochLines()]
+
+
+def _latest(pl_module: LightningModule) -> dict[str, float]:
+    latest: Any = pl_module.latest
+    return dict(latest)

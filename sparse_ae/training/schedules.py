@@ -1,0 +1,54 @@
+"""Schedules: the learning rate's, and the coefficients' warm-up."""
+
+import math
+from typing import Annotated, Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from pydantic import Field, NonNegativeInt
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from sparse_ae.training.module import SparseAutoencoderModule
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def cosine(optimizer: Optimizer, *, total_steps: int, final_share: Share) -> LambdaLR:
+    """lr(t) = lr * (f + (1 - f) (1 + cos(pi t / T)) / 2), with f = ``final_share``, T = ``total_steps``."""
+
+    def factor(step: int) -> float:
+        progress = min(1.0, step / total_steps)
+        return final_share + (1 - final_share) * (1 + math.cos(math.pi * progress)) / 2
+
+    return LambdaLR(optimizer, factor)
+
+
+def warmup_linear(
+    optimizer: Optimizer, *, total_steps: int, warmup_steps: NonNegativeInt, final_share: Share
+) -> LambdaLR:
+    """lr rises linearly over ``warmup_steps``, then falls linearly to ``final_share`` of its peak at ``total_steps``."""
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+        return 1 - (1 - final_share) * progress
+
+    return LambdaLR(optimizer, factor)
+
+
+class CoefficientWarmup(Callback):
+    """coefficient(t) = full coefficient * min(1, (t + 1) / warmup_steps), t the optimizer steps taken so far.
+
+    A pure function of the step, so that a resumed run goes on where it was.
+    """
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        assert isinstance(pl_module, SparseAutoencoderModule)
+        sparsity = pl_module.model.sparsity
+        step = trainer.global_step
+        if step > sparsity.warmup_steps:
+            return
+        factor = min(1.0, (step + 1) / max(1, sparsity.warmup_steps))
+        for term, coefficient in sparsity.coefficients.items():
+            coefficient.fill_(sparsity.full_coefficients[term] * factor)

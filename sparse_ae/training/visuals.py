@@ -1,0 +1,55 @@
+"""TensorBoard images and histograms, every few epochs."""
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from pydantic import PositiveInt
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from sparse_ae.data import to_unit_interval
+from sparse_ae.training.logger import RunLogger
+from sparse_ae.training.module import SparseAutoencoderModule
+
+_HISTOGRAM_SAMPLES = 1000
+
+
+class Visuals(Callback):
+    """Every ``every_n_epochs`` epochs and after the last: inputs above their reconstructions, the first atoms, and
+    histograms of the codes and of lifetime sparsity. Drawn from validation images, or from training images without a
+    validation split; nothing of the training state is touched.
+    """
+
+    def __init__(self, *, every_n_epochs: PositiveInt, n_images: PositiveInt, n_features: PositiveInt) -> None:
+        self.every_n_epochs = every_n_epochs
+        self.n_images = n_images
+        self.n_features = n_features
+
+    @rank_zero_only
+    @torch.inference_mode()
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, SparseAutoencoderModule)
+        logger = pl_module.logger
+        epoch = trainer.current_epoch + 1
+        if not isinstance(logger, RunLogger) or (epoch % self.every_n_epochs and epoch != trainer.max_epochs):
+            return
+        data, model, step = pl_module.data, pl_module.model, trainer.global_step
+        images = data.split("val" if data.val_size else "train").x[:_HISTOGRAM_SAMPLES]
+        x = to_unit_interval(images).to(pl_module.device)
+        z = model.encode(x)
+        x_hat = model.decode(z[: self.n_images])
+        pairs = torch.cat([x[: self.n_images], x_hat]).clamp(0, 1)
+        lifetime = pl_module.lifetime_sparsity("val")
+        if lifetime is None:
+            lifetime = (z > pl_module.threshold).double().mean(dim=0)
+        writer = logger.experiment
+        writer.add_image("reconstructions", make_grid(self._shaped(pairs, data.input_shape), nrow=self.n_images), step)
+        atoms = self._shaped(model.dictionary[: self.n_features], data.input_shape)
+        columns = int(len(atoms) ** 0.5)
+        writer.add_image("features", make_grid(atoms, nrow=columns, normalize=True, scale_each=True), step)
+        writer.add_histogram("codes", z.float().cpu(), step)
+        writer.add_histogram("lifetime_sparsity", lifetime.cpu(), step)
+
+    @staticmethod
+    def _shaped(flat: Tensor, shape: tuple[int, ...]) -> Tensor:
+        return flat.float().cpu().reshape(-1, *shape)
