@@ -9,7 +9,7 @@ from pydantic import NonNegativeFloat
 from sparse_ae.build import build, check_arguments
 from sparse_ae.cli import compose, one_line_errors, parse_overrides, task_config
 from sparse_ae.evaluate import require_run
-from sparse_ae.runs import Run, check_writable
+from sparse_ae.runs import Run, make_writable
 
 if TYPE_CHECKING:
     from sparse_ae.data import ImageDataModule
@@ -49,7 +49,7 @@ def analyse_run(overrides: list[str]) -> None:
 
     device = usable_device(settings.device)
     data = build(trained_with["data"] | {"device": str(device)}, "data")
-    check_writable(run.path)
+    make_writable(run.path)
     model = load(run, settings.weights).to(device)
     data.prepare_data()
     for path in write_analyses(run, model, data, analyses, threshold=threshold):

@@ -9,6 +9,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
@@ -36,7 +37,7 @@ def build(spec: Mapping[str, Any], key: str, **extra: Any) -> Any:
     """Call ``spec["_target_"]`` with the spec's other keys and ``extra``; with ``_partial_: true`` bind them instead.
 
     ``key`` is where the spec stands in the configuration, for messages. Raises ``ConfigError`` for an unknown or missing
-    key, a value of the wrong type or out of range, and for any ``ValueError`` of the constructor itself.
+    key, a value of the wrong type or out of range, and for whatever the constructor itself raises.
     """
     target = locate(spec[_TARGET], key)
     partial = bool(spec.get(_PARTIAL, False))
@@ -52,8 +53,9 @@ def build(spec: Mapping[str, Any], key: str, **extra: Any) -> Any:
         return target(**checked, **extra)
     except ConfigError:
         raise
-    except ValueError as error:
-        raise ConfigError(f"{key}: {error}") from error
+    except Exception as error:  # whatever a constructor objects to, in its own words
+        named = re.match(r"\w+=", str(error))  # our own begin with the argument and its value
+        raise ConfigError(f"{key}{'.' if named else ': '}{error}") from error
 
 
 def locate(path: str, key: str) -> Callable[..., Any]:

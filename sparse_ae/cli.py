@@ -77,7 +77,8 @@ def _unknown_key(error: Exception, name: str, overrides: Sequence[str], config_d
     if not OmegaConf.is_dict(place):
         return f"{given}: {'.'.join(parents)} has no keys of its own"
     where = ".".join(parents)
-    message = f"{given}: no such key{f' in {where}' if where else ''}{nearest(leaf, map(str, place))}"
+    keys = [str(k) for k in place if k not in ("_target_", "_partial_")]
+    message = f"{given}: no such key{f' in {where}' if where else ''}{nearest(leaf, keys)}"
     return message + (f"; to pass {where} a further option, +{given}" if "_target_" in place else "")
 
 

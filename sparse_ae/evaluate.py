@@ -10,7 +10,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt
 
 from sparse_ae.build import ConfigError, build, check_arguments
 from sparse_ae.cli import compose, one_line_errors, parse_overrides, task_config
-from sparse_ae.runs import Run, check_writable
+from sparse_ae.runs import Run, make_writable
 
 PROGRAM = "sparse-ae-evaluate"
 
@@ -55,7 +55,7 @@ def evaluate_run(overrides: list[str]) -> None:
     data = build((data_spec or trained_with["data"]) | {"device": str(device)}, "data")
     if settings.split == "val" and data.val_size == 0:
         raise ConfigError("split=val: this run has no validation split (data.val_size=0; allowed: test)")
-    check_writable(run.path)
+    make_writable(run.path)
     model = load(run, settings.weights).to(device)
     if data.input_dim != model.network.input_dim:
         raise ConfigError(f"data: {data.input_dim} values per image, but the model takes {model.network.input_dim}")

@@ -54,7 +54,7 @@ def squared_error(x_hat: Tensor, x: Tensor) -> Tensor:
 
     ``x_hat`` may broadcast: ``(D,)`` is the same prediction for every sample.
     """
-    return (x_hat - x).square().sum(dim=(-2, -1), dtype=torch.float64)
+    return (x_hat - x).square().sum(dim=-1).sum(dim=-1, dtype=torch.float64)
 
 
 def active(z: Tensor, threshold: float) -> Tensor:

@@ -238,14 +238,14 @@ def write_atomically(path: Path, content: bytes) -> None:
             raise
 
 
-def check_writable(folder: Path) -> None:
-    """Raise ``RunError`` if ``folder``, which need not exist yet, could not be written; creates nothing."""
-    existing = folder.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        what = "is no folder" if not existing.is_dir() else "cannot be written"
-        raise RunError(f"hydra.run.dir={folder}: {existing} {what} (allowed: a folder you may write to)")
+def make_writable(folder: Path) -> None:
+    """Make ``folder`` and its parents, and write a file into it. Raises ``RunError`` if that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be written ({error.strerror}; allowed: a folder you may write to)") from error
 
 
 def _now() -> str:

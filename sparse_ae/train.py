@@ -14,7 +14,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt
 
 from sparse_ae.build import ConfigError, build, check_arguments
 from sparse_ae.cli import compose, describe, hydra_app, one_line_errors, task_config, without_sweeps
-from sparse_ae.runs import Run, check_writable
+from sparse_ae.runs import Run, make_writable
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -66,13 +66,13 @@ def _is_settled(overrides: list[str], config_dir: str | None, *, multirun: bool)
     experiment = assemble(plain, Run(""))
     HydraConfig.instance().set_config(config)  # what ${hydra:...} in a folder's name refers to
     if multirun:
-        check_writable(Path(config.hydra.sweep.dir))
+        make_writable(Path(config.hydra.sweep.dir))
         return False
     run = Run(config.hydra.run.dir)
-    check_writable(run.path)
     if _is_done(run, plain):
         return True
     _resume_from(plain, run, experiment)
+    make_writable(run.path)
     return False
 
 
@@ -121,6 +121,7 @@ def assemble(config: Mapping[str, Any], run: Run) -> Experiment:
 
     Raises ``ConfigError`` for the first key that is wrong.
     """
+    import torch
     from lightning.pytorch import seed_everything
 
     from sparse_ae.export import build_autoencoder
@@ -131,6 +132,9 @@ def assemble(config: Mapping[str, Any], run: Run) -> Experiment:
     from sparse_ae.training.schedules import CoefficientWarmup
 
     _quieten_lightning()
+    # Adam's moments of inputs that are nearly always 0, an image's border, decay into denormal numbers, which CPUs
+    # compute with ten times slower. Set before the first tensor operation, so that every thread inherits it.
+    torch.set_flush_denormal(True)
     scalars = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
     settings = Settings(**check_arguments(Settings, scalars, ""))
     seed_everything(settings.seed, verbose=False)
@@ -149,18 +153,22 @@ def assemble(config: Mapping[str, Any], run: Run) -> Experiment:
     progress = progress_callbacks(config["trainer"]["enable_progress_bar"])
     callbacks = [
         *progress,
-        CoefficientWarmup(),
+        *([CoefficientWarmup()] if module.model.sparsity.warmup_steps else []),
         build(config["visuals"], "visuals"),
         build(config["checkpoint"], "checkpoint", folder=run.path / "checkpoints", validates=validates),
     ]
-    trainer = build(
-        {**config["trainer"], "enable_progress_bar": any(hasattr(p, "refresh_rate") for p in progress)},
-        "trainer",
-        logger=RunLogger(run.path),
-        callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
-        default_root_dir=run.path,
-    )
+    try:
+        trainer = build(
+            {**config["trainer"], "enable_progress_bar": any(hasattr(p, "refresh_rate") for p in progress)},
+            "trainer",
+            logger=RunLogger(run.path),
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=run.path,
+        )
+    except ConfigError as error:
+        given = ", ".join(f"{key}={config['trainer'][key]}" for key in ("accelerator", "devices", "strategy"))
+        raise ConfigError(f"{error} (given: {given}; allowed on every machine: trainer=cpu)") from error
     return Experiment(data, module, trainer)
 
 

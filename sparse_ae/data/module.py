@@ -101,8 +101,8 @@ class ImageDataModule(LightningDataModule, ABC):
     def train_mean(self) -> Tensor:
         """Mean training image, float32 ``(D,)``: the predictor whose FVU is 1."""
         x = self.split("train").x
-        mean = x.mean(dim=0, dtype=torch.float64) if x.is_floating_point() else x.sum(dim=0) / (255 * len(x))
-        return mean.float()
+        sums = torch.stack([to_unit_interval(chunk).sum(dim=0) for chunk in x.split(1000)])
+        return (sums.sum(dim=0, dtype=torch.float64) / len(x)).float()
 
     def prepare_data(self) -> None:
         """Bring the files, once per machine."""

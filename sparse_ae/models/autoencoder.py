@@ -46,8 +46,8 @@ class SparseAutoencoder(nn.Module):
         super().__init__()
         if sparsity.requires_atoms and not network.has_atoms:
             raise ValueError(
-                f"sparsity {type(sparsity).__name__} with atom norms needs a linear decoder, "
-                f"which {type(network).__name__} has not (allowed: model=linear)"
+                f"sparsity: {type(sparsity).__name__} as configured weighs codes by the norms of a linear decoder's "
+                f"atoms, and {type(network).__name__} has none (allowed: model=linear)"
             )
         self.network = network
         self.sparsity = sparsity
