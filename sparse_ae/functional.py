@@ -28,7 +28,7 @@ def l1_penalty(z: Tensor, reduction: Reduction = "mean", atom_norms: Tensor | No
     atoms; without it w_i = 1. Source: Conerly et al., "Update on how we train SAEs", Anthropic, April 2024.
     """
     magnitude = z.abs() if atom_norms is None else z.abs() * atom_norms
-    mean = magnitude.mean(dim=(-2, -1))
+    mean = magnitude.mean(dim=(-2, -1), dtype=_accumulator(z))
     return mean if reduction == "mean" else mean * z.shape[-1]
 
 
@@ -46,7 +46,12 @@ def bernoulli_kl(rho: Tensor, rho_hat: Tensor) -> Tensor:
 
 def kl_penalty(z: Tensor, rho: Tensor) -> Tensor:
     """sum_i KL(rho || mean_b z_bi): the Bernoulli divergence summed over units. Scalar from codes ``(B, N)`` in [0, 1]."""
-    return bernoulli_kl(rho, z.mean(dim=-2)).sum(dim=-1)
+    return bernoulli_kl(rho, z.mean(dim=-2, dtype=_accumulator(z))).sum(dim=-1)
+
+
+def _accumulator(z: Tensor) -> torch.dtype:
+    """At least float32: under mixed precision codes are bfloat16, whose eps of 0.008 is above many a target rho."""
+    return torch.promote_types(z.dtype, torch.float32)
 
 
 def squared_error(x_hat: Tensor, x: Tensor) -> Tensor:

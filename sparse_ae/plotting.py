@@ -30,9 +30,10 @@ def sparsity_panels(
     """
     figure = Figure(figsize=(13, 3.8), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    _share_histogram(left, population, xlabel=f"share of units active (code > {threshold:g})", ylabel="samples")
+    active = f"active (code > {threshold:g})"
+    _share_histogram(left, population, of=len(lifetime), xlabel=f"share of units {active}", ylabel="samples")
     left.set_title("Population sparsity, per sample")
-    _share_histogram(middle, lifetime, xlabel=f"share of samples active (code > {threshold:g})", ylabel="units")
+    _share_histogram(middle, lifetime, of=len(population), xlabel=f"share of samples {active}", ylabel="units")
     middle.set_title("Lifetime sparsity, per unit")
     right.stairs(code_counts, code_edges, fill=True, color=_BLUE)
     right.set_yscale("log")
@@ -53,9 +54,12 @@ def sparsity_panels(
     return figure
 
 
-def _share_histogram(axes: Axes, shares: Array, *, xlabel: str, ylabel: str) -> None:
-    top = max(float(shares.max(initial=0)), 1e-3)
-    axes.hist(shares, bins=np.linspace(0, top, 51).tolist(), color=_BLUE)
+def _share_histogram(axes: Axes, shares: Array, *, of: int, xlabel: str, ylabel: str) -> None:
+    """Shares are counts out of ``of``: bins hold whole numbers of counts, or aliasing would tear gaps."""
+    most = max(1, round(float(shares.max(initial=0)) * of))
+    counts_per_bin = math.ceil((most + 1) / 50)
+    edges = (np.arange(0, most + 1 + counts_per_bin, counts_per_bin) - 0.5) / of
+    axes.hist(shares, bins=edges.tolist(), color=_BLUE)
     mean = float(shares.mean()) if len(shares) else math.nan
     axes.axvline(mean, color=_GREY, linestyle="--", linewidth=1, label=f"mean {mean:.3f}")
     axes.set(xlabel=xlabel, ylabel=ylabel)

@@ -1,10 +1,12 @@
 """Train one sparse autoencoder, or with ``-m`` a sweep of them: ``sparse-ae-train [overrides] [-m]``."""
 
 import logging
+import signal
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from sparse_ae.training.module import SparseAutoencoderModule
 
 PROGRAM = "sparse-ae-train"
+
+_TERMINATED, _CTRL_C = 128 + signal.SIGTERM, 128 + signal.SIGINT  # exit codes by the shell's convention
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +92,6 @@ def _task(config: DictConfig) -> None:
 
 def train(config: Mapping[str, Any], run: Run) -> None:
     """Train, test, export and analyse one run; its ``status.json`` says how that ended."""
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
     from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
     if rank_zero_only.rank != 0:  # a helper process of a distributed run: the first one keeps the books
@@ -98,22 +101,25 @@ def train(config: Mapping[str, Any], run: Run) -> None:
         return
     experiment = assemble(config, run)
     checkpoint = _resume_from(config, run, experiment)
+    signal.signal(signal.SIGTERM, _stop)
     run.start(config=config, resumed=checkpoint is not None)
     try:
         _fit_and_test(experiment, checkpoint)
         _write_results(experiment, config, run)
-    except SIGTERMException:
-        run.end("interrupted", "SIGTERM")
-        raise SystemExit(143) from None
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
-        run.end("interrupted", "Ctrl-C")
-        raise SystemExit(130) from None
+    except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns the first into the second
+        by_signal = isinstance(stop, SystemExit) and stop.code == _TERMINATED
+        run.end("interrupted", "SIGTERM" if by_signal else "Ctrl-C")
+        raise SystemExit(_TERMINATED if by_signal else _CTRL_C) from None
     except Exception as error:
         log.exception("the run failed")
         run.end("failed", describe(error))
         raise
     run.end("finished")
     _print_summary(run, config)
+
+
+def _stop(signum: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(_TERMINATED)
 
 
 def assemble(config: Mapping[str, Any], run: Run) -> Experiment:
@@ -128,7 +134,7 @@ def assemble(config: Mapping[str, Any], run: Run) -> Experiment:
     from sparse_ae.training.checkpoints import AtomicCheckpointIO
     from sparse_ae.training.logger import RunLogger
     from sparse_ae.training.module import SparseAutoencoderModule
-    from sparse_ae.training.progress import progress_callbacks
+    from sparse_ae.training.progress import EpochBar, progress_callbacks
     from sparse_ae.training.schedules import CoefficientWarmup
 
     _quieten_lightning()
@@ -159,7 +165,11 @@ def assemble(config: Mapping[str, Any], run: Run) -> Experiment:
     ]
     try:
         trainer = build(
-            {**config["trainer"], "enable_progress_bar": any(hasattr(p, "refresh_rate") for p in progress)},
+            {
+                **config["trainer"],
+                "enable_progress_bar": any(isinstance(p, EpochBar) for p in progress),
+                "limit_val_batches": config["trainer"]["limit_val_batches"] if validates else 0,
+            },
             "trainer",
             logger=RunLogger(run.path),
             callbacks=callbacks,
@@ -177,6 +187,11 @@ def _quieten_lightning() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.utilities\._pytree")
+    for message in (
+        r".*is smaller than the logging interval",  # the end of an epoch logs too
+        r"Checkpoint directory .* exists and is not empty",  # a resume
+    ):
+        warnings.filterwarnings("ignore", message=message)
 
 
 def _check_optimizer(module: "SparseAutoencoderModule") -> None:

@@ -168,7 +168,12 @@ class ImageDataModule(LightningDataModule, ABC):
 
 
 def usable_device(name: str) -> torch.device:
-    """``name`` as a device of this machine. Raises ``ValueError`` for a name torch does not know or cannot use."""
+    """``name`` as a device of this machine; ``auto`` is its accelerator, or the CPU.
+
+    Raises ``ValueError`` for a name torch does not know or cannot use.
+    """
+    if name == "auto":
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

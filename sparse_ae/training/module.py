@@ -161,12 +161,11 @@ class SparseAutoencoderModule(LightningModule):
         self._metrics[split].update(batch.target, forward.z.float(), forward.x_hat.float())
 
     def _log_metrics(self, split: str) -> None:
-        """Already summed over all ranks, so every rank logs the same number."""
         if self.trainer.sanity_checking:
             return
         values = {f"{split}/{name}": value for name, value in self._metrics[split].compute().items()}
         self.results |= {name: float(value) for name, value in values.items()}
-        self.log_dict({name: value.float() for name, value in values.items()}, sync_dist=False, rank_zero_only=True)
+        self.log_dict({name: value.float() for name, value in values.items()}, sync_dist=True)
 
     def lifetime_sparsity(self, split: str) -> Tensor | None:
         """Lifetime sparsity of each unit ``(N,)`` over the last evaluation of ``split``, if there was one."""
