@@ -5,7 +5,6 @@ import os
 import tarfile
 import tempfile
 import warnings
-from importlib.resources import files
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +17,8 @@ MD5 = {
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 """The md5 sum of each uncompressed IDX file."""
+
+_ARCHIVE = Path(__file__).parent / "mnist" / "mnist.tar.xz"
 
 
 def unpack_mnist(raw: Path) -> None:
@@ -58,8 +59,7 @@ def _md5(path: Path) -> str:
 
 
 def _extract(names: list[str], raw: Path) -> None:
-    archive = files("sparse_ae.data") / "mnist" / "mnist.tar.xz"
-    with archive.open("rb") as compressed, tarfile.open(fileobj=compressed, mode="r|xz") as tar:
+    with tarfile.open(_ARCHIVE, mode="r|xz") as tar:
         for member in tar:  # a stream: decompressed once, members in their stored order
             content = tar.extractfile(member)
             if member.name in names and content is not None:

@@ -1,0 +1,96 @@
+"""Fixtures: the data, a command runner, and one small finished run that many tests look at."""
+
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from sparse_ae import analyse, evaluate, train
+from sparse_ae.cli import compose, task_config
+from sparse_ae.runs import Run
+
+COMMANDS = {"sparse-ae-train": train.main, "sparse-ae-evaluate": evaluate.main, "sparse-ae-analyse": analyse.main}
+
+SMALL = ["trainer.max_epochs=2", "trainer.limit_train_batches=20", "trainer.log_every_n_steps=5", "visuals.every_n_epochs=1"]
+
+
+class Outcome(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MNIST is unpacked once for the whole session, away from the user's cache."""
+    root = tmp_path_factory.mktemp("data")
+    os.environ["SPARSE_AE_DATA"] = str(root)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _leave_no_traces() -> Iterator[None]:
+    """Commands run in this process: put back the handlers they set."""
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    for handler in logging.root.handlers[:]:
+        if isinstance(handler, logging.FileHandler):
+            logging.root.removeHandler(handler)
+            handler.close()
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+    """Run a command as its console script would, in ``tmp_path``."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+    def run(command: str, *arguments: str) -> Outcome:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", [command, *arguments])
+        code = 0
+        try:
+            COMMANDS[command]()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+def plain_config(*overrides: str, name: str = "train") -> dict[str, Any]:
+    """A composed config as the entry points see it."""
+    return task_config(compose(name, list(overrides)))
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
+    """A small L1 run, trained in full. Tests that write into it take ``run_copy``."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    config = plain_config("sparsity=l1", *SMALL)
+    hydra = folder / ".hydra"
+    hydra.mkdir(parents=True)
+    from omegaconf import OmegaConf
+
+    OmegaConf.save(OmegaConf.create(config), hydra / "config.yaml")
+    train.train(config, Run(folder))
+    return folder
+
+
+@pytest.fixture
+def run_copy(finished_run: Path, tmp_path: Path) -> Path:
+    """The small finished run, to be written into."""
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
