@@ -91,7 +91,7 @@ def check_arguments(
     ``given`` names the parameters that something else supplies; with ``partial`` none is required. Raises
     ``ConfigError`` as ``build`` does.
     """
-    parameters = inspect.signature(target, eval_str=True).parameters
+    parameters = _parameters(target)
     named = {
         name: p for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     }
@@ -106,6 +106,16 @@ def check_arguments(
         name: _convert(value, named[name].annotation if name in named else Any, _join(key, name))
         for name, value in arguments.items()
     }
+
+
+def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The signature's parameters; a type written in C may have none to read, and then takes whatever it is given."""
+    try:
+        return inspect.signature(target, eval_str=True).parameters
+    except NameError:  # annotations that only a type checker can resolve
+        return inspect.signature(target).parameters
+    except ValueError:
+        return {"options": inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)}
 
 
 def _join(key: str, name: str) -> str:

@@ -4,6 +4,7 @@ Neither Lightning nor Hydra is needed to read it, and a file someone was sent ca
 only networks and sparsity methods of this package or of modules that the caller has imported already.
 """
 
+import json
 import sys
 from pickle import UnpicklingError
 from collections.abc import Mapping
@@ -96,3 +97,5 @@ def _check_trusted(run: Run, spec: Mapping[str, Any], base: type) -> None:
     found = getattr(sys.modules.get(module), name, None)
     if not (isinstance(found, type) and issubclass(found, base)):
         raise RunError(f"{run.model_spec}: {target} is no {base.__name__} (a damaged or foreign file)")
+    if '"_target_"' in json.dumps([value for key, value in spec.items() if key != "_target_"]):
+        raise RunError(f"{run.model_spec}: a _target_ inside another is not trusted")

@@ -189,6 +189,7 @@ def _quieten_lightning() -> None:
     warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.utilities\._pytree")
     for message in (
         r".*is smaller than the logging interval",  # the end of an epoch logs too
+        r"Total length of `list` across ranks is zero",  # data.val_size=0
         r"Checkpoint directory .* exists and is not empty",  # a resume
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -42,7 +42,7 @@ class EpochSampler(Sampler[int]):
     def indices(self) -> Tensor:
         """This rank's samples in this epoch's order, int64 ``(len(self),)``."""
         if not self.shuffle:
-            return torch.arange(self.rank, self.n_samples, self.world_size)
+            return torch.arange(self.n_samples)[self.rank :: self.world_size]
         order = epoch_order(self.n_samples, self.seed, self.epoch)
         return order[self.rank :: self.world_size][: len(self)]
 

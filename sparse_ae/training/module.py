@@ -165,7 +165,10 @@ class SparseAutoencoderModule(LightningModule):
             return
         values = {f"{split}/{name}": value for name, value in self._metrics[split].compute().items()}
         self.results |= {name: float(value) for name, value in values.items()}
-        self.log_dict({name: value.float() for name, value in values.items()}, sync_dist=True)
+        # For what monitors them; Lightning itself would log them one step early and with an "epoch" beside them.
+        self.log_dict({name: value.float() for name, value in values.items()}, logger=False, sync_dist=True)
+        if self.logger is not None:
+            self.logger.log_metrics({name: self.results[name] for name in values}, step=self.global_step)
 
     def lifetime_sparsity(self, split: str) -> Tensor | None:
         """Lifetime sparsity of each unit ``(N,)`` over the last evaluation of ``split``, if there was one."""

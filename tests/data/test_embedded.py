@@ -1,0 +1,130 @@
+"""The embedded MNIST: the original bytes, unpacked safely."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparse_ae.data import MNIST, embedded
+from sparse_ae.data.embedded import MD5, unpack_mnist
+from tests.conftest import plain_config
+
+# Runs the one file by its path: the package around it would import torch eight times over.
+UNPACK = """
+import pathlib, runpy, sys
+runpy.run_path(sys.argv[1])["unpack_mnist"](pathlib.Path(sys.argv[2]))
+"""
+
+
+def _digests(raw: Path) -> dict[str, str]:
+    return {name: hashlib.md5((raw / name).read_bytes()).hexdigest() for name in MD5}
+
+
+def test_eight_processes_unpack_at_once(tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    command = [sys.executable, "-c", UNPACK, embedded.__file__, str(raw)]
+    workers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(8)]
+    errors = [worker.communicate()[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * 8, errors
+    assert errors == [""] * 8
+    assert _digests(raw) == MD5
+    assert {path.name for path in raw.iterdir()} <= {*MD5, ".unpack.lock"}  # no temporary file is left
+
+
+def test_files_already_there_are_left_alone_and_damaged_ones_replaced(data_root: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    unpack_mnist(raw)
+    written = {name: (raw / name).stat().st_mtime_ns for name in MD5}
+    damaged = "t10k-images-idx3-ubyte"
+    (raw / damaged).write_bytes((raw / damaged).read_bytes()[:-1])
+    (raw / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.warns(UserWarning, match=f"{damaged} is damaged"):
+        unpack_mnist(raw)
+    assert _digests(raw) == MD5
+    assert {name for name in MD5 if (raw / name).stat().st_mtime_ns == written[name]} == {
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte",
+    }
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(OSError, match=r"data\.root: cannot write MNIST to .*SPARSE_AE_DATA"):
+        unpack_mnist(tmp_path / "file" / "raw")
+
+
+def _mnist(**changes: object) -> MNIST:
+    spec = {**plain_config()["data"], **changes}
+    del spec["_target_"]
+    data = MNIST(**spec)
+    data.prepare_data()
+    return data
+
+
+def test_splits_are_disjoint_sized_and_fixed_by_the_seed() -> None:
+    data = _mnist()
+    train, val, test = (data.split(name) for name in ("train", "val", "test"))
+    assert (len(train.x), len(val.x), len(test.x)) == (55_000, 5_000, 10_000)
+    assert train.x.dtype == torch.float32
+    assert train.x.min() == 0
+    assert train.x.max() == 1
+    images, labels = data.read(train=True)
+    # 59 training images of MNIST are alike in all pixels but not in number: compare sums per class, not rows.
+    for digit in range(10):
+        ours = train.x[train.label == digit].sum(dtype=torch.float64) + val.x[val.label == digit].sum(dtype=torch.float64)
+        assert ours.item() == pytest.approx(images[labels == digit].double().sum().item() / 255, rel=1e-6)
+    assert torch.equal(_mnist().split("val").x, val.x)
+    assert not torch.equal(_mnist(seed=1).split("val").x, val.x)
+
+
+def test_uint8_storage_gives_the_same_batches_and_mean() -> None:
+    floats, bytes_ = _mnist(), _mnist(dtype="uint8")
+    assert bytes_.split("train").x.dtype == torch.uint8
+    assert torch.equal(floats.train_mean, bytes_.train_mean)
+    for a, b in zip(floats.train_dataloader(), bytes_.train_dataloader(), strict=True):
+        assert torch.equal(a.x, b.x)
+        assert torch.equal(a.label, b.label)
+
+
+def test_no_validation_split() -> None:
+    data = _mnist(val_size=0)
+    assert len(data.split("train").x) == 60_000
+    assert data.val_dataloader() == []
+
+
+NOISE = {"_target_": "torchvision.transforms.v2.GaussianNoise", "sigma": 0.5}
+
+
+@pytest.mark.parametrize("transform_target", [False, True])
+def test_transforms_corrupt_training_inputs_only(transform_target: bool) -> None:
+    from sparse_ae.build import build
+
+    config = plain_config("data.resident=false")["data"]
+    spec = {**config, "transforms": [NOISE], "transform_target": transform_target}
+    data = build(spec, "data")
+    data.prepare_data()
+    clean = next(iter(build(config, "data").train_dataloader()))
+    noisy = next(iter(data.train_dataloader()))
+    again = next(iter(data.train_dataloader()))
+    assert torch.equal(noisy.label, clean.label)
+    assert not torch.equal(noisy.x, clean.x)
+    assert torch.equal(noisy.x, again.x)  # a function of (seed, epoch, index)
+    assert torch.equal(noisy.target, noisy.x if transform_target else clean.x)
+    data.train_dataloader().sampler.set_epoch(0)
+    validation = next(iter(data.val_dataloader()))
+    assert torch.equal(validation.x, validation.target)
+
+
+def test_the_dataloader_path_sees_what_the_resident_path_sees() -> None:
+    resident, plain = _mnist(), _mnist(resident=False, num_workers=0)
+    first, second = resident.train_dataloader(), plain.train_dataloader()
+    assert len(first) == len(second)
+    for epoch in (0, 3):
+        first.sampler.set_epoch(epoch)
+        second.sampler.set_epoch(epoch)
+        a, b = next(iter(first)), next(iter(second))
+        assert torch.equal(a.x, b.x)
+        assert torch.equal(a.label, b.label)

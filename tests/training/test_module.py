@@ -1,0 +1,222 @@
+"""Training: what is logged, how it fails, how it resumes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from sparse_ae.metrics import NAMES
+from sparse_ae.runs import Run
+from sparse_ae.train import Experiment, assemble, train
+from sparse_ae.training.checkpoints import read_checkpoint
+from sparse_ae.training.module import NonFiniteLossError
+from sparse_ae.training.schedules import cosine, warmup_linear
+from tests.conftest import SMALL, plain_config
+
+
+def _events(run: Path) -> EventAccumulator:
+    files = list(run.glob("events.out.tfevents.*"))
+    assert len(files) == 1
+    events = EventAccumulator(str(files[0]), size_guidance={"scalars": 0, "images": 0, "histograms": 0})
+    events.Reload()
+    return events
+
+
+def test_tensorboard_has_every_scalar_under_its_name(finished_run: Path) -> None:
+    events = _events(finished_run)
+    scalars = set(events.Tags()["scalars"])
+    train_names = {"train/loss", "train/recon", "train/l1", "train/l1_coefficient"}
+    assert scalars >= train_names | {f"{split}/{name}" for split in ("val", "test") for name in NAMES}
+    assert [e.step for e in events.Scalars("train/loss")] == [5, 10, 15, 20, 25, 30, 35, 40]
+    assert [e.step for e in events.Scalars("val/mse")] == [20, 40]
+    assert [e.step for e in events.Scalars("test/mse")] == [40]
+    assert {e.value for e in events.Scalars("train/l1_coefficient")} == {np.float32(0.01)}
+    metrics = Run(finished_run).metrics
+    for name in ("test/mse", "test/fvu", "test/l0", "val/mse", "val/hoyer"):
+        assert events.Scalars(name)[-1].value == pytest.approx(metrics[name], rel=1e-6)
+    loss, recon, l1 = (np.array([e.value for e in events.Scalars(f"train/{n}")]) for n in ("loss", "recon", "l1"))
+    np.testing.assert_allclose(loss, recon + 0.01 * l1, rtol=1e-5)
+
+
+def test_tensorboard_has_images_and_histograms(finished_run: Path) -> None:
+    events = _events(finished_run)
+    assert set(events.Tags()["images"]) == {"reconstructions", "features"}
+    assert set(events.Tags()["histograms"]) == {"codes", "lifetime_sparsity"}
+    image = events.Images("reconstructions")[-1]
+    assert (image.step, image.width, image.height) == (40, 16 * 30 + 2, 2 * 30 + 2)
+    assert events.Histograms("lifetime_sparsity")[-1].histogram_value.num == 128
+    assert events.Histograms("codes")[-1].histogram_value.num == 1000 * 128
+
+
+def test_hparams_tab_has_the_config_and_the_final_metrics(finished_run: Path) -> None:
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    content = _events(finished_run).summary_metadata
+    data = {
+        tag: plugin_data_pb2.HParamsPluginData.FromString(metadata.plugin_data.content)
+        for tag, metadata in content.items()
+        if metadata.plugin_data.plugin_name == "hparams"
+    }
+    start = data["_hparams_/session_start_info"].session_start_info
+    assert start.hparams["sparsity.coefficient"].number_value == 0.01
+    assert start.hparams["model.latent_dim"].number_value == 128
+    assert start.hparams["data._target_"].string_value == "sparse_ae.data.MNIST"
+    experiment = data["_hparams_/experiment"].experiment
+    assert {info.name.tag for info in experiment.metric_infos} == {f"{s}/{n}" for s in ("test", "val") for n in NAMES}
+    assert "_hparams_/session_end_info" in data
+
+
+def _assemble(tmp_path: Path, *overrides: str) -> Experiment:
+    return assemble(plain_config(*SMALL, "visuals.every_n_epochs=100", *overrides), Run(tmp_path))
+
+
+def test_nothing_is_read_from_the_device_between_logging_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every ``.item()`` and ``float()`` of a tensor waits for the device: count them over 20 steps, logging each 10."""
+    data, module, trainer = _assemble(tmp_path, "trainer.log_every_n_steps=10", "trainer.max_epochs=1")
+    reads: list[int] = []
+
+    def counted(name: str) -> Callable[..., object]:
+        original = getattr(torch.Tensor, name)
+
+        def read(self: torch.Tensor, *args: object) -> object:
+            if trainer.training and 1 <= trainer.global_step < 9:
+                reads.append(trainer.global_step)
+            return original(self, *args)
+
+        return read
+
+    for name in ("item", "tolist", "__float__", "__bool__", "cpu", "numpy"):
+        monkeypatch.setattr(torch.Tensor, name, counted(name))
+    trainer.fit(module, datamodule=data)
+    assert trainer.global_step == 20
+    assert reads == []
+
+
+def test_a_diverging_term_is_named_with_its_step_and_the_last_good_checkpoint_stays(tmp_path: Path) -> None:
+    data, module, trainer = _assemble(tmp_path, "trainer.max_epochs=3", "sparsity=l1")
+    original = module.model.sparsity.losses
+
+    def poisoned(*args: object) -> dict[str, torch.Tensor]:
+        terms = original(*args)
+        return {"l1": terms["l1"] * float("nan")} if trainer.global_step == 32 else terms
+
+    module.model.sparsity.losses = poisoned
+    with pytest.raises(NonFiniteLossError, match=r"^l1 became nan at step 33$"):
+        trainer.fit(module, datamodule=data)
+    checkpoint = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
+    assert checkpoint["global_step"] == 20
+    assert all(t.isfinite().all() for t in checkpoint["state_dict"].values())
+
+
+@pytest.mark.parametrize("val_size", [0, 5000])
+def test_weights_that_became_nan_in_an_epochs_last_step_reach_no_checkpoint(tmp_path: Path, val_size: int) -> None:
+    data, module, trainer = _assemble(tmp_path, f"data.val_size={val_size}", "trainer.max_epochs=3")
+    after_step = module.model.network.after_step_
+
+    def poisoned() -> None:
+        after_step()
+        if trainer.global_step == 40:
+            with torch.no_grad():
+                next(module.model.parameters()).fill_(float("inf"))
+
+    module.model.network.after_step_ = poisoned
+    with pytest.raises(NonFiniteLossError, match="a weight is NaN or infinite at step 40"):
+        trainer.fit(module, datamodule=data)
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 20
+
+
+def test_a_failed_run_says_so_in_its_status(tmp_path: Path) -> None:
+    config = plain_config(*SMALL, "optimizer.lr=1e30", "sparsity=l1", "model=linear", "model.unit_norm=false")
+    with pytest.raises(NonFiniteLossError, match="at step"):
+        train(config, Run(tmp_path))
+    status = Run(tmp_path).status
+    assert status["state"] == "failed"
+    assert "at step" in status["error"]
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+class Crash(Callback):
+    """Stops training in the middle of an epoch."""
+
+    def __init__(self, at_step: int) -> None:
+        self.at_step = at_step
+
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+        if trainer.global_step == self.at_step:
+            raise RuntimeError("power cut")
+
+
+def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path: Path) -> None:
+    overrides = (*SMALL, "trainer.max_epochs=3", "scheduler=cosine", "sparsity.warmup_steps=50", "analysis=[]")
+    whole, half = Run(tmp_path / "whole"), Run(tmp_path / "half")
+    for run in (whole, half):
+        run.path.mkdir()
+    train(plain_config(*overrides), whole)
+
+    data, module, trainer = assemble(plain_config(*overrides), half)
+    trainer.callbacks.append(Crash(at_step=47))
+    with pytest.raises(RuntimeError, match="power cut"):
+        trainer.fit(module, datamodule=data)
+    train(plain_config(*overrides, "resume=true"), half)
+
+    assert whole.weights.read_bytes() == half.weights.read_bytes()
+    assert whole.metrics == half.metrics
+    assert half.status["resumed"] is True
+
+
+def test_coefficient_warms_up_as_its_formula_says(tmp_path: Path) -> None:
+    overrides = ("sparsity.warmup_steps=8", "trainer.log_every_n_steps=1", "trainer.limit_train_batches=10")
+    data, module, trainer = _assemble(tmp_path, "trainer.max_epochs=1", *overrides)
+    trainer.fit(module, datamodule=data)
+    coefficients = [e.value for e in _events(tmp_path).Scalars("train/kl_coefficient")]
+    np.testing.assert_allclose(coefficients, [0.01 * min(1, (t + 1) / 8) for t in range(10)], rtol=1e-6)
+
+
+def test_learning_rate_schedules() -> None:
+    def rates(make: Callable[..., torch.optim.lr_scheduler.LambdaLR], **options: float) -> list[float]:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+        scheduler = make(optimizer, total_steps=10, **options)
+        values = []
+        for _ in range(11):
+            values.append(scheduler.get_last_lr()[0])
+            optimizer.step()
+            scheduler.step()
+        return values
+
+    np.testing.assert_allclose(rates(cosine, final_share=0.0)[::5], [2, 1, 0], atol=1e-12)
+    np.testing.assert_allclose(rates(cosine, final_share=0.5)[::5], [2, 1.5, 1], atol=1e-12)
+    warm = rates(warmup_linear, warmup_steps=2, final_share=0.0)
+    np.testing.assert_allclose(warm[:3] + warm[-1:], [1, 2, 2, 0], atol=1e-12)
+
+
+def test_gradient_clipping_and_accumulation_go_through_lightning(tmp_path: Path) -> None:
+    data, module, trainer = _assemble(
+        tmp_path, "trainer.gradient_clip_val=1e-3", "trainer.accumulate_grad_batches=2", "trainer.max_epochs=1"
+    )
+    norms: list[float] = []
+    original = module.optimizer_step
+
+    def step(epoch: int, batch: int, optimizer: torch.optim.Optimizer, closure: Callable[[], object]) -> None:
+        original(epoch, batch, optimizer, closure)
+        norms.append(float(torch.stack([p.grad.norm() for p in module.parameters() if p.grad is not None]).norm()))
+
+    module.optimizer_step = step
+    trainer.fit(module, datamodule=data)
+    assert trainer.global_step == 10
+    assert max(norms) <= 1e-3 * (1 + 1e-4)
+
+
+def test_compiled_training_takes_the_same_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``compile=true`` hands the objective to ``torch.compile``; the eager backend spares the test the C++ compiler."""
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f: real(f, backend="eager"))
+    losses = []
+    for name, flag in (("eager", "false"), ("compiled", "true")):
+        data, module, trainer = _assemble(tmp_path / name, f"compile={flag}", "trainer.max_epochs=1")
+        trainer.fit(module, datamodule=data)
+        losses.append(module.latest["train/loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
