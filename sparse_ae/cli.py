@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -44,20 +45,20 @@ def compose(name: str, overrides: Sequence[str], config_dir: str | None = None) 
     search = [f"hydra.searchpath=[file://{config_dir}]"] if config_dir else []
     try:
         with hydra.initialize_config_module("sparse_ae.conf", version_base="1.3"):
-            return hydra.compose(name, [*overrides, *search], return_hydra_config=True)
+            try:
+                return hydra.compose(name, [*overrides, *search], return_hydra_config=True)
+            except MissingConfigException as error:
+                raise ConfigError(_missing_option(error)) from error
     except OverrideParseException as error:
         raise ConfigError(f"{error.override}: is no override (allowed: key=value, group=option)") from error
-    except MissingConfigException as error:
-        raise ConfigError(_missing_option(error)) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_unknown_key(error, name, overrides, config_dir)) from error
 
 
 def _missing_option(error: MissingConfigException) -> str:
     group, _, option = (error.missing_cfg_file or "").rpartition("/")
-    if error.options is None:
-        return str(error).splitlines()[0]
-    return f"{group}={option}: no such option{nearest(option, error.options)}"
+    options = GlobalHydra.instance().config_loader().get_group_options(group)
+    return f"{group}={option}: no such option{nearest(option, options)}"
 
 
 def _unknown_key(error: Exception, name: str, overrides: Sequence[str], config_dir: str | None) -> str:

@@ -1,6 +1,7 @@
 """Train one sparse autoencoder, or with ``-m`` a sweep of them: ``sparse-ae-train [overrides] [-m]``."""
 
 import logging
+import re
 import signal
 import warnings
 from collections.abc import Mapping
@@ -177,6 +178,8 @@ def assemble(config: Mapping[str, Any], run: Run) -> Experiment:
             default_root_dir=run.path,
         )
     except ConfigError as error:
+        if not re.search("accelerator|backend|device", str(error)):
+            raise
         given = ", ".join(f"{key}={config['trainer'][key]}" for key in ("accelerator", "devices", "strategy"))
         raise ConfigError(f"{error} (given: {given}; allowed on every machine: trainer=cpu)") from error
     return Experiment(data, module, trainer)

@@ -1,0 +1,196 @@
+"""Everything a user can get wrong: one clear line that names it, exit code 1, nothing written."""
+
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import SMALL, Cli
+
+TRAIN = [
+    # unknown keys and groups, with the nearest right name
+    (["sparsity.rhoo=0.1"], r"sparsity\.rhoo=0\.1: no such key in sparsity \(did you mean rho\? allowed: coefficient, "),
+    (["sparsiti=l1"], r"sparsiti=l1: no such key \(did you mean sparsity\?"),
+    (["sparsity=l2"], r"sparsity=l2: no such option \(did you mean l1\? allowed: kl, l1, none\)"),
+    (["model=mlpp"], r"model=mlpp: no such option \(did you mean mlp\? allowed: linear, mlp\)"),
+    (["experiment=defualt"], r"experiment=defualt: no such option \(did you mean default\?"),
+    (["analysis=[sparsty]"], r"analysis=sparsty: no such option \(did you mean sparsity\?"),
+    (["trainer.max_epoch=3"], r"trainer\.max_epoch=3: no such key in trainer \(did you mean max_epochs\?"),
+    (["+sparsity.bandwidth=3"], r"sparsity\.bandwidth: no such key \(allowed: coefficient, reduction, rho, warmup_steps\)"),
+    (["+trainer.max_tim=3"], r"trainer\.max_tim: no such key \(did you mean max_time\?"),
+    (["+nonsense=3"], r"nonsense: no such key"),
+    (["nonsense"], r"nonsense: is no override \(allowed: key=value, group=option\)"),
+    (["hydra.run.dirr=x"], r"hydra\.run\.dirr=x: no such key in hydra\.run \(did you mean dir\?"),
+    # wrong types and values out of range
+    (["model.latent_dim=many"], r"model\.latent_dim=many: should be a valid integer"),
+    (["model.latent_dim=0"], r"model\.latent_dim=0: should be greater than 0"),
+    (["model.hidden_sizes=[256,0]"], r"model\.hidden_sizes=\[256, 0\]: should be greater than 0"),
+    (["sparsity.coefficient=-1"], r"sparsity\.coefficient=-1: should be greater than or equal to 0"),
+    (["sparsity.coefficient=nan"], r"sparsity\.coefficient=nan: should be a finite number"),
+    (["sparsity.coefficient=strong"], r"sparsity\.coefficient=strong: should be a valid number"),
+    (["sparsity.rho=0"], r"sparsity\.rho=0: should be greater than 0"),
+    (["sparsity.rho=1"], r"sparsity\.rho=1: should be less than 1"),
+    (["sparsity.reduction=median"], r"sparsity\.reduction=median: should be 'mean' or 'sum'"),
+    (["sparsity.warmup_steps=-3"], r"sparsity\.warmup_steps=-3: should be greater than or equal to 0"),
+    (["sparsity=l1", "sparsity.atom_norm=true"], r"sparsity: L1 .* MLP has none \(allowed: model=linear\)"),
+    (["model=linear", "model.b_pre=median"], r"model\.b_pre=median: should be 'zeros', 'mean' or 'geometric_median'"),
+    (["data.batch_size=0"], r"data\.batch_size=0: should be greater than 0"),
+    (["data.batch_size=55001"], r"data\.batch_size=55001: larger than the data \(allowed: 1 to 55000\)"),
+    (["data.val_size=60000"], r"data\.val_size=60000: leaves no training images \(allowed: 0 to 59999\)"),
+    (["data.dtype=float16"], r"data\.dtype=float16: should be 'float32' or 'uint8'"),
+    (["data.transforms=[{_target_: torchvision.transforms.v2.Identity}]"], r"data\.resident=true: .*data\.resident=false"),
+    (["data.device=abacus"], r"data\.device=abacus: not usable here"),
+    (["seed=-1"], r"seed=-1: should be greater than or equal to 0"),
+    (["seed=lucky"], r"seed=lucky: should be a valid integer"),
+    (["active_threshold=high"], r"active_threshold=high: should be a valid number"),
+    (["rerun=maybe"], r"rerun=maybe: should be 'all', 'failed' or 'none'"),
+    (["optimizer.lr=-1"], r"optimizer: Invalid learning rate: -1"),
+    (["optimizer.lr=fast"], r"optimizer\.lr=fast: should be a valid number"),
+    (["scheduler=cosine", "scheduler.final_share=2"], r"scheduler\.final_share=2: should be less than or equal to 1"),
+    (["checkpoint.monitor=val/nothing"], r"checkpoint\.monitor=val/nothing: is no validation metric \(allowed: val/mse,"),
+    (["visuals.every_n_epochs=0"], r"visuals\.every_n_epochs=0: should be greater than 0"),
+    (["trainer.max_epochs=soon"], r"trainer\.max_epochs=soon: should be a valid integer"),
+    (["trainer.precision=99"], r"trainer\.precision=99: should be 64, 32 or 16"),
+    (["trainer.accelerator=abacus"], r"trainer: .*abacus.*allowed on every machine: trainer=cpu"),
+    (["trainer.limit_train_batches=-5"], r"trainer: .*-5 for limit_train_batches"),
+    # files and folders
+    (["resume=nowhere.ckpt"], r"resume=nowhere\.ckpt: no such checkpoint"),
+    (["resume=true"], r"resume=outputs/default/kl-.*/checkpoints/last\.ckpt: no such checkpoint"),
+]
+
+
+def _check_refused(cli: Cli, tmp_path: Path, command: str, arguments: list[str], message: str) -> None:
+    import re
+
+    before = sorted(tmp_path.rglob("*"))
+    outcome = cli(command, *arguments)
+    assert outcome.code == 1
+    assert outcome.err.count("\n") == 1, outcome.err
+    assert re.match(rf"{command}: error: {message}", outcome.err), outcome.err
+    assert outcome.out == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("arguments", "message"), TRAIN, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_train(cli: Cli, tmp_path: Path, arguments: list[str], message: str) -> None:
+    _check_refused(cli, tmp_path, "sparse-ae-train", arguments, message)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize("arguments", [["trainer=gpu"], ["data.device=cuda"]], ids=" ".join)
+def test_a_gpu_that_is_not_there(cli: Cli, tmp_path: Path, arguments: list[str]) -> None:
+    key = arguments[0].split("=")[0].split(".")[0]
+    _check_refused(cli, tmp_path, "sparse-ae-train", arguments, rf"{key}.*allowed")
+
+
+def test_a_sweep_is_checked_too(cli: Cli, tmp_path: Path) -> None:
+    arguments = ["-m", "seed=1,2", "sparsity.rho=3"]
+    _check_refused(cli, tmp_path, "sparse-ae-train", arguments, r"sparsity\.rho=3: should be less than 1")
+
+
+def test_a_folder_that_cannot_be_written(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    message = r"file/run: cannot be written \(Not a directory; allowed: a folder you may write to\)"
+    _check_refused(cli, tmp_path, "sparse-ae-train", ["hydra.run.dir=file/run"], message)
+
+
+class Bomb:
+    """A pickle that writes a file when it is read."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (exec, ("open('exploded', 'w').close()",))
+
+
+def _truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _text(path: Path) -> None:
+    path.write_text("no checkpoint")
+
+
+def _bomb(path: Path) -> None:
+    path.write_bytes(pickle.dumps(Bomb()))
+
+
+def _zipped_bomb(path: Path) -> None:
+    torch.save({"state_dict": Bomb()}, path)
+
+
+def _foreign(path: Path) -> None:
+    torch.save({"weights": torch.zeros(3)}, path)
+
+
+@pytest.mark.parametrize("damage", [_truncated, _empty, _text, _bomb, _zipped_bomb, _foreign])
+def test_checkpoints_that_cannot_be_trusted(cli: Cli, tmp_path: Path, finished_run: Path, damage: object) -> None:
+    path = tmp_path / "damaged.ckpt"
+    shutil.copy(finished_run / "checkpoints" / "last.ckpt", path)
+    damage(path)
+    message = r"resume=damaged\.ckpt: (cannot be read as a checkpoint|is no training checkpoint)"
+    _check_refused(cli, tmp_path, "sparse-ae-train", ["resume=damaged.ckpt", "sparsity=l1"], message)
+
+
+def test_a_checkpoint_of_another_model(cli: Cli, tmp_path: Path, finished_run: Path) -> None:
+    shutil.copy(finished_run / "checkpoints" / "last.ckpt", tmp_path / "l1.ckpt")
+    message = r"resume=l1\.ckpt: is of another model \(model\.network\."
+    _check_refused(cli, tmp_path, "sparse-ae-train", ["resume=l1.ckpt", "sparsity=l1", "model.latent_dim=64"], message)
+
+
+EVALUATE = [
+    ([], r"run: is required"),
+    (["run="], r"run: is required"),
+    (["run=nowhere"], r"run=nowhere: no such folder"),
+    (["run=foreign"], r"run=foreign: is no run's folder"),
+    (["run=run", "split=train"], r"split=train: should be 'val' or 'test'"),
+    (["run=run", "weights=worst"], r"weights=worst: should be 'final' or 'best'"),
+    (["run=run", "device=abacus"], r"device=abacus: not usable here"),
+    (["run=run", "data=mnst"], r"data=mnst: no such option \(did you mean mnist\?"),
+    (["run=run", "slpit=val"], r"slpit=val: no such key \(did you mean split\?"),
+]
+ANALYSE = [
+    ([], r"run: is required"),
+    (["run=nowhere"], r"run=nowhere: no such folder"),
+    (["run=foreign"], r"run=foreign: is no run's folder"),
+    (["run=run", "analysis=[sparsity,nothing]"], r"analysis=nothing: no such option"),
+    (["run=run", "analysis.features.n_features=0"], r"analysis\.features\.n_features=0: should be greater than 0"),
+    (["run=run", "active_threshold=-1"], r"active_threshold=-1: should be greater than or equal to 0"),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [("sparse-ae-evaluate", *case) for case in EVALUATE] + [("sparse-ae-analyse", *case) for case in ANALYSE],
+)
+def test_evaluate_and_analyse(
+    cli: Cli, tmp_path: Path, run_copy: Path, command: str, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "foreign").mkdir()
+    _check_refused(cli, tmp_path, command, arguments, message)
+
+
+def test_a_run_without_validation_has_no_val_split(cli: Cli, tmp_path: Path, run_copy: Path) -> None:
+    config = run_copy / ".hydra" / "config.yaml"
+    config.write_text(config.read_text().replace("val_size: 5000", "val_size: 0"))
+    _check_refused(cli, tmp_path, "sparse-ae-evaluate", ["run=run", "split=val"], "split=val: this run has no validation split")
+
+
+def test_the_trace_comes_back_on_request(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ValueError, match="latent_dim"):
+        cli("sparse-ae-train", "model.latent_dim=0")
+
+
+def test_divergence_is_one_line_and_the_run_is_marked_failed(cli: Cli, tmp_path: Path) -> None:
+    from sparse_ae.runs import Run
+
+    outcome = cli("sparse-ae-train", *SMALL, "sparsity=l1", "model=linear", "model.unit_norm=false", "optimizer.lr=1e30", "hydra.run.dir=run")
+    assert outcome.code == 1
+    assert outcome.err.count("\n") == 1
+    assert "at step" in outcome.err
+    assert Run(tmp_path / "run").status["state"] == "failed"
