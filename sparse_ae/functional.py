@@ -40,8 +40,13 @@ def bernoulli_kl(rho: Tensor, rho_hat: Tensor) -> Tensor:
     """
     eps = torch.finfo(rho_hat.dtype).eps
     rho_hat = rho_hat.clamp(eps, 1 - eps)
-    kl = rho * torch.log(rho / rho_hat) + (1 - rho) * torch.log((1 - rho) / (1 - rho_hat))
+    kl = _mean_log_likelihood(rho, rho) - _mean_log_likelihood(rho_hat, rho)
     return kl.clamp_min(0)  # rounding alone can take it below 0 where rho_hat == rho
+
+
+def _mean_log_likelihood(q: Tensor, rho: Tensor) -> Tensor:
+    """rho log(q) + (1 - rho) log(1 - q): a Bernoulli(q)'s log-likelihood averaged over Bernoulli(rho), in one lerp."""
+    return torch.lerp(torch.log1p(-q), torch.log(q), rho)
 
 
 def kl_penalty(z: Tensor, rho: Tensor) -> Tensor:

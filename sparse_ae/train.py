@@ -3,7 +3,6 @@
 import logging
 import re
 import signal
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
@@ -128,20 +127,17 @@ def assemble(config: Mapping[str, Any], run: Run) -> Experiment:
 
     Raises ``ConfigError`` for the first key that is wrong.
     """
-    import torch
     from lightning.pytorch import seed_everything
 
     from sparse_ae.export import build_autoencoder
     from sparse_ae.training.checkpoints import AtomicCheckpointIO
     from sparse_ae.training.logger import RunLogger
     from sparse_ae.training.module import SparseAutoencoderModule
+    from sparse_ae.training.process import NoProfiler, tune_process
     from sparse_ae.training.progress import EpochBar, progress_callbacks
     from sparse_ae.training.schedules import CoefficientWarmup
 
-    _quieten_lightning()
-    # Adam's moments of inputs that are nearly always 0, an image's border, decay into denormal numbers, which CPUs
-    # compute with ten times slower. Set before the first tensor operation, so that every thread inherits it.
-    torch.set_flush_denormal(True)
+    tune_process()
     scalars = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
     settings = Settings(**check_arguments(Settings, scalars, ""))
     seed_everything(settings.seed, verbose=False)
@@ -170,6 +166,7 @@ def assemble(config: Mapping[str, Any], run: Run) -> Experiment:
                 **config["trainer"],
                 "enable_progress_bar": any(isinstance(p, EpochBar) for p in progress),
                 "limit_val_batches": config["trainer"]["limit_val_batches"] if validates else 0,
+                "profiler": config["trainer"]["profiler"] or NoProfiler(),
             },
             "trainer",
             logger=RunLogger(run.path),
@@ -183,19 +180,6 @@ def assemble(config: Mapping[str, Any], run: Run) -> Experiment:
         given = ", ".join(f"{key}={config['trainer'][key]}" for key in ("accelerator", "devices", "strategy"))
         raise ConfigError(f"{error} (given: {given}; allowed on every machine: trainer=cpu)") from error
     return Experiment(data, module, trainer)
-
-
-def _quieten_lightning() -> None:
-    """Keep what a user can act on: no device banner, no tips, no deprecations that Lightning owes to torch."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.utilities\._pytree")
-    for message in (
-        r".*is smaller than the logging interval",  # the end of an epoch logs too
-        r"Total length of `list` across ranks is zero",  # data.val_size=0
-        r"Checkpoint directory .* exists and is not empty",  # a resume
-    ):
-        warnings.filterwarnings("ignore", message=message)
 
 
 def _check_optimizer(module: "SparseAutoencoderModule") -> None:

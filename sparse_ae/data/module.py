@@ -32,8 +32,8 @@ class ImageDataModule(LightningDataModule, ABC):
 
     ``val_size`` images, drawn by ``seed``, are held out of the training file for validation; the test file is its own
     split and is read by nothing but ``split("test")``. By default the images live in one tensor on the training
-    device and batches are made by indexing; ``resident=False`` goes through a DataLoader with ``num_workers`` workers
-    instead, which is what ``transforms`` (training inputs only) need.
+    device and batches are made by indexing; with ``resident=False`` they stay on the CPU and training goes through a
+    DataLoader with ``num_workers`` workers, which is what ``transforms`` (of training inputs only) need.
 
     - ``root``: folder of the files; ``None`` is a per-user cache.
     - ``dtype``: how the resident tensor is stored; ``uint8`` takes a quarter of the memory and gives the same batches.
@@ -134,19 +134,21 @@ class ImageDataModule(LightningDataModule, ABC):
         images = self.split(name)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = EpochSampler(len(images.x), seed=self.seed, shuffle=shuffle, rank=rank, world_size=world_size)
-        if self.resident:
+        if self.resident or not shuffle:  # evaluation transforms nothing
             device = self._resident_device()
             return ResidentLoader(images.x.to(device), images.label.to(device), sampler, batch_size)
         dataset = TransformedImages(
             *images,
             self.input_shape,
-            self.transforms if shuffle else [],
+            self.transforms,
             transform_target=self.transform_target,
             seed=self.seed,
         )
         return transformed_loader(dataset, sampler, batch_size, self.num_workers)
 
     def _resident_device(self) -> torch.device:
+        if not self.resident:
+            return torch.device("cpu")
         if self.device != "auto":
             return torch.device(self.device)
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")

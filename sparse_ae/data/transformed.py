@@ -42,13 +42,16 @@ class TransformedImages(Dataset[Batch]):
     def __getitem__(self, key: tuple[int, int]) -> Batch:
         epoch, index = key
         clean = to_unit_interval(self.images[index])
+        x = self._transform(clean, epoch, index) if self.transforms else clean
+        return Batch(x, x if self.transform_target else clean, self.labels[index])
+
+    def _transform(self, clean: Tensor, epoch: int, index: int) -> Tensor:
         x = clean.view(self.shape)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(self.seed, epoch, index))
             for transform in self.transforms:
                 x = transform(x)
-        x = x.reshape(-1)
-        return Batch(x, x if self.transform_target else clean, self.labels[index])
+        return x.reshape(-1)
 
 
 class EpochKeys(Sampler[tuple[int, int]]):

@@ -58,6 +58,15 @@ class SparseAutoencoderModule(LightningModule):
         self._unlogged: list[Tensor] = []
         self._metrics: dict[str, CodeMetrics] = {}
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Lightning notes the hook under way here some 40 times a step: spare that note the search for parameters that
+        ``nn.Module`` makes of every assignment.
+        """
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     @property
     def data(self) -> ImageDataModule:
         """The trainer's data module."""

@@ -1,0 +1,254 @@
+"""The commands on real MNIST: train, look, stop, go on, evaluate, analyse, sweep."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import sparse_ae
+from sparse_ae.data import MNIST
+from sparse_ae.export import build_autoencoder
+from sparse_ae.metrics import NAMES, CodeMetrics, evaluate
+from sparse_ae.runs import Run
+from tests.conftest import SMALL, Cli, plain_config
+
+CONF = Path(sparse_ae.__file__).parent / "conf"
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+LEARNS = ["model=linear", "sparsity=l1", "trainer.max_epochs=3", "trainer.limit_train_batches=40"]
+
+
+def _data(**changes: object) -> MNIST:
+    spec = {**plain_config()["data"], **changes}
+    del spec["_target_"]
+    data = MNIST(**spec)
+    data.prepare_data()
+    return data
+
+
+def test_three_epochs_on_a_few_thousand_images_learn_what_an_untrained_model_cannot(cli: Cli, tmp_path: Path) -> None:
+    outcome = cli("sparse-ae-train", *LEARNS)
+    assert outcome.code == 0, outcome.err
+    (folder,) = (tmp_path / "outputs" / "default").iterdir()
+    run = Run(folder)
+    assert re.fullmatch(r"l1-w0\.01-n128-s42-[0-9a-f]{8}", folder.name)
+
+    # The run directory is what DESIGN says, and nothing else was written.
+    files = {str(p.relative_to(folder)).split("tfevents")[0] for p in folder.rglob("*") if p.is_file()}
+    assert files == {
+        ".hydra/config.yaml",
+        ".hydra/overrides.yaml",
+        ".hydra/hydra.yaml",
+        "status.json",
+        "metrics.json",
+        "train.log",
+        "model.json",
+        "model.safetensors",
+        "checkpoints/last.ckpt",
+        "checkpoints/best.ckpt",
+        "events.out.",
+        "analysis/sparsity/result.json",
+        "analysis/sparsity/sparsity.png",
+        "analysis/features/result.json",
+        "analysis/features/features.png",
+    }
+    assert {p.name for p in tmp_path.iterdir()} == {"outputs"}
+
+    # It learned: the same network untrained does not come near.
+    metrics = run.metrics
+    assert metrics.keys() >= {f"{split}/{name}" for split in ("val", "test") for name in NAMES}
+    assert metrics["test/fvu"] < 0.25
+    data = _data()
+    config = run.config
+    untrained = build_autoencoder(config["model"], config["sparsity"], input_dim=784)
+    scores = CodeMetrics(mean=data.train_mean, latent_dim=128, threshold=0.1)
+    assert evaluate(untrained, data.test_dataloader(), scores)["fvu"] > 0.8
+
+    # What the metrics say is what the exported model does, in one plain pass over the test images.
+    model, x = sparse_ae.load(folder), data.split("test").x
+    with torch.no_grad():
+        z = model.encode(x)
+        mse = (model.decode(z) - x).double().square().mean().item()
+    assert metrics["test/mse"] == pytest.approx(mse, rel=1e-5)
+    assert metrics["test/l0"] == pytest.approx((z != 0).sum(dim=1).double().mean().item(), rel=1e-6)
+    assert json.loads((folder / "analysis/sparsity/result.json").read_text())["samples"] == 10_000
+
+    # The summary names the numbers and where to look.
+    for text in ("MSE", "FVU", "L0", "population sparsity", "inactive units", "dead units", folder.name, "tensorboard"):
+        assert text in outcome.out
+
+    again = cli("sparse-ae-train", *LEARNS)
+    assert again.code == 0
+    assert again.out == f"outputs/default/{folder.name}: finished already; rerun=all trains it again\n"
+
+
+def test_the_same_command_gives_the_same_bytes(cli: Cli, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert cli("sparse-ae-train", *SMALL, f"hydra.run.dir={name}").code == 0
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+    assert Run(tmp_path / "a").metrics == Run(tmp_path / "b").metrics
+    assert cli("sparse-ae-train", *SMALL, "hydra.run.dir=b", "rerun=all").code == 0
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("storage", ["data.dtype=uint8", "data.resident=false"])
+def test_how_the_data_are_kept_does_not_change_the_result(
+    cli: Cli, tmp_path: Path, finished_run: Path, storage: str
+) -> None:
+    assert cli("sparse-ae-train", *SMALL, "sparsity=l1", storage, "hydra.run.dir=run").code == 0
+    assert (tmp_path / "run/model.safetensors").read_bytes() == (finished_run / "model.safetensors").read_bytes()
+
+
+def test_evaluate_agrees_with_training_and_names_what_differs(cli: Cli, run_copy: Path) -> None:
+    run = Run(run_copy)
+    before = run.metrics
+    for split in ("val", "test"):
+        outcome = cli("sparse-ae-evaluate", "run=run", f"split={split}")
+        assert outcome.code == 0, outcome.err
+        assert "FVU" in outcome.out
+    for name, value in run.metrics.items():
+        assert value == pytest.approx(before[name], rel=1e-6), name
+
+    outcome = cli("sparse-ae-evaluate", "run=run", "weights=best", "active_threshold=0.5")
+    assert outcome.code == 0, outcome.err
+    after = run.metrics
+    assert after["test/population_sparsity"] == pytest.approx(before["test/population_sparsity"], rel=1e-6)
+    assert after["MNIST/best@0.5/test/population_sparsity"] < before["test/population_sparsity"]
+
+
+def test_analyse_does_again_what_training_did(cli: Cli, run_copy: Path) -> None:
+    results = {name: (run_copy / "analysis" / name / "result.json").read_text() for name in ("sparsity", "features")}
+    for name in results:
+        (run_copy / "analysis" / name / "result.json").unlink()
+    outcome = cli("sparse-ae-analyse", "run=run")
+    assert outcome.code == 0, outcome.err
+    assert {name: (run_copy / "analysis" / name / "result.json").read_text() for name in results} == results
+    assert outcome.out.split() == ["run/analysis/sparsity/sparsity.png", "run/analysis/features/features.png"]
+
+
+def test_one_analysis_with_an_option(cli: Cli, run_copy: Path) -> None:
+    outcome = cli("sparse-ae-analyse", "run=run", "analysis=[features]", "analysis.features.n_features=5")
+    assert outcome.code == 0, outcome.err
+    assert json.loads((run_copy / "analysis/features/result.json").read_text())["shown"] == 5
+
+
+def test_without_validation(cli: Cli, tmp_path: Path) -> None:
+    outcome = cli("sparse-ae-train", *SMALL, "data.val_size=0", "hydra.run.dir=run")
+    assert outcome.code == 0, outcome.err
+    assert "data.val_size=0: no validation metrics and no best.ckpt" in outcome.out
+    assert [p.name for p in (tmp_path / "run/checkpoints").iterdir()] == ["last.ckpt"]
+    assert not any(name.startswith("val/") for name in Run(tmp_path / "run").metrics)
+
+
+def test_a_sweep_writes_a_readable_folder_per_run(cli: Cli, tmp_path: Path) -> None:
+    outcome = cli("sparse-ae-train", "-m", "sparsity=l1", "sparsity.coefficient=1e-4,0.1", *SMALL)
+    assert outcome.code == 0, outcome.err
+    runs = sorted(p for p in (tmp_path / "outputs/default").iterdir() if p.is_dir())
+    assert [p.name.rpartition("-")[0] for p in runs] == ["l1-w0.0001-n128-s42", "l1-w0.1-n128-s42"]
+    assert [Run(p).status["state"] for p in runs] == ["finished", "finished"]
+    assert Run(runs[0]).metrics["test/l0"] > Run(runs[1]).metrics["test/l0"]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_runs(cli: Cli, experiment: str) -> None:
+    outcome = cli("sparse-ae-train", f"experiment={experiment}", "trainer.fast_dev_run=true")
+    assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["trainer=debug"],
+        ["model=linear", "model.tied=true", "model.b_pre=geometric_median", "sparsity=l1", "sparsity.atom_norm=true"],
+        ["sparsity=none", "model=linear", "optimizer=sgd", "optimizer.lr=0.01", "scheduler=warmup_linear"],
+        ["sparsity.reduction=sum", "optimizer=adamw", "scheduler=cosine"],
+        ["trainer.precision=bf16-mixed", "trainer.deterministic=true", "trainer=cpu"],
+    ],
+    ids=" ".join,
+)
+def test_options_go_together(cli: Cli, overrides: list[str]) -> None:
+    outcome = cli("sparse-ae-train", *SMALL, *overrides)
+    assert outcome.code == 0, outcome.err
+
+
+def _start(tmp_path: Path, *arguments: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "sparse_ae.train", *arguments]
+    return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"])
+def test_a_stopped_run_goes_on_to_the_same_end(cli: Cli, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    overrides = ["trainer.max_epochs=4", "trainer.limit_train_batches=100", "analysis=[]", "hydra.run.dir=run"]
+    process = _start(tmp_path, *overrides)
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    assert first.startswith("epoch 1/4"), process.communicate()
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    while not checkpoint.exists():
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == code
+    assert Run(tmp_path / "run").status["state"] == "interrupted"
+
+    assert cli("sparse-ae-train", *overrides, "resume=true").code == 0
+    assert cli("sparse-ae-train", *overrides[:-1], "hydra.run.dir=whole").code == 0
+    stopped, whole = tmp_path / "run", tmp_path / "whole"
+    assert Run(stopped).status["resumed"] is True
+    assert (stopped / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert Run(stopped).metrics == Run(whole).metrics
+
+
+def test_two_processes_train_one_model(tmp_path: Path) -> None:
+    """Distributed on the CPU: each rank its share, exact metrics, one set of files."""
+    ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.run.dir=run", *SMALL]
+    process = _start(tmp_path, *ddp, "sparsity=l1", "model=linear")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert out.count("epoch 1/2") == 1
+    run = Run(tmp_path / "run")
+    assert run.status["state"] == "finished"
+    data = _data()
+    scores = CodeMetrics(mean=data.train_mean, latent_dim=128, threshold=0.1)
+    alone = evaluate(sparse_ae.load(tmp_path / "run"), data.test_dataloader(), scores)
+    for name, value in alone.items():
+        assert run.metrics[f"test/{name}"] == pytest.approx(value, rel=1e-6), name
+
+
+def test_help_and_its_kin_do_not_import_torch(tmp_path: Path) -> None:
+    for command in ("train", "evaluate", "analyse"):
+        code = (
+            f"import sys\nsys.argv = ['{command}', '--help']\nfrom sparse_ae.{command} import main\n"
+            "try: main()\nexcept SystemExit as stop: assert not stop.code\n"
+            "assert 'torch' not in sys.modules and 'lightning' not in sys.modules"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "active_threshold" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_wheel_runs_from_any_folder(tmp_path: Path, data_root: Path) -> None:
+    root = Path(sparse_ae.__file__).parent.parent
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
+    wheels, site, elsewhere = tmp_path / "wheels", tmp_path / "site", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(wheels), str(root)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = wheels.glob("*.whl")
+    install = [*pip, "install", "--no-deps", "--no-index", "--target", str(site), str(wheel)]
+    subprocess.run(install, check=True, capture_output=True)
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    where = [sys.executable, "-c", "import sparse_ae; print(sparse_ae.__file__)"]
+    found = subprocess.run(where, cwd=elsewhere, env=environment, check=True, capture_output=True, text=True)
+    assert found.stdout.startswith(str(site))
+    train = [sys.executable, "-m", "sparse_ae.train", *SMALL]
+    done = subprocess.run(train, cwd=elsewhere, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "FVU" in done.stdout
