@@ -36,15 +36,13 @@ def nearest(name: str, names: Iterable[str]) -> str:
 def build(spec: Mapping[str, Any], key: str, **extra: Any) -> Any:
     """Call ``spec["_target_"]`` with the spec's other keys and ``extra``; with ``_partial_: true`` bind them instead.
 
-    ``key`` is where the spec stands in the configuration, for messages. Raises ``ConfigError`` for an unknown or missing
-    key, a value of the wrong type or out of range, and for whatever the constructor itself raises.
+    ``key`` is where the spec stands in the configuration, for messages. Raises ``ConfigError`` for an unknown or
+    missing key, a value of the wrong type or out of range, and for whatever the constructor itself raises.
     """
     target = locate(spec[_TARGET], key)
     partial = bool(spec.get(_PARTIAL, False))
     arguments = {
-        name: _build_nested(value, _join(key, name))
-        for name, value in spec.items()
-        if name not in (_TARGET, _PARTIAL)
+        name: _build_nested(value, _join(key, name)) for name, value in spec.items() if name not in (_TARGET, _PARTIAL)
     }
     checked = check_arguments(target, arguments, key, given=set(extra), partial=partial)
     if partial:
@@ -92,9 +90,7 @@ def check_arguments(
     ``ConfigError`` as ``build`` does.
     """
     parameters = _parameters(target)
-    named = {
-        name: p for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    }
+    named = {name: p for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name in arguments:
         if name not in named and not open_ended:

@@ -32,12 +32,9 @@ OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
 
 def task_config(config: DictConfig) -> dict[str, Any]:
     """The config as plain, resolved containers, without Hydra's own node."""
-    plain = {
-        str(key): OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else config[key]
-        for key, node in config.items_ex(resolve=False)
-        if key != "hydra"
-    }
-    return plain
+    plain = OmegaConf.to_container(_without_hydra(config), resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 def compose(name: str, overrides: Sequence[str], config_dir: str | None = None) -> DictConfig:

@@ -6,9 +6,9 @@ only networks and sparsity methods of this package or of modules that the caller
 
 import json
 import sys
-from pickle import UnpicklingError
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import safetensors

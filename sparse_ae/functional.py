@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Reduction = Literal["mean", "sum"]
-"""``mean``: over all elements, as tutorials write it. ``sum``: summed per sample, averaged over the batch, as papers do."""
+"""``mean``: over all elements, as tutorials write it. ``sum``: summed per sample, averaged over the batch: papers."""
 
 
 def reconstruction_error(x_hat: Tensor, x: Tensor, reduction: Reduction = "mean") -> Tensor:
@@ -50,7 +50,7 @@ def _mean_log_likelihood(q: Tensor, rho: Tensor) -> Tensor:
 
 
 def kl_penalty(z: Tensor, rho: Tensor) -> Tensor:
-    """sum_i KL(rho || mean_b z_bi): the Bernoulli divergence summed over units. Scalar from codes ``(B, N)`` in [0, 1]."""
+    """sum_i KL(rho || mean_b z_bi), the divergence summed over units; codes ``(B, N)`` in [0, 1] to a scalar."""
     return bernoulli_kl(rho, z.mean(dim=-2, dtype=_accumulator(z))).sum(dim=-1)
 
 
@@ -90,8 +90,10 @@ def hoyer(z: Tensor) -> Tensor:
     """
     z = z.double()
     root_n = z.shape[-1] ** 0.5
-    ratio = z.abs().sum(dim=-1) / z.norm(dim=-1)
-    return (root_n - ratio) / torch.as_tensor(root_n - 1, dtype=z.dtype, device=z.device)
+    ratio = z.abs().sum(dim=-1) / torch.linalg.vector_norm(z, dim=-1)
+    scale = torch.as_tensor(root_n - 1, dtype=z.dtype, device=z.device)  # 0 for N = 1, where Python would raise
+    sparseness: Tensor = (root_n - ratio) / scale
+    return sparseness
 
 
 def geometric_median(x: Tensor, iterations: int = 100, tolerance: float = 1e-6) -> Tensor:
@@ -101,7 +103,7 @@ def geometric_median(x: Tensor, iterations: int = 100, tolerance: float = 1e-6) 
     """
     median = x.mean(dim=0)
     for _ in range(iterations):
-        weights = 1 / (x - median).norm(dim=1).clamp_min(torch.finfo(x.dtype).eps)
+        weights = 1 / (x - median).square().sum(dim=1).sqrt().clamp_min(torch.finfo(x.dtype).eps)
         update = (weights @ x) / weights.sum()
         moved = (update - median).norm()
         median = update

@@ -1,13 +1,13 @@
 """The only reader and writer of a run directory.
 
-    <run>/
-      .hydra/{config,overrides,hydra}.yaml   written by Hydra
-      status.json                            state, config hash, times, versions, git commit, error
-      metrics.json                           final metrics, flat
-      checkpoints/{last,best}.ckpt
-      model.safetensors, model.json          weights and what rebuilds the model, no pickle
-      events.out.tfevents.*                  TensorBoard
-      analysis/<name>/{result.json,*.png}
+<run>/
+  .hydra/{config,overrides,hydra}.yaml   written by Hydra
+  status.json                            state, config hash, times, versions, git commit, error
+  metrics.json                           final metrics, flat
+  checkpoints/{last,best}.ckpt
+  model.safetensors, model.json          weights and what rebuilds the model, no pickle
+  events.out.tfevents.*                  TensorBoard
+  analysis/<name>/{result.json,*.png}
 """
 
 import hashlib
@@ -144,7 +144,9 @@ class Run:
     def end(self, state: State, error: str | None = None) -> None:
         """Mark as finished, failed or interrupted."""
         seconds = round(time.monotonic() - self._started, 3)
-        self._write_status(**self.status | {"state": state, "error": error, "finished": _now(), "wall_seconds": seconds})
+        self._write_status(
+            **self.status | {"state": state, "error": error, "finished": _now(), "wall_seconds": seconds}
+        )
 
     def add_metrics(self, metrics: Mapping[str, float]) -> None:
         """Merge into ``metrics.json``; what is not a finite number is written as null."""
@@ -185,7 +187,9 @@ class Run:
         """What rebuilds the model. Raises ``RunError`` if the run has not exported one."""
         if not self.model_spec.is_file():
             state = self.status.get("state", "not started")
-            raise RunError(f"run={self.path}: has no model yet (its state is {state}; model.json is written at the end)")
+            raise RunError(
+                f"run={self.path}: has no model yet (its state is {state}; model.json is written at the end)"
+            )
         return self._read_json(self.model_spec)
 
     @property
@@ -203,7 +207,12 @@ class Run:
     def _clear(self) -> None:
         for name in ("checkpoints", "analysis"):
             shutil.rmtree(self.path / name, ignore_errors=True)
-        for path in [self._metrics_file, self.weights, self.model_spec, *self.path.glob("events.out.tfevents.*")]:
+        for path in [
+            self._metrics_file,
+            self.weights,
+            self.model_spec,
+            *self.path.glob("events.out.tfevents.*"),
+        ]:
             path.unlink(missing_ok=True)
 
     def _write_status(self, **status: Any) -> None:

@@ -92,14 +92,12 @@ def _task(config: DictConfig) -> None:
 
 def train(config: Mapping[str, Any], run: Run) -> None:
     """Train, test, export and analyse one run; its ``status.json`` says how that ended."""
-    from lightning.pytorch.utilities.rank_zero import rank_zero_only
-
-    if rank_zero_only.rank != 0:  # a helper process of a distributed run: the first one keeps the books
-        _fit_and_test(assemble(config, run), None)
+    experiment = assemble(config, run)
+    if not experiment.trainer.is_global_zero:  # one more process of a distributed run: the first keeps the books
+        _fit_and_test(experiment, _resume_from(config, run, experiment))
         return
     if _is_done(run, config):
         return
-    experiment = assemble(config, run)
     checkpoint = _resume_from(config, run, experiment)
     signal.signal(signal.SIGTERM, _stop)
     run.start(config=config, resumed=checkpoint is not None)

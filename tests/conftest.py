@@ -15,9 +15,18 @@ from sparse_ae import analyse, evaluate, train
 from sparse_ae.cli import compose, task_config
 from sparse_ae.runs import Run
 
-COMMANDS = {"sparse-ae-train": train.main, "sparse-ae-evaluate": evaluate.main, "sparse-ae-analyse": analyse.main}
+COMMANDS = {
+    "sparse-ae-train": train.main,
+    "sparse-ae-evaluate": evaluate.main,
+    "sparse-ae-analyse": analyse.main,
+}
 
-SMALL = ["trainer.max_epochs=2", "trainer.limit_train_batches=20", "trainer.log_every_n_steps=5", "visuals.every_n_epochs=1"]
+SMALL = [
+    "trainer.max_epochs=2",
+    "trainer.limit_train_batches=20",
+    "trainer.log_every_n_steps=5",
+    "visuals.every_n_epochs=1",
+]
 
 
 class Outcome(NamedTuple):

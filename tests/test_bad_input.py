@@ -11,14 +11,20 @@ from tests.conftest import SMALL, Cli
 
 TRAIN = [
     # unknown keys and groups, with the nearest right name
-    (["sparsity.rhoo=0.1"], r"sparsity\.rhoo=0\.1: no such key in sparsity \(did you mean rho\? allowed: coefficient, "),
+    (
+        ["sparsity.rhoo=0.1"],
+        r"sparsity\.rhoo=0\.1: no such key in sparsity \(did you mean rho\? allowed: coefficient, ",
+    ),
     (["sparsiti=l1"], r"sparsiti=l1: no such key \(did you mean sparsity\?"),
     (["sparsity=l2"], r"sparsity=l2: no such option \(did you mean l1\? allowed: kl, l1, none\)"),
     (["model=mlpp"], r"model=mlpp: no such option \(did you mean mlp\? allowed: linear, mlp\)"),
     (["experiment=defualt"], r"experiment=defualt: no such option \(did you mean default\?"),
     (["analysis=[sparsty]"], r"analysis=sparsty: no such option \(did you mean sparsity\?"),
     (["trainer.max_epoch=3"], r"trainer\.max_epoch=3: no such key in trainer \(did you mean max_epochs\?"),
-    (["+sparsity.bandwidth=3"], r"sparsity\.bandwidth: no such key \(allowed: coefficient, reduction, rho, warmup_steps\)"),
+    (
+        ["+sparsity.bandwidth=3"],
+        r"sparsity\.bandwidth: no such key \(allowed: coefficient, reduction, rho, warmup_steps\)",
+    ),
     (["+trainer.max_tim=3"], r"trainer\.max_tim: no such key \(did you mean max_time\?"),
     (["+nonsense=3"], r"nonsense: no such key"),
     (["nonsense"], r"nonsense: is no override \(allowed: key=value, group=option\)"),
@@ -35,12 +41,18 @@ TRAIN = [
     (["sparsity.reduction=median"], r"sparsity\.reduction=median: should be 'mean' or 'sum'"),
     (["sparsity.warmup_steps=-3"], r"sparsity\.warmup_steps=-3: should be greater than or equal to 0"),
     (["sparsity=l1", "sparsity.atom_norm=true"], r"sparsity: L1 .* MLP has none \(allowed: model=linear\)"),
-    (["model=linear", "model.b_pre=median"], r"model\.b_pre=median: should be 'zeros', 'mean' or 'geometric_median'"),
+    (
+        ["model=linear", "model.b_pre=median"],
+        r"model\.b_pre=median: should be 'zeros', 'mean' or 'geometric_median'",
+    ),
     (["data.batch_size=0"], r"data\.batch_size=0: should be greater than 0"),
     (["data.batch_size=55001"], r"data\.batch_size=55001: larger than the data \(allowed: 1 to 55000\)"),
     (["data.val_size=60000"], r"data\.val_size=60000: leaves no training images \(allowed: 0 to 59999\)"),
     (["data.dtype=float16"], r"data\.dtype=float16: should be 'float32' or 'uint8'"),
-    (["data.transforms=[{_target_: torchvision.transforms.v2.Identity}]"], r"data\.resident=true: .*data\.resident=false"),
+    (
+        ["data.transforms=[{_target_: torchvision.transforms.v2.Identity}]"],
+        r"data\.resident=true: .*data\.resident=false",
+    ),
     (["data.device=abacus"], r"data\.device=abacus: not usable here"),
     (["seed=-1"], r"seed=-1: should be greater than or equal to 0"),
     (["seed=lucky"], r"seed=lucky: should be a valid integer"),
@@ -48,8 +60,14 @@ TRAIN = [
     (["rerun=maybe"], r"rerun=maybe: should be 'all', 'failed' or 'none'"),
     (["optimizer.lr=-1"], r"optimizer: Invalid learning rate: -1"),
     (["optimizer.lr=fast"], r"optimizer\.lr=fast: should be a valid number"),
-    (["scheduler=cosine", "scheduler.final_share=2"], r"scheduler\.final_share=2: should be less than or equal to 1"),
-    (["checkpoint.monitor=val/nothing"], r"checkpoint\.monitor=val/nothing: is no validation metric \(allowed: val/mse,"),
+    (
+        ["scheduler=cosine", "scheduler.final_share=2"],
+        r"scheduler\.final_share=2: should be less than or equal to 1",
+    ),
+    (
+        ["checkpoint.monitor=val/nothing"],
+        r"checkpoint\.monitor=val/nothing: is no validation metric \(allowed: val/mse,",
+    ),
     (["visuals.every_n_epochs=0"], r"visuals\.every_n_epochs=0: should be greater than 0"),
     (["trainer.max_epochs=soon"], r"trainer\.max_epochs=soon: should be a valid integer"),
     (["trainer.precision=99"], r"trainer\.precision=99: should be 64, 32 or 16"),
@@ -73,7 +91,9 @@ def _check_refused(cli: Cli, tmp_path: Path, command: str, arguments: list[str],
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize(("arguments", "message"), TRAIN, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+@pytest.mark.parametrize(
+    ("arguments", "message"), TRAIN, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
 def test_train(cli: Cli, tmp_path: Path, arguments: list[str], message: str) -> None:
     _check_refused(cli, tmp_path, "sparse-ae-train", arguments, message)
 
@@ -158,7 +178,10 @@ ANALYSE = [
     (["run=nowhere"], r"run=nowhere: no such folder"),
     (["run=foreign"], r"run=foreign: is no run's folder"),
     (["run=run", "analysis=[sparsity,nothing]"], r"analysis=nothing: no such option"),
-    (["run=run", "analysis.features.n_features=0"], r"analysis\.features\.n_features=0: should be greater than 0"),
+    (
+        ["run=run", "analysis.features.n_features=0"],
+        r"analysis\.features\.n_features=0: should be greater than 0",
+    ),
     (["run=run", "active_threshold=-1"], r"active_threshold=-1: should be greater than or equal to 0"),
 ]
 
@@ -177,7 +200,13 @@ def test_evaluate_and_analyse(
 def test_a_run_without_validation_has_no_val_split(cli: Cli, tmp_path: Path, run_copy: Path) -> None:
     config = run_copy / ".hydra" / "config.yaml"
     config.write_text(config.read_text().replace("val_size: 5000", "val_size: 0"))
-    _check_refused(cli, tmp_path, "sparse-ae-evaluate", ["run=run", "split=val"], "split=val: this run has no validation split")
+    _check_refused(
+        cli,
+        tmp_path,
+        "sparse-ae-evaluate",
+        ["run=run", "split=val"],
+        "split=val: this run has no validation split",
+    )
 
 
 def test_the_trace_comes_back_on_request(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +218,15 @@ def test_the_trace_comes_back_on_request(cli: Cli, monkeypatch: pytest.MonkeyPat
 def test_divergence_is_one_line_and_the_run_is_marked_failed(cli: Cli, tmp_path: Path) -> None:
     from sparse_ae.runs import Run
 
-    outcome = cli("sparse-ae-train", *SMALL, "sparsity=l1", "model=linear", "model.unit_norm=false", "optimizer.lr=1e30", "hydra.run.dir=run")
+    outcome = cli(
+        "sparse-ae-train",
+        *SMALL,
+        "sparsity=l1",
+        "model=linear",
+        "model.unit_norm=false",
+        "optimizer.lr=1e30",
+        "hydra.run.dir=run",
+    )
     assert outcome.code == 1
     assert outcome.err.count("\n") == 1
     assert "at step" in outcome.err

@@ -33,14 +33,20 @@ def test_nested_specs_are_built_first() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"latent_dims": 3}, r"^model\.latent_dims: no such key \(did you mean latent_dim\? allowed: hidden_sizes, "),
+        (
+            {"latent_dims": 3},
+            r"^model\.latent_dims: no such key \(did you mean latent_dim\? allowed: hidden_sizes, ",
+        ),
         ({"latent_dim": 0}, r"^model\.latent_dim=0: should be greater than 0$"),
         ({"latent_dim": "many"}, r"^model\.latent_dim=many: should be a valid integer"),
         ({"latent_dim": 2.5}, r"^model\.latent_dim=2\.5: should be a valid integer"),
         ({"latent_dim": None}, r"^model\.latent_dim=None: should be a valid integer"),
         ({"hidden_sizes": 3}, r"^model\.hidden_sizes=3: should be a valid list$"),
         ({"hidden_sizes": [3, -1]}, r"^model\.hidden_sizes=\[3, -1\]: should be greater than 0$"),
-        ({"_target_": "sparse_ae.models.MLQ"}, r"^model\._target_=sparse_ae\.models\.MLQ: cannot be imported"),
+        (
+            {"_target_": "sparse_ae.models.MLQ"},
+            r"^model\._target_=sparse_ae\.models\.MLQ: cannot be imported",
+        ),
         ({"_target_": "nowhere.X"}, r"^model\._target_=nowhere\.X: cannot be imported"),
         ({"_target_": "sparse_ae.models.linear.__doc__"}, r"is no class or function$"),
     ],

@@ -80,7 +80,16 @@ def test_three_epochs_on_a_few_thousand_images_learn_what_an_untrained_model_can
     assert json.loads((folder / "analysis/sparsity/result.json").read_text())["samples"] == 10_000
 
     # The summary names the numbers and where to look.
-    for text in ("MSE", "FVU", "L0", "population sparsity", "inactive units", "dead units", folder.name, "tensorboard"):
+    for text in (
+        "MSE",
+        "FVU",
+        "L0",
+        "population sparsity",
+        "inactive units",
+        "dead units",
+        folder.name,
+        "tensorboard",
+    ):
         assert text in outcome.out
 
     again = cli("sparse-ae-train", *LEARNS)
@@ -165,7 +174,13 @@ def test_every_experiment_runs(cli: Cli, experiment: str) -> None:
     "overrides",
     [
         ["trainer=debug"],
-        ["model=linear", "model.tied=true", "model.b_pre=geometric_median", "sparsity=l1", "sparsity.atom_norm=true"],
+        [
+            "model=linear",
+            "model.tied=true",
+            "model.b_pre=geometric_median",
+            "sparsity=l1",
+            "sparsity.atom_norm=true",
+        ],
         ["sparsity=none", "model=linear", "optimizer=sgd", "optimizer.lr=0.01", "scheduler=warmup_linear"],
         ["sparsity.reduction=sum", "optimizer=adamw", "scheduler=cosine"],
         ["trainer.precision=bf16-mixed", "trainer.deterministic=true", "trainer=cpu"],
@@ -184,7 +199,12 @@ def _start(tmp_path: Path, *arguments: str) -> "subprocess.Popen[str]":
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"])
 def test_a_stopped_run_goes_on_to_the_same_end(cli: Cli, tmp_path: Path, number: signal.Signals, code: int) -> None:
-    overrides = ["trainer.max_epochs=4", "trainer.limit_train_batches=100", "analysis=[]", "hydra.run.dir=run"]
+    overrides = [
+        "trainer.max_epochs=4",
+        "trainer.limit_train_batches=100",
+        "analysis=[]",
+        "hydra.run.dir=run",
+    ]
     process = _start(tmp_path, *overrides)
     assert process.stdout is not None
     first = process.stdout.readline()
@@ -239,7 +259,16 @@ def test_the_wheel_runs_from_any_folder(tmp_path: Path, data_root: Path) -> None
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
     wheels, site, elsewhere = tmp_path / "wheels", tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()
-    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(wheels), str(root)]
+    build = [
+        *pip,
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--wheel-dir",
+        str(wheels),
+        str(root),
+    ]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = wheels.glob("*.whl")
     install = [*pip, "install", "--no-deps", "--no-index", "--target", str(site), str(wheel)]

@@ -21,7 +21,12 @@ def _codes(samples: int, units: int) -> torch.Tensor:
 def test_all_metrics_against_numpy_on_uneven_batches() -> None:
     torch.manual_seed(0)
     samples, dim, units, threshold = 501, 12, 9, 0.3
-    x, x_hat, z, mean = torch.rand(samples, dim), torch.rand(samples, dim), _codes(samples, units), torch.rand(dim)
+    x, x_hat, z, mean = (
+        torch.rand(samples, dim),
+        torch.rand(samples, dim),
+        _codes(samples, units),
+        torch.rand(dim),
+    )
     metrics = CodeMetrics(mean=mean, latent_dim=units, threshold=threshold)
     for rows in torch.arange(samples).split([200, 1, 33, 267]):
         metrics.update(x[rows], z[rows], x_hat[rows])

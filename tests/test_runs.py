@@ -152,9 +152,13 @@ def _broken_status(folder: Path) -> None:
 )
 def test_foreign_and_damaged_folders_are_named(run_copy: Path, damage: Any, message: str) -> None:
     damage(run_copy)
-    with pytest.raises(RunError, match=message) as error:
+
+    def read() -> tuple[object, ...]:
         run = Run.open(run_copy)
-        _ = run.config, run.status
+        return run.config, run.status
+
+    with pytest.raises(RunError, match=message) as error:
+        read()
     assert str(run_copy) in str(error.value)
 
 

@@ -1,7 +1,7 @@
 """The two loops that `sparse-ae-train` is measured against: one model, one objective, 55,000 images an epoch.
 
-    python baselines.py plain|lean --device cpu --batch 128 --epochs 4 --root DATA
-    prints a line of JSON: seconds per epoch, and the moment of the first step
+python baselines.py plain|lean --device cpu --batch 128 --epochs 4 --root DATA
+prints a line of JSON: seconds per epoch, and the moment of the first step
 """
 
 import argparse

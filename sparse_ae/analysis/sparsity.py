@@ -35,7 +35,5 @@ def analyse(coder: Coder, sample: Sample) -> Result:
         "code_max": float(z.max()),
     }
     title = f"{len(z):,} samples, {z.shape[1]} units: {inactive} inactive (active on < 1 % of samples), {dead} dead"
-    figure = sparsity_panels(
-        population, lifetime, counts.astype(float), edges, threshold=sample.threshold, title=title
-    )
+    figure = sparsity_panels(population, lifetime, counts.astype(float), edges, threshold=sample.threshold, title=title)
     return Result(numbers, {"sparsity": figure})

@@ -65,7 +65,9 @@ class ImageDataModule(LightningDataModule, ABC):
         super().__init__()
         train_size = self.train_file_size - val_size
         if train_size < 1:
-            raise ValueError(f"val_size={val_size}: leaves no training images (allowed: 0 to {self.train_file_size - 1})")
+            raise ValueError(
+                f"val_size={val_size}: leaves no training images (allowed: 0 to {self.train_file_size - 1})"
+            )
         if batch_size > train_size:
             raise ValueError(f"batch_size={batch_size}: larger than the data (allowed: 1 to {train_size})")
         if resident and transforms:
@@ -93,9 +95,10 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def split(self, name: Split) -> Images:
         """One split on the CPU, in the storage dtype."""
-        return {"train": lambda: self._train_val[0], "val": lambda: self._train_val[1], "test": lambda: self._test}[
-            name
-        ]()
+        if name == "test":
+            return self._test
+        train, val = self._train_val
+        return train if name == "train" else val
 
     @cached_property
     def train_mean(self) -> Tensor:

@@ -53,7 +53,8 @@ class Linear(Network):
         return self.atoms
 
     def atom_norms(self) -> Tensor:
-        return self.atoms.norm(dim=1)
+        norms: Tensor = torch.linalg.vector_norm(self.atoms, dim=1)
+        return norms
 
     @torch.no_grad()
     def fit_to_(self, x: Tensor) -> None:

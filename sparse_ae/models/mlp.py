@@ -1,5 +1,7 @@
 """Multi-layer perceptrons on both sides of the code."""
 
+from itertools import pairwise
+
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
@@ -28,12 +30,12 @@ class MLP(Network):
     @property
     def dictionary(self) -> Tensor:
         """Each unit decoded alone at 1: decode(I), ``(N, D)``."""
-        weight = self.decoder[0].weight
-        return self.decode(torch.eye(self.latent_dim, dtype=weight.dtype, device=weight.device))
+        like = next(self.decoder.parameters())
+        return self.decode(torch.eye(self.latent_dim, dtype=like.dtype, device=like.device))
 
 
 def _perceptron(widths: list[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+    for fan_in, fan_out in pairwise(widths):
         layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])

@@ -36,7 +36,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 raise
 
     def load_checkpoint(
-        self, path: str | Path, map_location: Any = lambda storage, _: storage, weights_only: bool | None = True
+        self,
+        path: str | Path,
+        map_location: Any = lambda storage, _: storage,
+        weights_only: bool | None = True,
     ) -> dict[str, Any]:
         return read_checkpoint(Path(path), map_location)
 
@@ -72,7 +75,7 @@ def check_fits(path: Path, checkpoint: Mapping[str, Any], module: nn.Module) -> 
 
 
 def checkpoint_callback(*, folder: Path, monitor: str, mode: Literal["min", "max"], validates: bool) -> ModelCheckpoint:
-    """``last.ckpt`` after every epoch and ``best.ckpt`` by ``monitor``; only ``last.ckpt`` unless the run ``validates``.
+    """``last.ckpt`` after every epoch, and ``best.ckpt`` by ``monitor`` if the run ``validates``.
 
     Raises ``ValueError`` for a metric that no validation logs.
     """

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from sparse_ae.data import Batch, ImageDataModule, to_unit_interval
 from sparse_ae.metrics import NAMES, CodeMetrics
-from sparse_ae.models import Objective, SparseAutoencoder
+from sparse_ae.models import SparseAutoencoder
 
 MakeOptimizer = Callable[..., Optimizer]
 MakeScheduler = Callable[..., LRScheduler]
@@ -147,7 +147,7 @@ class SparseAutoencoderModule(LightningModule):
         first_step = self.global_step - len(values) + 1
         self._unlogged.clear()
         if not values.isfinite().all():
-            row, column = (int(i) for i in (~values.isfinite()).nonzero()[0])
+            row = int((~values.isfinite()).nonzero()[0, 0])
             # The loss is the sum of the others, so it is bad whenever one of them is: name the term.
             bad = [name for name, ok in zip(names, values[row].isfinite().tolist(), strict=True) if not ok]
             term = bad[min(1, len(bad) - 1)]

@@ -3,7 +3,8 @@
 import logging
 import os
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 from lightning.pytorch.profilers import PassThroughProfiler
@@ -38,8 +39,8 @@ def tune_process() -> None:
 class NoProfiler(PassThroughProfiler):
     """Lightning opens a profiling context some 40 times a step: make it one that is there already."""
 
-    _NOTHING: AbstractContextManager[None] = nullcontext()
+    _NOTHING = nullcontext()
 
-    def profile(self, action_name: str) -> AbstractContextManager[None]:
+    def profile(self, action_name: str) -> Any:
         """The same empty context for every action."""
         return self._NOTHING

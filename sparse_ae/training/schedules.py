@@ -26,7 +26,7 @@ def cosine(optimizer: Optimizer, *, total_steps: int, final_share: Share) -> Lam
 def warmup_linear(
     optimizer: Optimizer, *, total_steps: int, warmup_steps: NonNegativeInt, final_share: Share
 ) -> LambdaLR:
-    """lr rises linearly over ``warmup_steps``, then falls linearly to ``final_share`` of its peak at ``total_steps``."""
+    """lr rises linearly over ``warmup_steps``, then falls linearly to ``final_share`` of it at ``total_steps``."""
 
     def factor(step: int) -> float:
         if step < warmup_steps:

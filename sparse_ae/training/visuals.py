@@ -2,7 +2,7 @@
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 from pydantic import PositiveInt
 from torch import Tensor
 from torchvision.utils import make_grid

@@ -53,7 +53,9 @@ def test_sparsity_against_numpy_over_several_batches() -> None:
     assert heights == [2500, 7]  # each sample and each unit stands in exactly one bar
 
 
-@pytest.mark.parametrize("z", [torch.zeros(10, 4), torch.ones(10, 1), torch.full((1, 3), 0.5)], ids=["dead", "one", "constant"])
+@pytest.mark.parametrize(
+    "z", [torch.zeros(10, 4), torch.ones(10, 1), torch.full((1, 3), 0.5)], ids=["dead", "one", "constant"]
+)
 def test_degenerate_codes_are_drawn_too(z: torch.Tensor) -> None:
     for analysis, options in ((sparsity, {}), (features, {"n_features": 9})):
         result = _run(analysis, z, **options)

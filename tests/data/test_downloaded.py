@@ -21,14 +21,14 @@ def test_without_a_network_the_error_says_which_files_to_put_where(
     with pytest.raises(OSError, match="cannot be downloaded") as error:
         data.prepare_data()
     assert "\n" not in str(error.value)
-    assert f"put train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, " in str(error.value)
+    assert "put train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, " in str(error.value)
     assert str(tmp_path / "FashionMNIST" / "raw") in str(error.value)
 
 
 def _idx(path: Path, shape: tuple[int, ...]) -> None:
     content = torch.arange(int(torch.Size(shape).numel())).remainder(256).byte()
     path.write_bytes(struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape) + content.numpy().tobytes())
-    gzip.open(f"{path}.gz", "wb").write(path.read_bytes())
+    Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes()))
 
 
 @pytest.mark.parametrize(("group", "folder"), [("fashion_mnist", "FashionMNIST"), ("kmnist", "KMNIST")])

@@ -74,7 +74,9 @@ def test_splits_are_disjoint_sized_and_fixed_by_the_seed() -> None:
     images, labels = data.read(train=True)
     # 59 training images of MNIST are alike in all pixels but not in number: compare sums per class, not rows.
     for digit in range(10):
-        ours = train.x[train.label == digit].sum(dtype=torch.float64) + val.x[val.label == digit].sum(dtype=torch.float64)
+        ours = train.x[train.label == digit].sum(dtype=torch.float64) + val.x[val.label == digit].sum(
+            dtype=torch.float64
+        )
         assert ours.item() == pytest.approx(images[labels == digit].double().sum().item() / 255, rel=1e-6)
     assert torch.equal(_mnist().split("val").x, val.x)
     assert not torch.equal(_mnist(seed=1).split("val").x, val.x)

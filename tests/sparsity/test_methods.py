@@ -64,6 +64,12 @@ def test_coefficients_and_rho_are_buffers_that_a_checkpoint_restores() -> None:
 
 
 def test_kl_with_another_activation_cannot_be_expressed() -> None:
-    spec = {"_target_": "sparse_ae.sparsity.KL", "coefficient": 1, "rho": 0.1, "reduction": "mean", "warmup_steps": 0}
+    spec = {
+        "_target_": "sparse_ae.sparsity.KL",
+        "coefficient": 1,
+        "rho": 0.1,
+        "reduction": "mean",
+        "warmup_steps": 0,
+    }
     with pytest.raises(ConfigError, match=r"sparsity\.activation: no such key"):
         build(spec | {"activation": "relu"}, "sparsity")

@@ -151,7 +151,13 @@ class Crash(Callback):
 
 
 def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path: Path) -> None:
-    overrides = (*SMALL, "trainer.max_epochs=3", "scheduler=cosine", "sparsity.warmup_steps=50", "analysis=[]")
+    overrides = (
+        *SMALL,
+        "trainer.max_epochs=3",
+        "scheduler=cosine",
+        "sparsity.warmup_steps=50",
+        "analysis=[]",
+    )
     whole, half = Run(tmp_path / "whole"), Run(tmp_path / "half")
     for run in (whole, half):
         run.path.mkdir()
@@ -195,7 +201,10 @@ def test_learning_rate_schedules() -> None:
 
 def test_gradient_clipping_and_accumulation_go_through_lightning(tmp_path: Path) -> None:
     data, module, trainer = _assemble(
-        tmp_path, "trainer.gradient_clip_val=1e-3", "trainer.accumulate_grad_batches=2", "trainer.max_epochs=1"
+        tmp_path,
+        "trainer.gradient_clip_val=1e-3",
+        "trainer.accumulate_grad_batches=2",
+        "trainer.max_epochs=1",
     )
     norms: list[float] = []
     original = module.optimizer_step
