@@ -84,5 +84,5 @@ def feature_grid(images: Array, labels: Sequence[str], *, title: str) -> Figure:
         low, high = (-extreme, extreme) if signed else (float(image.min()), float(image.max()))
         axes.imshow(image, cmap="RdBu_r" if signed else "gray", vmin=low, vmax=high, interpolation="nearest")
         axes.set_title(label, fontsize=7, pad=2, color=_GREY)
-    figure.suptitle(title)
+    figure.suptitle(f"{title}\nred is positive, blue negative" if signed else title)
     return figure

@@ -1,7 +1,9 @@
 """Checkpoints that are whole or absent, and that cannot run code when read."""
 
 import io
+import math
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -11,7 +13,8 @@ from typing import Any, Literal
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from torch import nn
 
 from sparse_ae.metrics import NAMES
@@ -74,20 +77,56 @@ def check_fits(path: Path, checkpoint: Mapping[str, Any], module: nn.Module) -> 
         )
 
 
-def checkpoint_callback(*, folder: Path, monitor: str, mode: Literal["min", "max"], validates: bool) -> ModelCheckpoint:
-    """``last.ckpt`` after every epoch, and ``best.ckpt`` by ``monitor`` if the run ``validates``.
+class Checkpoints(Checkpoint):
+    """``last.ckpt`` after every epoch, and ``best.ckpt``, a link to it, whenever ``monitor`` was never better.
 
-    Raises ``ValueError`` for a metric that no validation logs.
+    Lightning runs it after every other callback, so that no state which fails a check is saved. Without validation
+    there is no ``best.ckpt``. Raises ``ValueError`` for a metric that no validation logs.
     """
-    allowed = [f"val/{name}" for name in NAMES]
-    if monitor not in allowed:
-        raise ValueError(f"monitor={monitor}: is no validation metric (allowed: {', '.join(allowed)})")
-    return ModelCheckpoint(
-        dirpath=folder,
-        filename="best" if validates else "last",
-        monitor=monitor if validates else None,
-        mode=mode,
-        save_last=True if validates else None,
-        enable_version_counter=False,
-        auto_insert_metric_name=False,
-    )
+
+    def __init__(self, *, folder: Path, monitor: str, mode: Literal["min", "max"], validates: bool) -> None:
+        allowed = [f"val/{name}" for name in NAMES]
+        if monitor not in allowed:
+            raise ValueError(f"monitor={monitor}: is no validation metric (allowed: {', '.join(allowed)})")
+        self.last = folder / "last.ckpt"
+        self.best = folder / "best.ckpt"
+        self.monitor = monitor
+        self.sign = 1 if mode == "min" else -1
+        self.validates = validates
+        self.best_score: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far, so that a resumed run goes on comparing with it."""
+        return {"best_score": self.best_score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` saved."""
+        self.best_score = state_dict["best_score"]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save."""
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        improved = self._improved(trainer)
+        trainer.save_checkpoint(self.last)
+        if improved and trainer.is_global_zero:
+            self._last_is_best()
+
+    def _last_is_best(self) -> None:
+        """One file under both names, until the next epoch renames another over ``last.ckpt``."""
+        new = self.best.with_name(".best.ckpt")
+        new.unlink(missing_ok=True)
+        try:
+            new.hardlink_to(self.last)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(self.last, new)
+        new.replace(self.best)
+
+    def _improved(self, trainer: Trainer) -> bool:
+        score = trainer.callback_metrics.get(self.monitor) if self.validates else None
+        if score is None or not math.isfinite(score):
+            return False
+        if self.best_score is not None and self.sign * float(score) >= self.sign * self.best_score:
+            return False
+        self.best_score = float(score)
+        return True

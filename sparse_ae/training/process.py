@@ -12,7 +12,6 @@ from lightning.pytorch.profilers import PassThroughProfiler
 _UNHELPFUL = (
     r".*is smaller than the logging interval",  # the end of an epoch logs too
     r"Total length of `list` across ranks is zero",  # data.val_size=0
-    r"Checkpoint directory .* exists and is not empty",  # a resume
 )
 
 

@@ -11,10 +11,10 @@ from lightning.pytorch.utilities import rank_zero_only
 
 
 class EpochBar(TQDMProgressBar):
-    """Lightning's bar over training steps, redrawn every 20 of them; validation takes too short to have its own."""
+    """Lightning's bar over training steps, redrawn every 50 of them; validation takes too short to have its own."""
 
     def __init__(self) -> None:
-        super().__init__(refresh_rate=20)
+        super().__init__(refresh_rate=50)
 
     def init_validation_tqdm(self) -> Tqdm:
         return Tqdm(disable=True)
