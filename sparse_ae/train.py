@@ -74,6 +74,8 @@ def _is_settled(overrides: list[str], config_dir: str | None, *, multirun: bool)
         return False
     run = Run(config.hydra.run.dir)
     if _is_done(run, plain):
+        if run.status["state"] == "finished":
+            _print_summary(run, plain)
         return True
     _resume_from(plain, run, experiment)
     make_writable(run.path)

@@ -1,0 +1,99 @@
+"""Where an epoch's time goes: the same steps with one more part each time, medians of five epochs.
+
+python experiments/speed/breakdown.py
+"""
+
+import contextlib
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback
+
+from sparse_ae.cli import compose, task_config
+from sparse_ae.runs import Run
+from sparse_ae.train import Experiment, assemble
+
+EPOCHS = 5
+
+
+class Clock(Callback):
+    """Seconds of each epoch's training steps, and of its validation."""
+
+    def __init__(self) -> None:
+        self.steps: list[float] = []
+        self.validation: list[float] = []
+
+    def on_train_epoch_start(self, *_: object) -> None:
+        self.start = time.perf_counter()
+
+    def on_validation_start(self, *_: object) -> None:
+        self.steps.append(time.perf_counter() - self.start)
+        self.start = time.perf_counter()
+
+    def on_validation_end(self, *_: object) -> None:
+        self.validation.append(time.perf_counter() - self.start)
+
+
+def fresh(folder: str) -> Experiment:
+    config = task_config(compose("train", [f"trainer.max_epochs={EPOCHS}"]))
+    experiment = assemble(config, Run(Path(folder)))
+    experiment.data.prepare_data()
+    return experiment
+
+
+def seconds(experiment: Experiment, *, backward: bool, step: bool, forward: bool) -> float:
+    """One plain loop over the loader, with as much of a training step as asked for."""
+    model, loader = experiment.module.model, experiment.data.train_dataloader()
+    optimizer = experiment.module.make_optimizer(model.parameters())
+    times = []
+    for epoch in range(EPOCHS):
+        loader.sampler.set_epoch(epoch)
+        start = time.perf_counter()
+        for x, target, _ in loader:
+            if forward:
+                loss = model.objective(x, target).loss
+            if backward:
+                optimizer.zero_grad()
+                loss.backward()
+            if step:
+                optimizer.step()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def lightning(experiment: Experiment, keep: Callable[[Callback], bool]) -> Clock:
+    clock = Clock()
+    trainer = experiment.trainer
+    trainer.callbacks = [clock, *(callback for callback in trainer.callbacks if keep(callback))]
+    with contextlib.redirect_stdout(io.StringIO()):
+        trainer.fit(experiment.module, datamodule=experiment.data)
+    return clock
+
+
+def main() -> None:
+    median = statistics.median
+    with tempfile.TemporaryDirectory() as folder:
+        rows = {"batches": seconds(fresh(folder), forward=False, backward=False, step=False)}
+        rows["+ forward"] = seconds(fresh(folder), forward=True, backward=False, step=False)
+        rows["+ backward"] = seconds(fresh(folder), forward=True, backward=True, step=False)
+        rows["+ optimizer"] = seconds(fresh(folder), forward=True, backward=True, step=True)
+        rows["+ Lightning's loop, logging"] = median(lightning(fresh(folder), lambda _: False).steps)
+        clock = lightning(fresh(folder), lambda _: True)
+        rows["+ progress, images, checkpoints"] = median(clock.steps)
+    print(
+        f"seconds per epoch of 430 steps, {torch.get_num_threads()} threads\n\n| | total | this part |\n|---|---|---|"
+    )
+    before = 0.0
+    for name, total in rows.items():
+        print(f"| {name} | {total:.2f} | {total - before:.2f} |")
+        before = total
+    print(f"| + validation | {before + median(clock.validation):.2f} | {median(clock.validation):.2f} |")
+
+
+if __name__ == "__main__":
+    main()
