@@ -9,13 +9,15 @@ import difflib
 import functools
 import importlib
 import inspect
+import json
 import re
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-__all__ = ["ConfigError", "build", "check_arguments", "nearest"]
+__all__ = ["ConfigError", "build", "check_arguments", "check_trusted", "nearest"]
 
 _PARTIAL = "_partial_"
 _TARGET = "_target_"
@@ -39,6 +41,9 @@ def build(spec: Mapping[str, Any], key: str, **extra: Any) -> Any:
     ``key`` is where the spec stands in the configuration, for messages. Raises ``ConfigError`` for an unknown or
     missing key, a value of the wrong type or out of range, and for whatever the constructor itself raises.
     """
+    for name in spec:
+        if name in extra:
+            raise ConfigError(f"{_join(key, name)}: is set by the framework and cannot be overridden")
     target = locate(spec[_TARGET], key)
     partial = bool(spec.get(_PARTIAL, False))
     arguments = {
@@ -54,6 +59,25 @@ def build(spec: Mapping[str, Any], key: str, **extra: Any) -> Any:
     except Exception as error:  # whatever a constructor objects to, in its own words
         named = re.match(r"\w+=", str(error))  # our own begin with the argument and its value
         raise ConfigError(f"{key}{'.' if named else ': '}{error}") from error
+
+
+def check_trusted(spec: Any, base: type, where: str) -> None:
+    """Raise ``ConfigError`` unless building a spec that came in a file runs no code but a ``base``'s constructor.
+
+    The class has to be one of this package, or of a module that the caller has imported already, and nothing nested in
+    the spec may name a target of its own.
+    """
+    if not isinstance(spec, Mapping) or not isinstance(spec.get(_TARGET), str):
+        raise ConfigError(f"{where}: describes no {base.__name__} (a damaged or foreign file)")
+    module, _, name = spec[_TARGET].rpartition(".")
+    if module.split(".")[0] != __package__ and module not in sys.modules:
+        raise ConfigError(f"{where}: {spec[_TARGET]} is not trusted (import {module} yourself before loading)")
+    found = getattr(importlib.import_module(module), name, None) if module.startswith(__package__) else None
+    found = found or getattr(sys.modules.get(module), name, None)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ConfigError(f"{where}: {spec[_TARGET]} is no {base.__name__} (a damaged or foreign file)")
+    if _TARGET in json.dumps([value for key, value in spec.items() if key != _TARGET]):
+        raise ConfigError(f"{where}: a {_TARGET} inside another is not trusted")
 
 
 def locate(path: str, key: str) -> Callable[..., Any]:

@@ -9,9 +9,11 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -39,7 +41,9 @@ def task_config(config: DictConfig) -> dict[str, Any]:
 
 def compose(name: str, overrides: Sequence[str], config_dir: str | None = None) -> DictConfig:
     """The config ``name`` with Hydra's node. Raises ``ConfigError``, one line, for whatever cannot be composed."""
-    search = [f"hydra.searchpath=[file://{config_dir}]"] if config_dir else []
+    if config_dir and not Path(config_dir).is_dir():
+        raise ConfigError(f"--config-dir {config_dir}: no such folder")
+    search = [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"] if config_dir else []
     try:
         with hydra.initialize_config_module("sparse_ae.conf", version_base="1.3"):
             try:
@@ -80,13 +84,16 @@ def _unknown_key(error: Exception, name: str, overrides: Sequence[str], config_d
     return message + (f"; to pass {where} a further option, +{given}" if "_target_" in place else "")
 
 
-def without_sweeps(overrides: Sequence[str]) -> list[str]:
-    """The overrides that hold for every job of a multirun."""
+def sweep_jobs(overrides: Sequence[str]) -> list[list[str]]:
+    """The configs that Hydra composes for a multirun, each as its overrides: the one without any sweep, which it takes
+    its own settings from, then one for each job.
+    """
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except OverrideParseException as error:
         raise ConfigError(f"{error.override}: is no override (allowed: key=value, group=option)") from error
-    return [o.input_line for o in parsed if o.input_line is not None and not o.is_sweep_override()]
+    (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    return [[o.input_line for o in parsed if o.input_line and not o.is_sweep_override()], *map(list, jobs)]
 
 
 def parse_overrides(program: str, description: str, config_name: str) -> list[str]:
@@ -111,6 +118,9 @@ def one_line_errors(program: str) -> Iterator[None]:
     """Any exception becomes one line on stderr and exit code 1; ``HYDRA_FULL_ERROR=1`` brings the trace back."""
     try:
         yield
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise

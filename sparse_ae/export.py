@@ -4,8 +4,6 @@ Neither Lightning nor Hydra is needed to read it, and a file someone was sent ca
 only networks and sparsity methods of this package or of modules that the caller has imported already.
 """
 
-import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,7 +13,7 @@ import safetensors
 import torch
 from safetensors.torch import load_file, save
 
-from sparse_ae.build import ConfigError, build
+from sparse_ae.build import ConfigError, build, check_trusted
 from sparse_ae.models import Network, SparseAutoencoder
 from sparse_ae.runs import Run, RunError, write_atomically
 from sparse_ae.sparsity import Sparsity
@@ -61,7 +59,7 @@ def load(run: Path | str | Run, weights: Weights = "final") -> SparseAutoencoder
     """The trained model of a run, in evaluation mode, on the CPU.
 
     ``weights``: those at the end of training, or the checkpoint with the best monitored metric. Raises ``RunError`` if
-    the run, its model or its weights are missing, damaged or not trusted.
+    the run, its model or its weights are missing or damaged, ``ConfigError`` if its description is not trusted.
     """
     if not isinstance(run, Run):
         run = Run.open(run)
@@ -69,8 +67,8 @@ def load(run: Path | str | Run, weights: Weights = "final") -> SparseAutoencoder
     if spec.get("format") != _FORMAT:
         raise RunError(f"{run.model_spec}: format {spec.get('format')} is not known (allowed: {_FORMAT})")
     for key, base in (("network", Network), ("sparsity", Sparsity)):
-        _check_trusted(run, spec[key], base)
-    model = build_autoencoder(spec["network"], spec["sparsity"], input_dim=spec["input_dim"])
+        check_trusted(spec.get(key), base, str(run.model_spec))
+    model = build_autoencoder(spec["network"], spec["sparsity"], input_dim=int(spec.get("input_dim", 0)))
     path = run.weights if weights == "final" else run.best_checkpoint
     try:
         model.load_state_dict(_read_final(path) if weights == "final" else _read_best(path))
@@ -87,15 +85,3 @@ def _read_best(path: Path) -> dict[str, torch.Tensor]:
     state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     prefix = "model."
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-
-
-def _check_trusted(run: Run, spec: Mapping[str, Any], base: type) -> None:
-    target = str(spec.get("_target_"))
-    module, _, name = target.rpartition(".")
-    if module.split(".")[0] != __package__ and module not in sys.modules:
-        raise RunError(f"{run.model_spec}: {target} is not trusted (import {module} yourself before loading)")
-    found = getattr(sys.modules.get(module), name, None)
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise RunError(f"{run.model_spec}: {target} is no {base.__name__} (a damaged or foreign file)")
-    if '"_target_"' in json.dumps([value for key, value in spec.items() if key != "_target_"]):
-        raise RunError(f"{run.model_spec}: a _target_ inside another is not trusted")

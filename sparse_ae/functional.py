@@ -82,6 +82,20 @@ def lifetime_sparsity(z: Tensor, threshold: float = 0.1) -> Tensor:
     return active(z, threshold).double().mean(dim=-2)
 
 
+INACTIVE_BELOW = 0.01
+"""A unit active on less than this share of the samples is inactive."""
+
+
+def inactive_units(lifetime: Tensor) -> Tensor:
+    """How many units are active on under 1 % of the samples, from their lifetime sparsity ``(N,)``."""
+    return (lifetime < INACTIVE_BELOW).sum(dim=-1)
+
+
+def dead_units(nonzero_samples: Tensor) -> Tensor:
+    """How many units never have a code != 0, from each unit's count of samples that have one, ``(N,)``."""
+    return (nonzero_samples == 0).sum(dim=-1)
+
+
 def hoyer(z: Tensor) -> Tensor:
     """(sqrt(N) - |z|_1/|z|_2) / (sqrt(N) - 1) per sample, ``(B,)``: 0 for equal codes, 1 for a single non-zero.
 

@@ -7,11 +7,14 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from sparse_ae.functional import active, hoyer, squared_error
-
-INACTIVE_BELOW = 0.01
-"""A unit active on less than this share of the samples is inactive."""
-
+from sparse_ae.functional import (
+    active,
+    dead_units,
+    hoyer,
+    inactive_units,
+    population_sparsity,
+    squared_error,
+)
 
 NAMES = (
     "mse",
@@ -66,10 +69,9 @@ class CodeMetrics(Metric):
         self.error += squared_error(x_hat, x)
         self.variance += squared_error(self.mean, x)
         self.samples += len(x)
-        is_active = active(z, self.threshold)
-        self.active_samples += is_active.sum(dim=0)
+        self.active_samples += active(z, self.threshold).sum(dim=0)
         self.nonzero_samples += (z != 0).sum(dim=0)
-        self.population_sum += is_active.sum(dim=1).sum(dtype=torch.float64) / z.shape[1]
+        self.population_sum += population_sparsity(z, self.threshold).sum()
         sparseness = hoyer(z)
         self.hoyer_sum += sparseness.nansum()
         self.hoyer_samples += sparseness.isfinite().sum()
@@ -77,7 +79,7 @@ class CodeMetrics(Metric):
     @property
     def lifetime(self) -> Tensor:
         """Lifetime sparsity of each unit, ``(N,)``."""
-        return self.active_samples / self.samples
+        return self.active_samples / self.samples.double()
 
     def compute(self) -> dict[str, Tensor]:
         """Float64 scalars by name, in the order of ``NAMES``."""
@@ -86,9 +88,9 @@ class CodeMetrics(Metric):
             "fvu": self.error / self.variance,
             "l0": self.nonzero_samples.sum() / self.samples.double(),
             "population_sparsity": self.population_sum / self.samples,
-            "lifetime_sparsity": (self.active_samples / self.samples.double()).mean(),
-            "inactive_units": (self.active_samples < INACTIVE_BELOW * self.samples).sum().double(),
-            "dead_units": (self.nonzero_samples == 0).sum().double(),
+            "lifetime_sparsity": self.lifetime.mean(),
+            "inactive_units": inactive_units(self.lifetime).double(),
+            "dead_units": dead_units(self.nonzero_samples).double(),
             "hoyer": self.hoyer_sum / self.hoyer_samples,
         }
 

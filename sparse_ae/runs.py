@@ -40,7 +40,6 @@ _NO_EFFECT_ON_RESULTS = (
     "data.resident",
     "data.root",
     "rerun",
-    "resume",
     "trainer.enable_model_summary",
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",
@@ -58,7 +57,12 @@ class RunError(ValueError):
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """Eight hex digits over everything in the composed config that changes the result, and nothing that does not."""
-    relevant = json.loads(json.dumps(config))
+    relevant = {
+        section: node if section == "trainer" else _canonical(node)  # for a Trainer 1 batch and 1.0 of them differ
+        for section, node in json.loads(json.dumps(config)).items()
+    }
+    if isinstance(relevant.get("resume"), bool):  # going on is no other run; starting from another's checkpoint is
+        del relevant["resume"]
     for key in _NO_EFFECT_ON_RESULTS:
         *parents, leaf = key.split(".")
         node = relevant
@@ -66,6 +70,15 @@ def config_hash(config: Mapping[str, Any]) -> str:
             node = node.get(parent, {})
         node.pop(leaf, None)
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _canonical(value: Any) -> Any:
+    """The same number written differently, 1 and 1.0, made the same."""
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def run_name(config: Mapping[str, Any], method: str) -> str:
@@ -110,6 +123,9 @@ class Run:
             raise RunError(f"run={self.path}: .hydra/config.yaml cannot be read ({type(error).__name__})") from error
         if not isinstance(config, dict):
             raise RunError(f"run={self.path}: .hydra/config.yaml holds no configuration")
+        for key in ("data", "model", "sparsity", "seed", "active_threshold"):
+            if key not in config:
+                raise RunError(f"run={self.path}: .hydra/config.yaml is no training configuration (it has no {key})")
         return {str(key): value for key, value in config.items()}
 
     @property
@@ -153,15 +169,10 @@ class Run:
         plain = {name: float(value) if math.isfinite(value) else None for name, value in metrics.items()}
         self._write_json(self._metrics_file, self.metrics | plain)
 
-    def analysis_folder(self, name: str) -> Path:
-        """Where analysis ``name`` puts its files; made if it is missing."""
-        folder = self.path / "analysis" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
     def write_analysis(self, name: str, result: Mapping[str, Any], figures: Mapping[str, bytes]) -> list[Path]:
         """Write ``result.json`` and a PNG per figure; returns the figures' paths."""
-        folder = self.analysis_folder(name)
+        folder = self.path / "analysis" / name
+        folder.mkdir(parents=True, exist_ok=True)
         self._write_json(folder / "result.json", result)
         paths = [folder / f"{figure}.png" for figure in figures]
         for path, png in zip(paths, figures.values(), strict=True):
@@ -262,15 +273,15 @@ def _now() -> str:
 
 
 def _git_commit() -> str | None:
-    """The commit of the working directory's repository, ``-dirty`` if tracked files differ from it."""
+    """The commit of this code, ``-dirty`` if tracked files differ from it; None for an installed copy."""
+    here = Path(__file__)
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
     try:
-        git = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
+        git("ls-files", "--error-unmatch", here.name)
+        return git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return None
-    return git.stdout.strip()

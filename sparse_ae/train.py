@@ -3,20 +3,21 @@
 import logging
 import re
 import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from pydantic import NonNegativeFloat, NonNegativeInt
+from pydantic import Field, NonNegativeFloat, StrictBool, StrictStr
 
-from sparse_ae.build import ConfigError, build, check_arguments
-from sparse_ae.cli import compose, describe, hydra_app, one_line_errors, task_config, without_sweeps
-from sparse_ae.runs import Run, make_writable
+from sparse_ae.build import ConfigError, build, check_arguments, nearest
+from sparse_ae.cli import compose, describe, hydra_app, one_line_errors, sweep_jobs, task_config
+from sparse_ae.runs import Run, RunError, config_hash, make_writable
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -34,16 +35,20 @@ log = logging.getLogger(__name__)
 class Settings(NamedTuple):
     """The config's own scalars; everything else in it belongs to a constructor."""
 
-    seed: NonNegativeInt
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
     active_threshold: NonNegativeFloat
     compile: bool
-    resume: bool | str
+    resume: StrictBool | StrictStr
     rerun: Literal["all", "failed", "none"]
+
+
+_GROUPS = ("data", "model", "sparsity", "optimizer", "scheduler", "trainer", "checkpoint", "visuals", "analysis")
 
 
 class Experiment(NamedTuple):
     """What a config describes, built and not yet started."""
 
+    settings: Settings
     data: "ImageDataModule"
     module: "SparseAutoencoderModule"
     trainer: "Trainer"
@@ -58,49 +63,62 @@ def main() -> None:
         )
         if not asks_only and _is_settled(arguments.overrides, arguments.config_dir, multirun=arguments.multirun):
             return
+    _failures.clear()
     hydra_app("train", _task)
+    for failure in _failures:
+        print(f"{PROGRAM}: error: {failure}", file=sys.stderr)
+    if _failures:
+        raise SystemExit(1)
 
 
 def _is_settled(overrides: list[str], config_dir: str | None, *, multirun: bool) -> bool:
-    """Build what the config describes and throw it away, so that a mistake shows before any data is read or any folder
-    made. Returns whether the run is done already.
+    """Build what every job's config describes and throw it away, so that a mistake shows before any data is read or
+    any folder made. Returns whether a single run is done already.
     """
-    config = compose("train", without_sweeps(overrides) if multirun else overrides, config_dir)
-    plain = task_config(config)
-    experiment = assemble(plain, Run(""))
+    for job in sweep_jobs(overrides) if multirun else [overrides]:
+        config = compose("train", job, config_dir)
+        plain = task_config(config)
+        experiment = assemble(plain, Run(""))
     HydraConfig.instance().set_config(config)  # what ${hydra:...} in a folder's name refers to
     if multirun:
         make_writable(Path(config.hydra.sweep.dir))
         return False
     run = Run(config.hydra.run.dir)
-    if _is_done(run, plain):
+    if _is_done(run, plain, experiment.settings):
         if run.status["state"] == "finished":
             _print_summary(run, plain)
         return True
-    _resume_from(plain, run, experiment)
+    _resume_from(plain, run, experiment.settings)
     make_writable(run.path)
     return False
+
+
+_failures: list[str] = []
+"""What went wrong in this process's jobs of a multirun."""
 
 
 def _task(config: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     run = Run(hydra_config.runtime.output_dir)
-    if hydra_config.mode == RunMode.MULTIRUN:
-        train(task_config(config), run)
+    if hydra_config.mode != RunMode.MULTIRUN:
+        with one_line_errors(PROGRAM):
+            train(task_config(config), run)
         return
-    with one_line_errors(PROGRAM):
+    try:
         train(task_config(config), run)
+    except Exception as error:  # the others go on
+        _failures.append(f"{run.path.name}: {describe(error)}")
 
 
 def train(config: Mapping[str, Any], run: Run) -> None:
     """Train, test, export and analyse one run; its ``status.json`` says how that ended."""
     experiment = assemble(config, run)
     if not experiment.trainer.is_global_zero:  # one more process of a distributed run: the first keeps the books
-        _fit_and_test(experiment, _resume_from(config, run, experiment))
+        _fit_and_test(experiment, _resume_from(config, run, experiment.settings))
         return
-    if _is_done(run, config):
+    if _is_done(run, config, experiment.settings):
         return
-    checkpoint = _resume_from(config, run, experiment)
+    checkpoint = _resume_from(config, run, experiment.settings)
     signal.signal(signal.SIGTERM, _stop)
     run.start(config=config, resumed=checkpoint is not None)
     try:
@@ -138,7 +156,13 @@ def assemble(config: Mapping[str, Any], run: Run) -> Experiment:
     from sparse_ae.training.schedules import CoefficientWarmup
 
     tune_process()
-    scalars = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
+    for group in _GROUPS:
+        if not isinstance(config.get(group), Mapping):
+            raise ConfigError(f"{group}: is no group of options (given: {config.get(group, 'nothing')})")
+    scalars = {key: value for key, value in config.items() if key not in _GROUPS}
+    for key in scalars:
+        if key not in Settings._fields:
+            raise ConfigError(f"{key}: no such key{nearest(key, [*Settings._fields, *_GROUPS])}")
     settings = Settings(**check_arguments(Settings, scalars, ""))
     seed_everything(settings.seed, verbose=False)
 
@@ -179,51 +203,64 @@ def assemble(config: Mapping[str, Any], run: Run) -> Experiment:
             raise
         given = ", ".join(f"{key}={config['trainer'][key]}" for key in ("accelerator", "devices", "strategy"))
         raise ConfigError(f"{error} (given: {given}; allowed on every machine: trainer=cpu)") from error
-    return Experiment(data, module, trainer)
+    return Experiment(settings, data, module, trainer)
 
 
 def _check_optimizer(module: "SparseAutoencoderModule") -> None:
-    """An optimizer checks its numbers only when it is made."""
+    """Optimizers and schedulers check their numbers only when they are made."""
+    from sparse_ae.training.module import make_scheduler
+
     try:
         optimizer = module.make_optimizer(module.parameters())
     except ValueError as error:
         raise ConfigError(f"optimizer: {error}") from error
     if module.make_scheduler is not None:
-        module.make_scheduler(optimizer, total_steps=1)
+        try:
+            make_scheduler(module.make_scheduler, optimizer, total_steps=1)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"scheduler: {error}") from error
 
 
-def _resume_from(config: Mapping[str, Any], run: Run, experiment: Experiment) -> Path | None:
+def _resume_from(config: Mapping[str, Any], run: Run, settings: Settings) -> Path | None:
     """The checkpoint to go on from, if any, after a look into it."""
     from sparse_ae.training.checkpoints import check_fits, read_checkpoint
 
-    resume = config["resume"]
-    if resume is False:
+    if settings.resume is False:
         return None
-    path = run.last_checkpoint if resume is True else Path(resume)
-    check_fits(path, read_checkpoint(path), experiment.module)
+    path = run.last_checkpoint if settings.resume is True else Path(settings.resume)
+    check_fits(path, read_checkpoint(path), config)
     return path
 
 
-def _is_done(run: Run, config: Mapping[str, Any]) -> bool:
-    """Whether there is nothing to do, and if so say it."""
-    state = run.status.get("state")
-    done = {"all": (), "failed": ("finished",), "none": ("finished", "failed")}[config["rerun"]]
-    if state not in done:
+def _is_done(run: Run, config: Mapping[str, Any], settings: Settings) -> bool:
+    """Whether there is nothing to do, and if so say it. Raises ``RunError`` rather than lose what is there."""
+    status = run.status
+    if not status or settings.rerun == "all":
         return False
-    print(f"{run.path}: {state} already; rerun=all trains it again")
-    return True
+    state = status["state"]
+    if status["config_hash"] != config_hash(config):
+        raise RunError(f"{run.path}: holds another run (allowed: another hydra.run.dir, or rerun=all to replace it)")
+    if state == "finished" or (state == "failed" and settings.rerun == "none"):
+        print(f"{run.path}: {state} already; rerun=all trains it again")
+        return True
+    if state != "failed" and run.last_checkpoint.exists() and settings.resume is False:
+        what = "was interrupted" if state == "interrupted" else "is running or was killed"
+        raise RunError(f"{run.path}: {what} (allowed: resume=true to go on, rerun=all to start over)")
+    return False
 
 
 def _fit_and_test(experiment: Experiment, checkpoint: Path | None) -> None:
     from sparse_ae.training.logger import RunLogger
 
-    data, module, trainer = experiment
-    logger = trainer.logger
+    _, data, module, trainer = experiment
+    logger, validates = trainer.logger, trainer.limit_val_batches != 0
     if isinstance(logger, RunLogger):
-        logger.begin(module.hparams["config"], module.metric_names(validates=data.val_size > 0))
-    if data.val_size == 0:
-        print("data.val_size=0: no validation metrics and no best.ckpt")
+        logger.begin(module.hparams["config"], module.metric_names(validates=validates))
+    if not validates and trainer.is_global_zero:
+        print(f"data.val_size={data.val_size}: no validation metrics and no best.ckpt")
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    if validates and module.evaluated_at.get("val") != trainer.global_step:  # stopped between two validations
+        trainer.validate(module, datamodule=data, verbose=False)
     trainer.test(module, datamodule=data, verbose=False)
     if isinstance(logger, RunLogger):
         logger.finish()
@@ -231,22 +268,25 @@ def _fit_and_test(experiment: Experiment, checkpoint: Path | None) -> None:
 
 def _write_results(experiment: Experiment, config: Mapping[str, Any], run: Run) -> None:
     """Metrics, the exported model and the analyses."""
-    from sparse_ae.analyse import write_analyses
+    from sparse_ae.analysis import Sample
+    from sparse_ae.analysis.write import write_analyses
+    from sparse_ae.data import to_unit_interval
     from sparse_ae.export import save_model
 
-    data, module, _ = experiment
+    settings, data, module, _ = experiment
     run.add_metrics(module.latest | module.results)
-    model = module.model.cpu().eval()
-    shape = data.input_shape
-    save_model(run, model, network=config["model"], sparsity=config["sparsity"], input_shape=shape)
-    write_analyses(run, model, data, config["analysis"], threshold=config["active_threshold"])
+    model = module.model.cpu().float().eval()
+    save_model(run, model, network=config["model"], sparsity=config["sparsity"], input_shape=data.input_shape)
+    x, label = data.split("test")
+    sample = Sample(to_unit_interval(x), label, data.input_shape, settings.active_threshold)
+    write_analyses(run, model, sample, config["analysis"])
 
 
 def _print_summary(run: Run, config: Mapping[str, Any]) -> None:
     from sparse_ae.summary import console, print_metrics
 
     status = run.status
-    title = f"{run.path.name}: {config['trainer']['max_epochs']} epochs, {status['wall_seconds']:.0f} s"
+    title = f"{run.path.name}: {status['wall_seconds']:.0f} s"
     print_metrics(run.metrics, "test", title=title, units=config["model"]["latent_dim"])
     path = run.shown_path
     figures = [str(figure.relative_to(run.path)) for figure in run.figures]
@@ -257,7 +297,7 @@ def _print_summary(run: Run, config: Mapping[str, Any]) -> None:
     out.print(f"watch:    tensorboard --logdir {path.parent}")
     out.print("next:     sparse-ae-train sparsity=l1                        another penalty")
     out.print("          sparse-ae-train -m sparsity.coefficient=0.001,0.1   a sweep")
-    out.print(f"          sparse-ae-evaluate run={path} split=val")
+    out.print(f"          sparse-ae-analyse run={path} active_threshold=0.2")
 
 
 if __name__ == "__main__":

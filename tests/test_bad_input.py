@@ -27,6 +27,11 @@ TRAIN = [
     ),
     (["+trainer.max_tim=3"], r"trainer\.max_tim: no such key \(did you mean max_time\?"),
     (["+nonsense=3"], r"nonsense: no such key"),
+    (["+sparsty.rho=0.3"], r"sparsty: no such key \(did you mean sparsity\?"),
+    (["visuals=null"], r"visuals: is no group of options \(given: None\)"),
+    (["~scheduler"], r"scheduler: is no group of options \(given: nothing\)"),
+    (["+trainer.logger=false"], r"trainer\.logger: is set by the framework"),
+    (["--config-dir", "nowhere"], r"--config-dir nowhere: no such folder"),
     (["nonsense"], r"nonsense: is no override \(allowed: key=value, group=option\)"),
     (["hydra.run.dirr=x"], r"hydra\.run\.dirr=x: no such key in hydra\.run \(did you mean dir\?"),
     # wrong types and values out of range
@@ -55,6 +60,8 @@ TRAIN = [
     ),
     (["data.device=abacus"], r"data\.device=abacus: not usable here"),
     (["seed=-1"], r"seed=-1: should be greater than or equal to 0"),
+    (["seed=5000000000"], r"seed=5000000000: should be less than 4294967296"),
+    (["resume=1"], r"resume=1: should be a valid"),
     (["seed=lucky"], r"seed=lucky: should be a valid integer"),
     (["active_threshold=high"], r"active_threshold=high: should be a valid number"),
     (["rerun=maybe"], r"rerun=maybe: should be 'all', 'failed' or 'none'"),
@@ -110,6 +117,53 @@ def test_a_sweep_is_checked_too(cli: Cli, tmp_path: Path) -> None:
     _check_refused(cli, tmp_path, "sparse-ae-train", arguments, r"sparsity\.rho=3: should be less than 1")
 
 
+def test_a_mistake_among_the_values_of_a_sweep(cli: Cli, tmp_path: Path) -> None:
+    arguments = ["-m", "model.latent_dim=8,0"]
+    _check_refused(cli, tmp_path, "sparse-ae-train", arguments, r"model\.latent_dim=0: should be greater than 0")
+
+
+@pytest.mark.parametrize(
+    "change", ["sparsity.coefficient=0.5", "optimizer=sgd", "optimizer.lr=0.5", "scheduler=cosine"]
+)
+def test_a_checkpoint_does_not_silently_replace_what_is_asked_for(
+    cli: Cli, tmp_path: Path, finished_run: Path, change: str
+) -> None:
+    path = finished_run / "checkpoints" / "last.ckpt"
+    message = r"resume=.*last\.ckpt: was trained with (sparsity|optimizer|scheduler)\."
+    _check_refused(cli, tmp_path, "sparse-ae-train", ["sparsity=l1", f"resume={path}", change], message)
+
+
+def test_a_folder_that_holds_another_run(cli: Cli, tmp_path: Path, run_copy: Path) -> None:
+    message = r"run: holds another run \(allowed: another hydra\.run\.dir, or rerun=all to replace it\)"
+    _check_refused(cli, tmp_path, "sparse-ae-train", ["hydra.run.dir=run", "seed=7"], message)
+
+
+@pytest.mark.parametrize("state", ["interrupted", "running"])
+def test_an_unfinished_run_is_not_thrown_away(cli: Cli, tmp_path: Path, run_copy: Path, state: str) -> None:
+    status = run_copy / "status.json"
+    status.write_text(status.read_text().replace('"finished"', f'"{state}"', 1))
+    arguments = ["sparsity=l1", *SMALL, "hydra.run.dir=run"]
+    message = (
+        r"run: (was interrupted|is running or was killed) \(allowed: resume=true to go on, rerun=all to start over\)"
+    )
+    _check_refused(cli, tmp_path, "sparse-ae-train", arguments, message)
+
+
+@pytest.mark.parametrize("command", ["sparse-ae-evaluate", "sparse-ae-analyse"])
+def test_a_run_someone_sent_cannot_run_code(cli: Cli, tmp_path: Path, run_copy: Path, command: str) -> None:
+    config = run_copy / ".hydra" / "config.yaml"
+    text = config.read_text()
+    bomb = "[{_target_: os.mkdir, path: exploded}]"
+    config.write_text(text.replace("transforms: []", f"transforms: {bomb}"))
+    assert bomb in config.read_text()
+    assert cli(command, "run=run").code == 0  # transforms are of training inputs: none is built
+    config.write_text(text.replace("sparse_ae.data.MNIST", "os.mkdir"))
+    _check_refused(cli, tmp_path, command, ["run=run"], r"run/\.hydra/config\.yaml: os\.mkdir is no ImageDataModule")
+    config.write_text(text.replace("root:", "extra: {_target_: os.mkdir, path: exploded}\n  root:"))
+    _check_refused(cli, tmp_path, command, ["run=run"], r"run/\.hydra/config\.yaml: a _target_ inside another")
+    assert not (tmp_path / "exploded").exists()
+
+
 def test_a_folder_that_cannot_be_written(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     message = r"file/run: cannot be written \(Not a directory; allowed: a folder you may write to\)"
@@ -158,7 +212,7 @@ def test_checkpoints_that_cannot_be_trusted(cli: Cli, tmp_path: Path, finished_r
 
 def test_a_checkpoint_of_another_model(cli: Cli, tmp_path: Path, finished_run: Path) -> None:
     shutil.copy(finished_run / "checkpoints" / "last.ckpt", tmp_path / "l1.ckpt")
-    message = r"resume=l1\.ckpt: is of another model \(model\.network\."
+    message = r"resume=l1\.ckpt: was trained with model\.latent_dim=128, and 64 is asked for"
     _check_refused(cli, tmp_path, "sparse-ae-train", ["resume=l1.ckpt", "sparsity=l1", "model.latent_dim=64"], message)
 
 

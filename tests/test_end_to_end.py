@@ -129,7 +129,7 @@ def test_evaluate_agrees_with_training_and_names_what_differs(cli: Cli, run_copy
     assert outcome.code == 0, outcome.err
     after = run.metrics
     assert after["test/population_sparsity"] == pytest.approx(before["test/population_sparsity"], rel=1e-6)
-    assert after["MNIST/best@0.5/test/population_sparsity"] < before["test/population_sparsity"]
+    assert after["best-0.5/test/population_sparsity"] < before["test/population_sparsity"]
 
 
 def test_analyse_does_again_what_training_did(cli: Cli, run_copy: Path) -> None:
@@ -148,6 +148,14 @@ def test_one_analysis_with_an_option(cli: Cli, run_copy: Path) -> None:
     assert json.loads((run_copy / "analysis/features/result.json").read_text())["shown"] == 5
 
 
+def test_other_weights_and_thresholds_are_kept_apart(cli: Cli, run_copy: Path) -> None:
+    own = (run_copy / "analysis/sparsity/result.json").read_text()
+    outcome = cli("sparse-ae-analyse", "run=run", "analysis=sparsity,features", "weights=best", "active_threshold=0.5")
+    assert outcome.code == 0, outcome.err
+    assert (run_copy / "analysis/sparsity/result.json").read_text() == own
+    assert json.loads((run_copy / "analysis/sparsity-best-0.5/result.json").read_text())["threshold"] == 0.5
+
+
 def test_without_validation(cli: Cli, tmp_path: Path) -> None:
     outcome = cli("sparse-ae-train", *SMALL, "data.val_size=0", "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
@@ -163,6 +171,31 @@ def test_a_sweep_writes_a_readable_folder_per_run(cli: Cli, tmp_path: Path) -> N
     assert [p.name.rpartition("-")[0] for p in runs] == ["l1-w0.0001-n128-s42", "l1-w0.1-n128-s42"]
     assert [Run(p).status["state"] for p in runs] == ["finished", "finished"]
     assert Run(runs[0]).metrics["test/l0"] > Run(runs[1]).metrics["test/l0"]
+
+
+def test_a_failing_job_leaves_the_others_unharmed(cli: Cli, tmp_path: Path) -> None:
+    linear = ["sparsity=l1", "model=linear", "model.unit_norm=false", "analysis=[]"]
+    outcome = cli("sparse-ae-train", "-m", *linear, "optimizer.lr=1e30,1e-3", *SMALL)
+    assert outcome.code == 1
+    assert outcome.err.count("error:") == 1
+    states = sorted(Run(p).status["state"] for p in (tmp_path / "outputs/default").iterdir() if p.is_dir())
+    assert states == ["failed", "finished"]
+
+
+def test_final_validation_metrics_are_of_the_final_weights(cli: Cli, tmp_path: Path) -> None:
+    """Training that ends between two validations is validated once more."""
+    outcome = cli("sparse-ae-train", *SMALL, "trainer.max_steps=25", "hydra.run.dir=run", "analysis=[]")
+    assert outcome.code == 0, outcome.err
+    before = Run(tmp_path / "run").metrics["val/mse"]
+    assert cli("sparse-ae-evaluate", "run=run", "split=val").code == 0
+    assert Run(tmp_path / "run").metrics["val/mse"] == pytest.approx(before, rel=1e-6)
+
+
+def test_an_epochs_line_shows_that_epoch(cli: Cli, tmp_path: Path) -> None:
+    limits = ["trainer.max_epochs=1", "trainer.limit_train_batches=7", "trainer.log_every_n_steps=5"]
+    outcome = cli("sparse-ae-train", *limits, "data.val_size=0", "hydra.run.dir=run", "analysis=[]")
+    line = next(line for line in outcome.out.splitlines() if line.startswith("epoch 1/1"))
+    assert f"train/loss {Run(tmp_path / 'run').metrics['train/loss']:.4g}" in line
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -185,6 +218,8 @@ def test_every_experiment_runs(cli: Cli, experiment: str) -> None:
         ["sparsity=none", "model=linear", "optimizer=sgd", "optimizer.lr=0.01", "scheduler=warmup_linear"],
         ["sparsity.reduction=sum", "optimizer=adamw", "scheduler=cosine"],
         ["trainer.precision=bf16-mixed", "trainer.deterministic=true", "trainer=cpu"],
+        ["trainer.precision=bf16-true"],
+        ["trainer.precision=64-true"],
     ],
     ids=" ".join,
 )

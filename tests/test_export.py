@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import sparse_ae
+from sparse_ae.build import ConfigError
 from sparse_ae.runs import RunError
 
 
@@ -53,7 +54,7 @@ def _edit(run: Path, **changes: object) -> None:
 )
 def test_a_description_cannot_run_code(run_copy: Path, target: str, message: str) -> None:
     _edit(run_copy, network={"_target_": target, "command": "echo"})
-    with pytest.raises(RunError, match=message):
+    with pytest.raises(ConfigError, match=message):
         sparse_ae.load(run_copy)
     assert "antigravity" not in sys.modules
 
@@ -63,9 +64,16 @@ def test_a_nested_description_cannot_run_code_either(run_copy: Path, tmp_path: P
     spec = json.loads((run_copy / "model.json").read_text())["network"]
     call = {"_target_": "os.mkdir", "path": str(witness)}
     _edit(run_copy, network=spec | {"hidden_sizes": [call]})
-    with pytest.raises(RunError, match="is not trusted"):
+    with pytest.raises(ConfigError, match="is not trusted"):
         sparse_ae.load(run_copy)
     assert not witness.exists()
+
+
+@pytest.mark.parametrize("network", [None, [], {}, "sparse_ae.models.MLP"])
+def test_a_description_of_nothing(run_copy: Path, network: object) -> None:
+    _edit(run_copy, network=network)
+    with pytest.raises(ConfigError, match="describes no Network"):
+        sparse_ae.load(run_copy)
 
 
 def test_unknown_format(run_copy: Path) -> None:

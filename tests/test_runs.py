@@ -39,6 +39,8 @@ def test_names_are_readable() -> None:
         "trainer.precision=bf16-mixed",
         "active_threshold=0.2",
         "checkpoint.monitor=val/l0",
+        "resume=another.ckpt",
+        "trainer.limit_train_batches=1",
     ],
 )
 def test_what_changes_the_result_changes_the_hash(override: str) -> None:
@@ -49,6 +51,9 @@ def test_what_changes_the_result_changes_the_hash(override: str) -> None:
     "override",
     [
         "data.root=/elsewhere",
+        "sparsity.coefficient=0.010",
+        "optimizer.weight_decay=0",
+        "data.resident=false",
         "data.device=cpu",
         "data.dtype=uint8",
         "data.num_workers=2",

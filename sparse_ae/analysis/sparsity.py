@@ -4,8 +4,7 @@ import numpy as np
 import torch
 
 from sparse_ae.analysis.base import Result, Sample, encode_in_batches
-from sparse_ae.functional import lifetime_sparsity, population_sparsity
-from sparse_ae.metrics import INACTIVE_BELOW
+from sparse_ae.functional import dead_units, inactive_units, lifetime_sparsity, population_sparsity
 from sparse_ae.models import Coder
 from sparse_ae.plotting import sparsity_panels
 
@@ -20,10 +19,9 @@ def analyse(coder: Coder, sample: Sample) -> Result:
     ``inactive_units`` (active on under 1 % of the samples), ``dead_units`` (code never != 0), ``code_max``.
     """
     z = torch.cat(list(encode_in_batches(coder, sample.x))).float().cpu()
-    population = population_sparsity(z, sample.threshold).numpy()
-    lifetime = lifetime_sparsity(z, sample.threshold).numpy()
+    population, lifetime = population_sparsity(z, sample.threshold), lifetime_sparsity(z, sample.threshold)
     counts, edges = np.histogram(z.numpy(), bins=_BINS)
-    inactive, dead = int((lifetime < INACTIVE_BELOW).sum()), int((z == 0).all(dim=0).sum())
+    inactive, dead = int(inactive_units(lifetime)), int(dead_units((z != 0).sum(dim=0)))
     numbers = {
         "samples": len(z),
         "units": z.shape[1],
@@ -35,5 +33,7 @@ def analyse(coder: Coder, sample: Sample) -> Result:
         "code_max": float(z.max()),
     }
     title = f"{len(z):,} samples, {z.shape[1]} units: {inactive} inactive (active on < 1 % of samples), {dead} dead"
-    figure = sparsity_panels(population, lifetime, counts.astype(float), edges, threshold=sample.threshold, title=title)
+    figure = sparsity_panels(
+        population.numpy(), lifetime.numpy(), counts.astype(float), edges, threshold=sample.threshold, title=title
+    )
     return Result(numbers, {"sparsity": figure})

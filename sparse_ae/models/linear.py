@@ -12,9 +12,6 @@ from sparse_ae.models.network import Network
 
 BPre = Literal["zeros", "mean", "geometric_median"]
 
-_MEDIAN_SAMPLES = 10_000
-"""The geometric median is estimated on so many samples: its error is then far below the spread of one gradient step."""
-
 
 class Linear(Network):
     """pre = W_e (x - b_pre) + b_e;  x_hat = z @ atoms + b_pre, with W_e initialised to the atoms (Gao et al. 2024).
@@ -57,11 +54,11 @@ class Linear(Network):
         return norms
 
     @torch.no_grad()
-    def fit_to_(self, x: Tensor) -> None:
+    def fit_to_(self, sample: Tensor, mean: Tensor) -> None:
         if self.b_pre_init == "mean":
-            self.b_pre.copy_(x.mean(dim=0))
+            self.b_pre.copy_(mean)
         elif self.b_pre_init == "geometric_median":
-            self.b_pre.copy_(geometric_median(x[:_MEDIAN_SAMPLES]))
+            self.b_pre.copy_(geometric_median(sample))
 
     @torch.no_grad()
     def before_step_(self) -> None:

@@ -36,8 +36,11 @@ class Network(nn.Module, ABC):
         """|atom_i|_2, ``(N,)``, differentiable. Raises ``TypeError`` unless ``has_atoms``."""
         raise TypeError(f"{type(self).__name__} has no linear decoder, so no atom norms")
 
-    def fit_to_(self, x: Tensor) -> None:
-        """Set from training data ``(B, D)`` whatever is initialised from data. Called once, before the first step."""
+    def fit_to_(self, sample: Tensor, mean: Tensor) -> None:
+        """Set what is initialised from data: from a ``sample (B, D)`` of training images, and the ``mean (D,)`` of all.
+
+        Called once, before the first step.
+        """
 
     def before_step_(self) -> None:
         """Project gradients onto the constraint set. Called after every backward pass, before clipping."""

@@ -15,7 +15,6 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from torch import nn
 
 from sparse_ae.metrics import NAMES
 
@@ -65,16 +64,24 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     return checkpoint
 
 
-def check_fits(path: Path, checkpoint: Mapping[str, Any], module: nn.Module) -> None:
-    """Raise ``ValueError`` unless the checkpoint's tensors have the names and shapes of ``module``'s."""
-    saved = {name: tuple(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
-    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    if saved != wanted:
-        name = sorted(name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name))[0]
-        raise ValueError(
-            f"resume={path}: is of another model ({name} is {saved.get(name, 'absent')} there "
-            f"and {wanted.get(name, 'absent')} here)"
-        )
+_MUST_AGREE = ("model", "sparsity", "optimizer", "scheduler")
+"""What a checkpoint's tensors, coefficients and moments belong to; the trainer and the data may differ."""
+
+
+def check_fits(path: Path, checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` unless the checkpoint was trained with the model, method and optimizer of ``config``.
+
+    Its buffers and moments would silently take the place of what ``config`` asks for.
+    """
+    trained_with = checkpoint.get("hyper_parameters", {}).get("config", {})
+    for section in _MUST_AGREE:
+        saved, wanted = trained_with.get(section) or {}, config.get(section) or {}
+        for key in [*wanted, *saved]:
+            if saved.get(key) != wanted.get(key):
+                raise ValueError(
+                    f"resume={path}: was trained with {section}.{key}={saved.get(key)}, "
+                    f"and {wanted.get(key)} is asked for (allowed: the same {', '.join(_MUST_AGREE)})"
+                )
 
 
 class Checkpoints(Checkpoint):

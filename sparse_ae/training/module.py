@@ -1,5 +1,6 @@
 """The LightningModule: one objective, one optimizer, metrics per split, logging that never waits for the device."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,8 +18,18 @@ MakeOptimizer = Callable[..., Optimizer]
 MakeScheduler = Callable[..., LRScheduler]
 
 
+_FIT_SAMPLES = 10_000
+"""So many training images initialise what is initialised from data and is no mean."""
+
+
 class NonFiniteLossError(RuntimeError):
     """Training diverged: the loss or a weight is NaN or infinite."""
+
+
+def make_scheduler(make: MakeScheduler, optimizer: Optimizer, total_steps: int) -> LRScheduler:
+    """Ours need the number of steps; torch's own mostly do not take it."""
+    takes_it = "total_steps" in inspect.signature(make).parameters
+    return make(optimizer, total_steps=total_steps) if takes_it else make(optimizer)
 
 
 class SparseAutoencoderModule(LightningModule):
@@ -40,7 +51,7 @@ class SparseAutoencoderModule(LightningModule):
         compile_objective: bool,
         config: Mapping[str, Any],
     ) -> None:
-        """``optimizer(parameters)`` and ``scheduler(optimizer, total_steps=...)`` are made when training starts;
+        """``optimizer(parameters)`` and ``scheduler(optimizer)`` are made when training starts;
         ``threshold`` is what a code has to exceed to be active; ``config``, plain containers, is only stored with each
         checkpoint.
         """
@@ -55,7 +66,10 @@ class SparseAutoencoderModule(LightningModule):
         """The last logged training means."""
         self.results: dict[str, float] = {}
         """The metrics of each split's last evaluation."""
+        self.evaluated_at: dict[str, int] = {}
+        """The step of each split's last evaluation."""
         self._unlogged: list[Tensor] = []
+        self._unlogged_steps: list[int] = []
         self._metrics: dict[str, CodeMetrics] = {}
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -81,20 +95,22 @@ class SparseAutoencoderModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Initialise from the data what is initialised from data. A resume overwrites it from the checkpoint."""
         if stage == "fit":
-            self.model.network.fit_to_(to_unit_interval(self.data.split("train").x))
+            sample = to_unit_interval(self.data.split("train").x[:_FIT_SAMPLES])
+            self.model.network.fit_to_(sample, self.data.train_mean)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.parameters())
         if self.make_scheduler is None:
             return optimizer
         total_steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = self.make_scheduler(optimizer, total_steps=total_steps)
+        scheduler = make_scheduler(self.make_scheduler, optimizer, total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x, target, _ = batch
         objective = self.objective(x, target)
         self._unlogged.append(torch.stack([objective.loss, objective.recon, *objective.terms.values()]).detach())
+        self._unlogged_steps.append(self.global_step + 1)
         return objective.loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -102,7 +118,7 @@ class SparseAutoencoderModule(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         self.model.network.after_step_()
-        if len(self._unlogged) >= self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        if len(self._unlogged) >= self.trainer.log_every_n_steps or self.trainer.is_last_batch:  # type: ignore[attr-defined]
             self._log_training()
 
     def on_validation_epoch_start(self) -> None:
@@ -124,16 +140,14 @@ class SparseAutoencoderModule(LightningModule):
         self._log_metrics("test")
 
     def on_validation_start(self) -> None:
-        """The end of a training epoch: log what is left of it, and let no diverged state reach a checkpoint."""
-        if not self.trainer.sanity_checking:
-            self._check_and_log()
+        """The end of a training epoch: let no diverged state reach a metric, an image or a checkpoint."""
+        self._check_weights()
 
     def on_train_epoch_end(self) -> None:
         """The same where there is no validation."""
-        self._check_and_log()
+        self._check_weights()
 
-    def _check_and_log(self) -> None:
-        self._log_training()
+    def _check_weights(self) -> None:
         finite = torch.stack([p.isfinite().all() for p in self.parameters()]).all()
         if not finite:
             raise NonFiniteLossError(f"a weight is NaN or infinite at step {self.global_step}")
@@ -144,14 +158,14 @@ class SparseAutoencoderModule(LightningModule):
             return
         names = ["loss", "recon", *self.model.sparsity.coefficients]
         values = torch.stack(self._unlogged).cpu()
-        first_step = self.global_step - len(values) + 1
-        self._unlogged.clear()
+        steps = self._unlogged_steps
+        self._unlogged, self._unlogged_steps = [], []
         if not values.isfinite().all():
             row = int((~values.isfinite()).nonzero()[0, 0])
             # The loss is the sum of the others, so it is bad whenever one of them is: name the term.
             bad = [name for name, ok in zip(names, values[row].isfinite().tolist(), strict=True) if not ok]
             term = bad[min(1, len(bad) - 1)]
-            raise NonFiniteLossError(f"{term} became {values[row, names.index(term)]} at step {first_step + row}")
+            raise NonFiniteLossError(f"{term} became {values[row, names.index(term)]} at step {steps[row]}")
         means = values.mean(dim=0).tolist()
         self.latest = {f"train/{name}": mean for name, mean in zip(names, means, strict=True)}
         coefficients = {f"train/{t}_coefficient": float(c) for t, c in self.model.sparsity.coefficients.items()}
@@ -173,13 +187,14 @@ class SparseAutoencoderModule(LightningModule):
         if self.trainer.sanity_checking:
             return
         values = {f"{split}/{name}": value for name, value in self._metrics[split].compute().items()}
+        self.evaluated_at[split] = self.global_step
         self.results |= {name: float(value) for name, value in values.items()}
         # For what monitors them; Lightning itself would log them one step early and with an "epoch" beside them.
         self.log_dict({name: value.float() for name, value in values.items()}, logger=False, sync_dist=True)
         if self.logger is not None:
             self.logger.log_metrics({name: self.results[name] for name in values}, step=self.global_step)
 
-    def lifetime_sparsity(self, split: str) -> Tensor | None:
+    def lifetime(self, split: str) -> Tensor | None:
         """Lifetime sparsity of each unit ``(N,)`` over the last evaluation of ``split``, if there was one."""
         metrics = self._metrics.get(split)
         return metrics.lifetime if metrics is not None and metrics.samples > 0 else None

@@ -8,6 +8,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from sparse_ae.data import to_unit_interval
+from sparse_ae.functional import lifetime_sparsity
 from sparse_ae.training.logger import RunLogger
 from sparse_ae.training.module import SparseAutoencoderModule
 
@@ -35,13 +36,13 @@ class Visuals(Callback):
             return
         data, model, step = pl_module.data, pl_module.model, trainer.global_step
         images = data.split("val" if data.val_size else "train").x[:_HISTOGRAM_SAMPLES]
-        x = to_unit_interval(images).to(pl_module.device)
+        x = to_unit_interval(images).to(next(model.parameters()))
         z = model.encode(x)
         x_hat = model.decode(z[: self.n_images])
         pairs = torch.cat([x[: self.n_images], x_hat]).clamp(0, 1)
-        lifetime = pl_module.lifetime_sparsity("val")
+        lifetime = pl_module.lifetime("val")
         if lifetime is None:
-            lifetime = (z > pl_module.threshold).double().mean(dim=0)
+            lifetime = lifetime_sparsity(z, pl_module.threshold)
         writer = logger.experiment
         writer.add_image("reconstructions", make_grid(self._shaped(pairs, data.input_shape), nrow=self.n_images), step)
         atoms = self._shaped(model.dictionary[: self.n_features], data.input_shape)

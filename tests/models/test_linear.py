@@ -69,7 +69,7 @@ def test_b_pre_starts_from_the_data() -> None:
     x[0] += 1000
     zeros, mean, median = (_linear(b_pre=kind) for kind in ("zeros", "mean", "geometric_median"))
     for network in (zeros, mean, median):
-        network.fit_to_(x)
+        network.fit_to_(x, x.mean(dim=0))
     assert (zeros.b_pre == 0).all()
     torch.testing.assert_close(mean.b_pre.detach(), x.mean(dim=0))
     assert (median.b_pre < 1).all()  # the outlier does not move it

@@ -76,7 +76,7 @@ def _assemble(tmp_path: Path, *overrides: str) -> Experiment:
 
 def test_nothing_is_read_from_the_device_between_logging_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every ``.item()`` and ``float()`` of a tensor waits for the device: count them over 20 steps, logging each 10."""
-    data, module, trainer = _assemble(tmp_path, "trainer.log_every_n_steps=10", "trainer.max_epochs=1")
+    _, data, module, trainer = _assemble(tmp_path, "trainer.log_every_n_steps=10", "trainer.max_epochs=1")
     reads: list[int] = []
 
     def counted(name: str) -> Callable[..., object]:
@@ -97,7 +97,7 @@ def test_nothing_is_read_from_the_device_between_logging_steps(tmp_path: Path, m
 
 
 def test_a_diverging_term_is_named_with_its_step_and_the_last_good_checkpoint_stays(tmp_path: Path) -> None:
-    data, module, trainer = _assemble(tmp_path, "trainer.max_epochs=3", "sparsity=l1")
+    _, data, module, trainer = _assemble(tmp_path, "trainer.max_epochs=3", "sparsity=l1")
     original = module.model.sparsity.losses
 
     def poisoned(*args: object) -> dict[str, torch.Tensor]:
@@ -107,6 +107,7 @@ def test_a_diverging_term_is_named_with_its_step_and_the_last_good_checkpoint_st
     module.model.sparsity.losses = poisoned
     with pytest.raises(NonFiniteLossError, match=r"^l1 became nan at step 33$"):
         trainer.fit(module, datamodule=data)
+    assert module.global_step == 35  # found when the interval was logged
     checkpoint = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
     assert checkpoint["global_step"] == 20
     assert all(t.isfinite().all() for t in checkpoint["state_dict"].values())
@@ -114,7 +115,7 @@ def test_a_diverging_term_is_named_with_its_step_and_the_last_good_checkpoint_st
 
 @pytest.mark.parametrize("val_size", [0, 5000])
 def test_weights_that_became_nan_in_an_epochs_last_step_reach_no_checkpoint(tmp_path: Path, val_size: int) -> None:
-    data, module, trainer = _assemble(tmp_path, f"data.val_size={val_size}", "trainer.max_epochs=3")
+    _, data, module, trainer = _assemble(tmp_path, f"data.val_size={val_size}", "trainer.max_epochs=3")
     after_step = module.model.network.after_step_
 
     def poisoned() -> None:
@@ -163,7 +164,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path: Path) -> None:
         run.path.mkdir()
     train(plain_config(*overrides), whole)
 
-    data, module, trainer = assemble(plain_config(*overrides), half)
+    _, data, module, trainer = assemble(plain_config(*overrides), half)
     trainer.callbacks.append(Crash(at_step=47))
     with pytest.raises(RuntimeError, match="power cut"):
         trainer.fit(module, datamodule=data)
@@ -176,7 +177,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path: Path) -> None:
 
 def test_coefficient_warms_up_as_its_formula_says(tmp_path: Path) -> None:
     overrides = ("sparsity.warmup_steps=8", "trainer.log_every_n_steps=1", "trainer.limit_train_batches=10")
-    data, module, trainer = _assemble(tmp_path, "trainer.max_epochs=1", *overrides)
+    _, data, module, trainer = _assemble(tmp_path, "trainer.max_epochs=1", *overrides)
     trainer.fit(module, datamodule=data)
     coefficients = [e.value for e in _events(tmp_path).Scalars("train/kl_coefficient")]
     np.testing.assert_allclose(coefficients, [0.01 * min(1, (t + 1) / 8) for t in range(10)], rtol=1e-6)
@@ -200,7 +201,7 @@ def test_learning_rate_schedules() -> None:
 
 
 def test_gradient_clipping_and_accumulation_go_through_lightning(tmp_path: Path) -> None:
-    data, module, trainer = _assemble(
+    _, data, module, trainer = _assemble(
         tmp_path,
         "trainer.gradient_clip_val=1e-3",
         "trainer.accumulate_grad_batches=2",
@@ -225,7 +226,7 @@ def test_compiled_training_takes_the_same_steps(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(torch, "compile", lambda f: real(f, backend="eager"))
     losses = []
     for name, flag in (("eager", "false"), ("compiled", "true")):
-        data, module, trainer = _assemble(tmp_path / name, f"compile={flag}", "trainer.max_epochs=1")
+        _, data, module, trainer = _assemble(tmp_path / name, f"compile={flag}", "trainer.max_epochs=1")
         trainer.fit(module, datamodule=data)
         losses.append(module.latest["train/loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)

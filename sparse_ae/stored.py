@@ -1,0 +1,58 @@
+"""What the commands that read a run take from it: its model, its data, its threshold."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from sparse_ae.build import ConfigError, build, check_trusted
+from sparse_ae.data import ImageDataModule, usable_device
+from sparse_ae.export import Weights, load
+from sparse_ae.models import SparseAutoencoder
+from sparse_ae.runs import Run, make_writable
+
+
+class Stored(NamedTuple):
+    """A run, ready to be looked at."""
+
+    run: Run
+    model: SparseAutoencoder
+    data: ImageDataModule
+    threshold: float
+    variant: str
+    """Empty for the run's own final weights and threshold; else a short name of what differs."""
+
+
+def named_run(config: DictConfig) -> Run:
+    """The run that ``run=DIR`` names. Raises ``ConfigError`` or ``RunError`` unless it is one."""
+    if OmegaConf.is_missing(config, "run") or not str(config.run):
+        raise ConfigError("run: is required (allowed: run=DIR, a run's folder such as outputs/default/<run>)")
+    return Run.open(str(config.run))
+
+
+def read_run(
+    run: Run, *, weights: Weights, threshold: float | None, device: str, other_data: Mapping[str, Any] | None = None
+) -> Stored:
+    """Load the model and the data module of ``run``; ``other_data`` is a data spec of the user's instead of its own.
+
+    Nothing in the run's files can run code: its data spec may name a data module only, and its transforms, which are
+    of training inputs, are left out.
+    """
+    torch.set_flush_denormal(True)  # as in training, or a code that was 0 there may not be here
+    config = run.config
+    where = usable_device(device)
+    if other_data is None:
+        spec = {**config["data"], "transforms": []}
+        check_trusted(spec, ImageDataModule, f"{run.path}/.hydra/config.yaml")
+    else:
+        spec = {**other_data, "val_size": config["data"]["val_size"]}
+    data = build(spec | {"device": str(where)}, "data")
+    make_writable(run.path)
+    model = load(run, weights).to(where)
+    if data.input_dim != model.network.input_dim:
+        raise ConfigError(f"data: has {data.input_dim} values per image, but the model takes {model.network.input_dim}")
+    data.prepare_data()
+    differs = [*(["best"] if weights == "best" else []), *([] if threshold is None else [f"{threshold:g}"])]
+    own = config["active_threshold"] if threshold is None else threshold
+    return Stored(run, model, data, own, "-".join(differs))
