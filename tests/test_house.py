@@ -24,11 +24,11 @@ ALLOWED = {
     "export": {"build", "models", "runs", "sparsity"},
     "analysis": {"build", "functional", "metrics", "models", "plotting", "runs"},
     "stored": {"build", "data", "export", "models", "runs"},
-    "training": {"data", "functional", "metrics", "models", "sparsity"},
+    "training": {"data", "functional", "metrics", "models", "runs", "sparsity"},
     "summary": set(),
     "cli": {"build", "runs"},
 }
-ENTRY_POINTS = {"train", "evaluate", "analyse", "report", "__init__"}
+ENTRY_POINTS = {"train", "experiment", "evaluate", "analyse", "report", "__init__"}
 
 
 def _imports(path: Path) -> set[str]:

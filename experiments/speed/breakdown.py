@@ -15,8 +15,8 @@ import torch
 from lightning.pytorch import Callback
 
 from sparse_ae.cli import compose, task_config
+from sparse_ae.experiment import Experiment, assemble
 from sparse_ae.runs import Run
-from sparse_ae.train import Experiment, assemble
 
 EPOCHS = 5
 

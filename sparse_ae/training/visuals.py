@@ -29,6 +29,7 @@ class Visuals(Callback):
     @rank_zero_only
     @torch.inference_mode()
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw, if it is this epoch's turn."""
         assert isinstance(pl_module, SparseAutoencoderModule)
         logger = pl_module.logger
         epoch = trainer.current_epoch + 1

@@ -9,9 +9,10 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from sparse_ae.experiment import Experiment, assemble
 from sparse_ae.metrics import NAMES
 from sparse_ae.runs import Run
-from sparse_ae.train import Experiment, assemble, train
+from sparse_ae.train import train
 from sparse_ae.training.checkpoints import read_checkpoint
 from sparse_ae.training.module import NonFiniteLossError
 from sparse_ae.training.schedules import cosine, warmup_linear

@@ -1,0 +1,119 @@
+"""From a composed config to everything a run is made of, built and not yet started."""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field, NonNegativeFloat, StrictBool, StrictStr
+
+from sparse_ae.build import ConfigError, build, check_arguments, nearest
+from sparse_ae.runs import Run
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+    from sparse_ae.data import ImageDataModule
+    from sparse_ae.training.module import SparseAutoencoderModule
+
+
+class Settings(NamedTuple):
+    """The config's own scalars; everything else in it belongs to a constructor."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    active_threshold: NonNegativeFloat
+    compile: bool
+    resume: StrictBool | StrictStr
+    rerun: Literal["all", "failed", "none"]
+
+
+_GROUPS = ("data", "model", "sparsity", "optimizer", "scheduler", "trainer", "checkpoint", "visuals", "analysis")
+
+
+class Experiment(NamedTuple):
+    """What a config describes, built and not yet started."""
+
+    settings: Settings
+    data: "ImageDataModule"
+    module: "SparseAutoencoderModule"
+    trainer: "Trainer"
+
+
+def assemble(config: Mapping[str, Any], run: Run) -> Experiment:
+    """Build every part of a run from its config, in ``run``'s folder. Reads no data and writes nothing.
+
+    Raises ``ConfigError`` for the first key that is wrong.
+    """
+    from lightning.pytorch import seed_everything
+
+    from sparse_ae.export import build_autoencoder
+    from sparse_ae.training.checkpoints import AtomicCheckpointIO
+    from sparse_ae.training.logger import RunLogger
+    from sparse_ae.training.module import SparseAutoencoderModule
+    from sparse_ae.training.process import NoProfiler, tune_process
+    from sparse_ae.training.progress import EpochBar, progress_callbacks
+    from sparse_ae.training.schedules import CoefficientWarmup
+
+    tune_process()
+    for group in _GROUPS:
+        if not isinstance(config.get(group), Mapping):
+            raise ConfigError(f"{group}: is no group of options (given: {config.get(group, 'nothing')})")
+    scalars = {key: value for key, value in config.items() if key not in _GROUPS}
+    for key in scalars:
+        if key not in Settings._fields:
+            raise ConfigError(f"{key}: no such key{nearest(key, [*Settings._fields, *_GROUPS])}")
+    settings = Settings(**check_arguments(Settings, scalars, ""))
+    seed_everything(settings.seed, verbose=False)
+
+    data = build(config["data"], "data")
+    module = SparseAutoencoderModule(
+        build_autoencoder(config["model"], config["sparsity"], input_dim=data.input_dim),
+        optimizer=build(config["optimizer"], "optimizer"),
+        scheduler=build(config["scheduler"], "scheduler") if config["scheduler"] else None,
+        threshold=settings.active_threshold,
+        compile_objective=settings.compile,
+        config=config,
+    )
+    _check_optimizer(module)
+    validates = data.val_size > 0 and config["trainer"]["limit_val_batches"] != 0
+    progress = progress_callbacks(config["trainer"]["enable_progress_bar"])
+    callbacks = [
+        *progress,
+        *([CoefficientWarmup()] if module.model.sparsity.warmup_steps else []),
+        build(config["visuals"], "visuals"),
+        build(config["checkpoint"], "checkpoint", folder=run.path / "checkpoints", validates=validates),
+    ]
+    try:
+        trainer = build(
+            {
+                **config["trainer"],
+                "enable_progress_bar": any(isinstance(p, EpochBar) for p in progress),
+                "limit_val_batches": config["trainer"]["limit_val_batches"] if validates else 0,
+                "profiler": config["trainer"]["profiler"] or NoProfiler(),
+            },
+            "trainer",
+            logger=RunLogger(run.path),
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=run.path,
+        )
+    except ConfigError as error:
+        if not re.search("accelerator|backend|device", str(error)):
+            raise
+        given = ", ".join(f"{key}={config['trainer'][key]}" for key in ("accelerator", "devices", "strategy"))
+        raise ConfigError(f"{error} (given: {given}; allowed on every machine: trainer=cpu)") from error
+    return Experiment(settings, data, module, trainer)
+
+
+def _check_optimizer(module: "SparseAutoencoderModule") -> None:
+    """Optimizers and schedulers check their numbers only when they are made."""
+    from sparse_ae.training.module import make_scheduler
+
+    try:
+        optimizer = module.make_optimizer(module.parameters())
+    except ValueError as error:
+        raise ConfigError(f"optimizer: {error}") from error
+    if module.make_scheduler is not None:
+        try:
+            make_scheduler(module.make_scheduler, optimizer, total_steps=1)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"scheduler: {error}") from error
