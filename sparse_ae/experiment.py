@@ -54,14 +54,7 @@ def assemble(config: Mapping[str, Any], run: Run) -> Experiment:
     from sparse_ae.training.schedules import CoefficientWarmup
 
     tune_process()
-    for group in _GROUPS:
-        if not isinstance(config.get(group), Mapping):
-            raise ConfigError(f"{group}: is no group of options (given: {config.get(group, 'nothing')})")
-    scalars = {key: value for key, value in config.items() if key not in _GROUPS}
-    for key in scalars:
-        if key not in Settings._fields:
-            raise ConfigError(f"{key}: no such key{nearest(key, [*Settings._fields, *_GROUPS])}")
-    settings = Settings(**check_arguments(Settings, scalars, ""))
+    settings = _settings(config)
     seed_everything(settings.seed, verbose=False)
 
     data = build(config["data"], "data")
@@ -82,26 +75,38 @@ def assemble(config: Mapping[str, Any], run: Run) -> Experiment:
         build(config["visuals"], "visuals"),
         build(config["checkpoint"], "checkpoint", folder=run.path / "checkpoints", validates=validates),
     ]
+    trainer_spec = {
+        **config["trainer"],
+        "enable_progress_bar": any(isinstance(p, EpochBar) for p in progress),
+        "limit_val_batches": config["trainer"]["limit_val_batches"] if validates else 0,
+        "profiler": config["trainer"]["profiler"] or NoProfiler(),
+    }
+    ours = {"logger": RunLogger(run.path), "callbacks": callbacks, "plugins": [AtomicCheckpointIO()]}
+    return Experiment(settings, data, module, _trainer(trainer_spec, **ours, default_root_dir=run.path))
+
+
+def _settings(config: Mapping[str, Any]) -> Settings:
+    """The config's scalars, once every key of its top level is known."""
+    for group in _GROUPS:
+        if not isinstance(config.get(group), Mapping):
+            raise ConfigError(f"{group}: is no group of options (given: {config.get(group, 'nothing')})")
+    scalars = {key: value for key, value in config.items() if key not in _GROUPS}
+    for key in scalars:
+        if key not in Settings._fields:
+            raise ConfigError(f"{key}: no such key{nearest(key, [*Settings._fields, *_GROUPS])}")
+    return Settings(**check_arguments(Settings, scalars, ""))
+
+
+def _trainer(spec: Mapping[str, Any], **ours: Any) -> "Trainer":
+    """Lightning names the device it does not find, but not the keys that asked for it: add them."""
     try:
-        trainer = build(
-            {
-                **config["trainer"],
-                "enable_progress_bar": any(isinstance(p, EpochBar) for p in progress),
-                "limit_val_batches": config["trainer"]["limit_val_batches"] if validates else 0,
-                "profiler": config["trainer"]["profiler"] or NoProfiler(),
-            },
-            "trainer",
-            logger=RunLogger(run.path),
-            callbacks=callbacks,
-            plugins=[AtomicCheckpointIO()],
-            default_root_dir=run.path,
-        )
+        trainer: Trainer = build(spec, "trainer", **ours)
     except ConfigError as error:
         if not re.search("accelerator|backend|device", str(error)):
             raise
-        given = ", ".join(f"{key}={config['trainer'][key]}" for key in ("accelerator", "devices", "strategy"))
+        given = ", ".join(f"{key}={spec[key]}" for key in ("accelerator", "devices", "strategy"))
         raise ConfigError(f"{error} (given: {given}; allowed on every machine: trainer=cpu)") from error
-    return Experiment(settings, data, module, trainer)
+    return trainer
 
 
 def _check_optimizer(module: "SparseAutoencoderModule") -> None:

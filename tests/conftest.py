@@ -13,6 +13,7 @@ import pytest
 
 from sparse_ae import analyse, evaluate, train
 from sparse_ae.cli import compose, task_config
+from sparse_ae.data import MNIST
 from sparse_ae.runs import Run
 
 COMMANDS = {
@@ -83,6 +84,15 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 def plain_config(*overrides: str, name: str = "train") -> dict[str, Any]:
     """A composed config as the entry points see it."""
     return task_config(compose(name, list(overrides)))
+
+
+def mnist(**changes: object) -> MNIST:
+    """The default data module, its files in place."""
+    spec = {**plain_config()["data"], **changes}
+    del spec["_target_"]
+    data = MNIST(**spec)
+    data.prepare_data()
+    return data
 
 
 @pytest.fixture(scope="session")

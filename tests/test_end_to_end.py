@@ -13,23 +13,14 @@ import pytest
 import torch
 
 import sparse_ae
-from sparse_ae.data import MNIST
 from sparse_ae.export import build_autoencoder
 from sparse_ae.metrics import NAMES, CodeMetrics, evaluate
 from sparse_ae.runs import Run
-from tests.conftest import SMALL, Cli, plain_config
+from tests.conftest import SMALL, Cli, mnist
 
 CONF = Path(sparse_ae.__file__).parent / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 LEARNS = ["model=linear", "sparsity=l1", "trainer.max_epochs=3", "trainer.limit_train_batches=40"]
-
-
-def _data(**changes: object) -> MNIST:
-    spec = {**plain_config()["data"], **changes}
-    del spec["_target_"]
-    data = MNIST(**spec)
-    data.prepare_data()
-    return data
 
 
 def test_three_epochs_on_a_few_thousand_images_learn_what_an_untrained_model_cannot(cli: Cli, tmp_path: Path) -> None:
@@ -64,7 +55,7 @@ def test_three_epochs_on_a_few_thousand_images_learn_what_an_untrained_model_can
     metrics = run.metrics
     assert metrics.keys() >= {f"{split}/{name}" for split in ("val", "test") for name in NAMES}
     assert metrics["test/fvu"] < 0.25
-    data = _data()
+    data = mnist()
     config = run.config
     untrained = build_autoencoder(config["model"], config["sparsity"], input_dim=784)
     scores = CodeMetrics(mean=data.train_mean, latent_dim=128, threshold=0.1)
@@ -270,7 +261,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     assert out.count("epoch 1/2") == 1
     run = Run(tmp_path / "run")
     assert run.status["state"] == "finished"
-    data = _data()
+    data = mnist()
     scores = CodeMetrics(mean=data.train_mean, latent_dim=128, threshold=0.1)
     alone = evaluate(sparse_ae.load(tmp_path / "run"), data.test_dataloader(), scores)
     for name, value in alone.items():

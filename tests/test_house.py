@@ -4,7 +4,6 @@ import ast
 from pathlib import Path
 
 import pytest
-import yaml
 
 import sparse_ae
 
@@ -83,11 +82,11 @@ def test_constraints_pin_and_carry_no_address() -> None:
     assert not any("://" in line or line.startswith("-") for line in pins)
 
 
-def test_the_package_runs_on_the_oldest_python_it_claims() -> None:
+def test_the_package_parses_on_the_oldest_python_it_claims() -> None:
+    unreadable = []
     for path in PACKAGE.rglob("*.py"):
-        ast.parse(path.read_text(), feature_version=(3, 10))
-
-
-def test_yaml_files_are_plain() -> None:
-    for path in PACKAGE.rglob("*.yaml"):
-        yaml.safe_load(path.read_text())
+        try:
+            ast.parse(path.read_text(), feature_version=(3, 10))
+        except SyntaxError:
+            unreadable.append(path)
+    assert unreadable == []

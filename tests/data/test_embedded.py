@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sparse_ae.data import MNIST, embedded
+from sparse_ae.data import embedded
 from sparse_ae.data.embedded import MD5, unpack_mnist
-from tests.conftest import plain_config
+from tests.conftest import mnist, plain_config
 
 # Runs the one file by its path: the package around it would import torch eight times over.
 UNPACK = """
@@ -56,16 +56,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         unpack_mnist(tmp_path / "file" / "raw")
 
 
-def _mnist(**changes: object) -> MNIST:
-    spec = {**plain_config()["data"], **changes}
-    del spec["_target_"]
-    data = MNIST(**spec)
-    data.prepare_data()
-    return data
-
-
 def test_splits_are_disjoint_sized_and_fixed_by_the_seed() -> None:
-    data = _mnist()
+    data = mnist()
     train, val, test = (data.split(name) for name in ("train", "val", "test"))
     assert (len(train.x), len(val.x), len(test.x)) == (55_000, 5_000, 10_000)
     assert train.x.dtype == torch.float32
@@ -78,12 +70,12 @@ def test_splits_are_disjoint_sized_and_fixed_by_the_seed() -> None:
             dtype=torch.float64
         )
         assert ours.item() == pytest.approx(images[labels == digit].double().sum().item() / 255, rel=1e-6)
-    assert torch.equal(_mnist().split("val").x, val.x)
-    assert not torch.equal(_mnist(seed=1).split("val").x, val.x)
+    assert torch.equal(mnist().split("val").x, val.x)
+    assert not torch.equal(mnist(seed=1).split("val").x, val.x)
 
 
 def test_uint8_storage_gives_the_same_batches_and_mean() -> None:
-    floats, bytes_ = _mnist(), _mnist(dtype="uint8")
+    floats, bytes_ = mnist(), mnist(dtype="uint8")
     assert bytes_.split("train").x.dtype == torch.uint8
     assert torch.equal(floats.train_mean, bytes_.train_mean)
     for a, b in zip(floats.train_dataloader(), bytes_.train_dataloader(), strict=True):
@@ -92,7 +84,7 @@ def test_uint8_storage_gives_the_same_batches_and_mean() -> None:
 
 
 def test_no_validation_split() -> None:
-    data = _mnist(val_size=0)
+    data = mnist(val_size=0)
     assert len(data.split("train").x) == 60_000
     assert data.val_dataloader() == []
 
@@ -121,7 +113,7 @@ def test_transforms_corrupt_training_inputs_only(transform_target: bool) -> None
 
 
 def test_the_dataloader_path_sees_what_the_resident_path_sees() -> None:
-    resident, plain = _mnist(), _mnist(resident=False, num_workers=0)
+    resident, plain = mnist(), mnist(resident=False, num_workers=0)
     first, second = resident.train_dataloader(), plain.train_dataloader()
     assert len(first) == len(second)
     for epoch in (0, 3):
