@@ -9,13 +9,15 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -30,6 +32,17 @@ def _run_name(*, _root_: DictConfig) -> str:
 
 
 OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
+
+
+def _prefer_our_launchers() -> None:
+    """Hydra checks an option against a plugin's of the same name, and warns of it: ours takes its place."""
+    Plugins.instance()  # they have registered theirs now
+    registered = ConfigStore.instance().repo["hydra"]["launcher"]
+    for ours in (resources.files("sparse_ae.conf") / "hydra" / "launcher").iterdir():
+        registered.pop(ours.name, None)
+
+
+_prefer_our_launchers()
 
 
 def task_config(config: DictConfig) -> dict[str, Any]:
@@ -53,7 +66,16 @@ def compose(name: str, overrides: Sequence[str], config_dir: str | None = None) 
     except OverrideParseException as error:
         raise ConfigError(f"{error.override}: is no override (allowed: key=value, group=option)") from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_unknown_key(error, name, overrides, config_dir)) from error
+        raise ConfigError(_unknown_key(error, overrides, lambda kept: compose(name, kept, config_dir))) from error
+
+
+def explain(error: Exception, overrides: Sequence[str], base: DictConfig) -> str:
+    """One line about why ``overrides`` of a sweep's ``base`` config cannot be composed."""
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: is no override (allowed: key=value, group=option)"
+    if isinstance(error, MissingConfigException):
+        return _missing_option(error)
+    return _unknown_key(error, overrides, lambda kept: base)
 
 
 def _missing_option(error: MissingConfigException) -> str:
@@ -62,15 +84,17 @@ def _missing_option(error: MissingConfigException) -> str:
     return f"{group}={option}: no such option{nearest(option, options)}"
 
 
-def _unknown_key(error: Exception, name: str, overrides: Sequence[str], config_dir: str | None) -> str:
-    """Name the key, what was given, and the keys that do exist at that place."""
+def _unknown_key(error: Exception, overrides: Sequence[str], without: Callable[[list[str]], DictConfig]) -> str:
+    """Name the key, what was given, and the keys that do exist at that place; ``without`` composes fewer overrides."""
     match = re.match(r"Could not override '([^']+)'", str(error)) or re.search(r"full_key: (\S+)", str(error.__cause__))
     if match is None:
         return " ".join(str(error.__cause__ or error).split("\n")[:1])
     key = match[1]
+    if not any(key in override for override in overrides):  # no mistake of the command line's
+        return " ".join(str(error.__cause__ or error).split())
     given = next((o for o in overrides if o.lstrip("+~").split("=")[0].split("@")[0] == key), key)
     *parents, leaf = key.split(".")
-    place: Any = compose(name, [o for o in overrides if o != given] if given in overrides else [], config_dir)
+    place: Any = without([o for o in overrides if o != given])
     for depth, parent in enumerate(parents):
         if not OmegaConf.is_dict(place) or parent not in place:
             leaf, parents = parent, parents[:depth]
@@ -84,16 +108,20 @@ def _unknown_key(error: Exception, name: str, overrides: Sequence[str], config_d
     return message + (f"; to pass {where} a further option, +{given}" if "_target_" in place else "")
 
 
-def sweep_jobs(overrides: Sequence[str]) -> list[list[str]]:
-    """The configs that Hydra composes for a multirun, each as its overrides: the one without any sweep, which it takes
-    its own settings from, then one for each job.
-    """
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except OverrideParseException as error:
-        raise ConfigError(f"{error.override}: is no override (allowed: key=value, group=option)") from error
-    (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-    return [[o.input_line for o in parsed if o.input_line and not o.is_sweep_override()], *map(list, jobs)]
+def quoted(value: str) -> str:
+    """``value`` as an override's value, whatever characters it has."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def sources(config: DictConfig) -> dict[str, str]:
+    """The files of a run's ``.hydra`` folder, as Hydra itself would write them for the job under way."""
+    node: Any = HydraConfig.instance().cfg
+    return {
+        "config.yaml": OmegaConf.to_yaml(_without_hydra(config)),
+        "hydra.yaml": OmegaConf.to_yaml(OmegaConf.masked_copy(node, "hydra")),
+        "overrides.yaml": OmegaConf.to_yaml(node.hydra.overrides.task),
+    }
 
 
 def parse_overrides(program: str, description: str, config_name: str) -> list[str]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, NonNegativeFloat, StrictBool, StrictStr
+from pydantic import Field, NonNegativeFloat, PositiveInt, StrictStr
 
 from sparse_ae.build import ConfigError, build, check_arguments, nearest
 from sparse_ae.runs import Run
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from sparse_ae.data import ImageDataModule
     from sparse_ae.training.module import SparseAutoencoderModule
+    from sparse_ae.training.stop import StopSignals
 
 
 class Settings(NamedTuple):
@@ -22,7 +23,8 @@ class Settings(NamedTuple):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     active_threshold: NonNegativeFloat
     compile: bool
-    resume: StrictBool | StrictStr
+    threads: PositiveInt | None
+    resume: StrictStr | None
     rerun: Literal["all", "failed", "none"]
 
 
@@ -38,23 +40,26 @@ class Experiment(NamedTuple):
     trainer: "Trainer"
 
 
-def assemble(config: Mapping[str, Any], run: Run) -> Experiment:
-    """Build every part of a run from its config, in ``run``'s folder. Reads no data and writes nothing.
+def assemble(config: Mapping[str, Any], run: Run, stop: "StopSignals | None" = None) -> Experiment:
+    """Build every part of a run from its config, in ``run``'s folder; ``stop`` is what asks it to stop. Reads no data
+    and writes nothing.
 
     Raises ``ConfigError`` for the first key that is wrong.
     """
     from lightning.pytorch import seed_everything
 
     from sparse_ae.export import build_autoencoder
-    from sparse_ae.training.checkpoints import AtomicCheckpointIO
+    from sparse_ae.training.checkpoints import SealedCheckpointIO
     from sparse_ae.training.logger import RunLogger
     from sparse_ae.training.module import SparseAutoencoderModule
     from sparse_ae.training.process import NoProfiler, tune_process
-    from sparse_ae.training.progress import EpochBar, progress_callbacks
+    from sparse_ae.training.progress import EpochBar, StatusProgress, progress_callbacks
+    from sparse_ae.training.resume import ResumeState
     from sparse_ae.training.schedules import CoefficientWarmup
+    from sparse_ae.training.stop import StopSignals
 
-    tune_process()
     settings = _settings(config)
+    tune_process(settings.threads)
     seed_everything(settings.seed, verbose=False)
 
     data = build(config["data"], "data")
@@ -69,11 +74,20 @@ def assemble(config: Mapping[str, Any], run: Run) -> Experiment:
     _check_optimizer(module)
     validates = data.val_size > 0 and config["trainer"]["limit_val_batches"] != 0
     progress = progress_callbacks(config["trainer"]["enable_progress_bar"])
+    logger = RunLogger(run.path)
     callbacks = [
         *progress,
+        StatusProgress(run),
+        ResumeState(logger),
         *([CoefficientWarmup()] if module.model.sparsity.warmup_steps else []),
         build(config["visuals"], "visuals"),
-        build(config["checkpoint"], "checkpoint", folder=run.path / "checkpoints", validates=validates),
+        build(
+            config["checkpoint"],
+            "checkpoint",
+            folder=run.path / "checkpoints",
+            validates=validates,
+            stop=stop or StopSignals(),
+        ),
     ]
     trainer_spec = {
         **config["trainer"],
@@ -81,7 +95,7 @@ def assemble(config: Mapping[str, Any], run: Run) -> Experiment:
         "limit_val_batches": config["trainer"]["limit_val_batches"] if validates else 0,
         "profiler": config["trainer"]["profiler"] or NoProfiler(),
     }
-    ours = {"logger": RunLogger(run.path), "callbacks": callbacks, "plugins": [AtomicCheckpointIO()]}
+    ours = {"logger": logger, "callbacks": callbacks, "plugins": [SealedCheckpointIO()]}
     return Experiment(settings, data, module, _trainer(trainer_spec, **ours, default_root_dir=run.path))
 
 

@@ -6,7 +6,6 @@ only networks and sparsity methods of this package or of modules that the caller
 
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import safetensors
@@ -14,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from sparse_ae.build import ConfigError, build, check_trusted
+from sparse_ae.checkpoint_file import CheckpointError, read_checkpoint
 from sparse_ae.models import Network, SparseAutoencoder
 from sparse_ae.runs import Run, RunError, write_atomically
 from sparse_ae.sparsity import Sparsity
@@ -72,7 +72,7 @@ def load(run: Path | str | Run, weights: Weights = "final") -> SparseAutoencoder
     path = run.weights if weights == "final" else run.best_checkpoint
     try:
         model.load_state_dict(_read_final(path) if weights == "final" else _read_best(path))
-    except (OSError, RuntimeError, KeyError, UnpicklingError, safetensors.SafetensorError) as error:
+    except (OSError, RuntimeError, KeyError, CheckpointError, safetensors.SafetensorError) as error:
         raise RunError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
     return model.eval()
 
@@ -82,6 +82,6 @@ def _read_final(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _read_best(path: Path) -> dict[str, torch.Tensor]:
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    state = read_checkpoint(path)["state_dict"]
     prefix = "model."
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

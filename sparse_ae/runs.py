@@ -1,10 +1,11 @@
 """The only reader and writer of a run directory.
 
 <run>/
-  .hydra/{config,overrides,hydra}.yaml   written by Hydra
-  status.json                            state, config hash, times, versions, git commit, error
+  .hydra/{config,overrides,hydra}.yaml   the composed configuration and where it came from
+  .lock                                  held by the process that trains the run
+  status.json                            state, progress, config hash, times, versions, git commit, error
   metrics.json                           final metrics, flat
-  checkpoints/{last,best}.ckpt
+  checkpoints/{last,previous,best}.ckpt
   model.safetensors, model.json          weights and what rebuilds the model, no pickle
   events.out.tfevents.*                  TensorBoard
   analysis/<name>/{result.json,*.png}
@@ -17,22 +18,26 @@ import math
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-State = Literal["running", "finished", "failed", "interrupted"]
+State = Literal["new", "running", "finished", "failed", "interrupted"]
 
 _NO_EFFECT_ON_RESULTS = (
     "analysis",
+    "checkpoint.every_n_minutes",
     "data.device",
     "data.dtype",
     "data.eval_batch_size",
@@ -40,6 +45,7 @@ _NO_EFFECT_ON_RESULTS = (
     "data.resident",
     "data.root",
     "rerun",
+    "threads",
     "trainer.enable_model_summary",
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",
@@ -51,8 +57,18 @@ _NO_EFFECT_ON_RESULTS = (
 _PACKAGES = ("sparse-ae", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy")
 
 
+_EVENTS = "events.out.tfevents.*"
+
+_LOCK_SECONDS = 1.0
+"""So long a process that only looks whether a run is locked may keep the lock from one that wants it."""
+
+
 class RunError(ValueError):
     """A run directory that is missing, foreign, incomplete or cannot be written: one line that says which and why."""
+
+
+class RunBusyError(RunError):
+    """Another process is training the run."""
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -61,8 +77,6 @@ def config_hash(config: Mapping[str, Any]) -> str:
         section: node if section == "trainer" else _canonical(node)  # for a Trainer 1 batch and 1.0 of them differ
         for section, node in json.loads(json.dumps(config)).items()
     }
-    if isinstance(relevant.get("resume"), bool):  # going on is no other run; starting from another's checkpoint is
-        del relevant["resume"]
     for key in _NO_EFFECT_ON_RESULTS:
         *parents, leaf = key.split(".")
         node = relevant
@@ -100,7 +114,9 @@ class Run:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.last_checkpoint = self.path / "checkpoints" / "last.ckpt"
+        self.previous_checkpoint = self.path / "checkpoints" / "previous.ckpt"
         self.best_checkpoint = self.path / "checkpoints" / "best.ckpt"
+        self.log = self.path / "train.log"
         self.weights = self.path / "model.safetensors"
         self.model_spec = self.path / "model.json"
 
@@ -134,35 +150,107 @@ class Run:
         return self._read_json(self._status_file)
 
     @property
+    def state(self) -> State:
+        """``new`` before the run starts. A run whose process died without a word is ``interrupted``."""
+        state: State = self.status.get("state", "new")
+        return "interrupted" if state == "running" and not self.is_locked else state
+
+    @property
     def metrics(self) -> dict[str, float | None]:
         """What ``metrics.json`` says; empty before the run is finished."""
         return self._read_json(self._metrics_file)
 
-    def start(self, *, config: Mapping[str, Any], resumed: bool) -> None:
-        """Mark as running; anything an earlier attempt left is removed unless this one resumes it."""
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep every other process, of this machine or of another that shares the folder, from training this run.
+
+        The operating system gives the lock back when the process ends, however it ends. Raises ``RunBusyError`` if
+        another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._lock_file)
+        try:
+            lock.acquire(timeout=_LOCK_SECONDS, poll_interval=0.02)
+        except Timeout:
+            status = self.status
+            who = f"process {status.get('pid')} on {status.get('host')}"
+            raise RunBusyError(f"{self.shown_path}: is being trained by {who}") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether a process is training this run."""
+        if not self._lock_file.exists():
+            return False
+        lock = FileLock(self._lock_file)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        except OSError:  # a folder one may only read: believe what status.json says
+            return True
+        lock.release()
+        return False
+
+    def start(self, *, config: Mapping[str, Any], resumed: bool, sources: Mapping[str, str], threads: int) -> None:
+        """Mark as running; anything an earlier attempt left is removed unless this one resumes it.
+
+        ``sources`` are the files of ``.hydra``; ``threads`` is how many CPU threads train.
+        """
+        before = self.status if resumed else {}
         if not resumed:
             self._clear()
+        for name, text in sources.items():
+            (self.path / ".hydra").mkdir(exist_ok=True)
+            write_atomically(self.path / ".hydra" / name, text.encode())
+        self._seconds_before = before.get("wall_seconds") or 0.0
+        self._started = time.monotonic()
         self._write_status(
             state="running",
+            progress=before.get("progress", 0.0),
             config_hash=config_hash(config),
             seed=config["seed"],
-            resumed=resumed,
+            attempts=before.get("attempts", 0) + 1,
             started=_now(),
             finished=None,
-            wall_seconds=None,
+            wall_seconds=self._seconds_before,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            threads=threads,
             python=platform.python_version(),
             versions={name: importlib.metadata.version(name) for name in _PACKAGES},
             git_commit=_git_commit(),
             error=None,
         )
-        self._started = time.monotonic()
+
+    def note_progress(self, share: float) -> None:
+        """How much of the training is done, from 0 to 1, for whoever watches."""
+        self._write_status(**self.status | {"progress": round(share, 4), "wall_seconds": self._wall_seconds()})
 
     def end(self, state: State, error: str | None = None) -> None:
         """Mark as finished, failed or interrupted."""
-        seconds = round(time.monotonic() - self._started, 3)
+        seconds = self._wall_seconds()
         self._write_status(
             **self.status | {"state": state, "error": error, "finished": _now(), "wall_seconds": seconds}
         )
+
+    def mark_dead(self, error: str) -> None:
+        """Say in ``status.json`` what ended the process that was training this run, if it could not say so itself."""
+        with suppress(RunBusyError), self.lock():
+            if self.status.get("state") == "running":
+                self._write_status(**self.status | {"state": "interrupted", "error": error, "finished": _now()})
+
+    def rewind_events(self, sizes: Mapping[str, int]) -> None:
+        """Cut the event files back to ``sizes`` in bytes and remove newer ones: a resumed run logs the rest again."""
+        for path in self.path.glob(_EVENTS):
+            size = sizes.get(path.name)
+            if size is None:
+                path.unlink()
+            elif path.stat().st_size > size:
+                os.truncate(path, size)
 
     def add_metrics(self, metrics: Mapping[str, float]) -> None:
         """Merge into ``metrics.json``; what is not a finite number is written as null."""
@@ -203,6 +291,14 @@ class Run:
             )
         return self._read_json(self.model_spec)
 
+    def _wall_seconds(self) -> float:
+        """Seconds of training in this attempt and, as far as they were noted, in those before."""
+        return round(self._seconds_before + time.monotonic() - self._started, 3)
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.path / ".lock"
+
     @property
     def _status_file(self) -> Path:
         return self.path / "status.json"
@@ -222,7 +318,7 @@ class Run:
             self._metrics_file,
             self.weights,
             self.model_spec,
-            *self.path.glob("events.out.tfevents.*"),
+            *self.path.glob(_EVENTS),
         ]:
             path.unlink(missing_ok=True)
 
@@ -244,11 +340,12 @@ class Run:
         return value
 
 
-def write_atomically(path: Path, content: bytes | memoryview) -> None:
+def write_atomically(path: Path, *content: bytes | memoryview) -> None:
     """Write to a temporary file beside ``path``, fsync, rename over it."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as temporary:
         try:
-            temporary.write(content)
+            for part in content:
+                temporary.write(part)
             temporary.flush()
             os.fsync(temporary.fileno())
             Path(temporary.name).chmod(0o644)
@@ -256,6 +353,17 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
         except BaseException:
             Path(temporary.name).unlink(missing_ok=True)
             raise
+
+
+def link(path: Path, name: Path) -> None:
+    """Make ``name`` another name of the file ``path``, until one of them is replaced. Atomic."""
+    new = name.with_name(f".{name.name}")
+    new.unlink(missing_ok=True)
+    try:
+        new.hardlink_to(path)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, new)
+    new.replace(name)
 
 
 def make_writable(folder: Path) -> None:

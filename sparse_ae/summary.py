@@ -1,10 +1,12 @@
-"""The tables that commands print."""
+"""What commands print about runs."""
 
 import math
 from collections.abc import Mapping
 
 from rich.console import Console
 from rich.table import Table
+
+from sparse_ae.runs import Run
 
 _ROWS = {
     "mse": ("MSE", "{:.5f}"),
@@ -28,6 +30,37 @@ def print_metrics(metrics: Mapping[str, float | None], split: str, *, title: str
         text = "undefined" if value is None or math.isnan(value) else form.format(value)
         table.add_row(label, f"{text} / {units}" if name.endswith("_units") else text)
     console().print(table)
+
+
+def key_metrics(run: Run) -> str:
+    """A finished run in one line: ``MSE 0.00470  FVU 0.0700  L0 49.4 ...``"""
+    units = run.config["model"]["latent_dim"]
+    shown = {
+        "mse": "MSE {:.5f}",
+        "fvu": "FVU {:.4f}",
+        "l0": "L0 {:.1f}",
+        "population_sparsity": "population {:.4f}",
+        "inactive_units": "inactive {:.0f}/" + str(units),
+    }
+    metrics = run.metrics
+    values = ((form, metrics.get(f"test/{name}")) for name, form in shown.items())
+    return "  ".join(form.format(value) for form, value in values if value is not None)
+
+
+def print_run(run: Run) -> None:
+    """A finished run's test metrics, and where everything is."""
+    path = run.shown_path
+    title = f"{run.path.name}: {run.status['wall_seconds']:.0f} s"
+    print_metrics(run.metrics, "test", title=title, units=run.config["model"]["latent_dim"])
+    figures = [str(figure.relative_to(run.path)) for figure in run.figures]
+    out = console()
+    out.print(f"run:      {path}")
+    if figures:
+        out.print(f"figures:  {', '.join(figures)}")
+    out.print(f"watch:    tensorboard --logdir {path.parent}")
+    out.print("next:     sparse-ae-train sparsity=l1                        another penalty")
+    out.print("          sparse-ae-train -m sparsity.coefficient=0.001,0.1   a sweep")
+    out.print(f"          sparse-ae-analyse run={path} active_threshold=0.2")
 
 
 def console() -> Console:

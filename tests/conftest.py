@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from omegaconf import OmegaConf
 
-from sparse_ae import analyse, evaluate, train
+from sparse_ae import analyse, evaluate, job, train
 from sparse_ae.cli import compose, task_config
 from sparse_ae.data import MNIST
 from sparse_ae.runs import Run
@@ -86,6 +87,14 @@ def plain_config(*overrides: str, name: str = "train") -> dict[str, Any]:
     return task_config(compose(name, list(overrides)))
 
 
+def train_run(folder: Path, *overrides: str) -> Run:
+    """Train in ``folder``, in this process."""
+    config = plain_config(*overrides)
+    run = Run(folder)
+    job.train(config, run, {"config.yaml": OmegaConf.to_yaml(OmegaConf.create(config))})
+    return run
+
+
 def mnist(**changes: object) -> MNIST:
     """The default data module, its files in place."""
     spec = {**plain_config()["data"], **changes}
@@ -99,13 +108,7 @@ def mnist(**changes: object) -> MNIST:
 def finished_run(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
     """A small L1 run, trained in full. Tests that write into it take ``run_copy``."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    config = plain_config("sparsity=l1", *SMALL)
-    hydra = folder / ".hydra"
-    hydra.mkdir(parents=True)
-    from omegaconf import OmegaConf
-
-    OmegaConf.save(OmegaConf.create(config), hydra / "config.yaml")
-    train.train(config, Run(folder))
+    train_run(folder, "sparsity=l1", *SMALL)
     return folder
 
 

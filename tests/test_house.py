@@ -20,14 +20,15 @@ ALLOWED = {
     "metrics": {"functional"},
     "sparsity": {"functional"},
     "models": {"functional", "sparsity"},
-    "export": {"build", "models", "runs", "sparsity"},
+    "checkpoint_file": {"runs"},
+    "export": {"build", "checkpoint_file", "models", "runs", "sparsity"},
     "analysis": {"build", "functional", "metrics", "models", "plotting", "runs"},
     "stored": {"build", "data", "export", "models", "runs"},
-    "training": {"data", "functional", "metrics", "models", "runs", "sparsity"},
-    "summary": set(),
+    "training": {"checkpoint_file", "data", "functional", "metrics", "models", "runs", "sparsity"},
+    "summary": {"runs"},
     "cli": {"build", "runs"},
 }
-ENTRY_POINTS = {"train", "experiment", "evaluate", "analyse", "report", "__init__"}
+ENTRY_POINTS = {"train", "experiment", "job", "sweep", "evaluate", "analyse", "report", "__init__"}
 
 
 def _imports(path: Path) -> set[str]:

@@ -89,6 +89,12 @@ class ImageDataModule(LightningDataModule, ABC):
         """D, the number of values in one image."""
         return int(torch.Size(self.input_shape).numel())
 
+    @property
+    def train_batches(self) -> int:
+        """Batches of one training epoch, of each rank."""
+        world_size = self.trainer.world_size if self.trainer else 1
+        return -(-((self.train_file_size - self.val_size) // world_size) // self.batch_size)
+
     @abstractmethod
     def read(self, *, train: bool) -> tuple[Tensor, Tensor]:
         """The training or the test file: images uint8 ``(n, H, W)``, labels int64 ``(n,)``."""
@@ -136,7 +142,14 @@ class ImageDataModule(LightningDataModule, ABC):
     def _loader(self, name: Split, batch_size: int, *, shuffle: bool) -> ResidentLoader | DataLoader[Batch]:
         images = self.split(name)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = EpochSampler(len(images.x), seed=self.seed, shuffle=shuffle, rank=rank, world_size=world_size)
+        sampler = EpochSampler(
+            len(images.x),
+            seed=self.seed,
+            shuffle=shuffle,
+            rank=rank,
+            world_size=world_size,
+            resume_at=self._resume_at() if name == "train" else (0, 0),
+        )
         if self.resident or not shuffle:  # evaluation transforms nothing
             device = self._resident_device()
             return ResidentLoader(images.x.to(device), images.label.to(device), sampler, batch_size)
@@ -148,6 +161,15 @@ class ImageDataModule(LightningDataModule, ABC):
             seed=self.seed,
         )
         return transformed_loader(dataset, sampler, batch_size, self.num_workers)
+
+    def _resume_at(self) -> tuple[int, int]:
+        """The epoch that training goes on in, and how many of this rank's samples it has seen."""
+        if self.trainer is None:
+            return 0, 0
+        fit = self.trainer.fit_loop
+        epoch, batch = fit.epoch_progress.state_dict()["current"], fit.epoch_loop.batch_progress.state_dict()["current"]
+        in_the_middle = epoch["started"] > epoch["processed"]
+        return epoch["processed"], batch["processed"] * self.batch_size if in_the_middle else 0
 
     def _resident_device(self) -> torch.device:
         if not self.resident:

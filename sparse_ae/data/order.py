@@ -25,26 +25,39 @@ class EpochSampler(Sampler[int]):
     Shuffled, for training: every rank gets the same number, so that all take as many steps; the up to
     ``world_size - 1`` samples left over are other ones each epoch. In order, for evaluation: the shares may differ by
     one sample, so that the ranks together see each sample exactly once.
+
+    ``resume_at=(epoch, n)`` leaves out the first n samples of that one epoch, which a run that is resumed in its middle
+    has seen. The length stays that of a whole epoch.
     """
 
-    def __init__(self, n_samples: int, *, seed: int, shuffle: bool, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        n_samples: int,
+        *,
+        seed: int,
+        shuffle: bool,
+        rank: int = 0,
+        world_size: int = 1,
+        resume_at: tuple[int, int] = (0, 0),
+    ) -> None:
         self.n_samples = n_samples
         self.seed = seed
         self.shuffle = shuffle
         self.rank = rank
         self.world_size = world_size
-        self.epoch = 0
+        self.epoch, _ = self.resume_at = resume_at
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
         self.epoch = epoch
 
     def indices(self) -> Tensor:
-        """This rank's samples in this epoch's order, int64 ``(len(self),)``."""
+        """This rank's samples in this epoch's order, int64 ``(len(self),)``, fewer in the epoch resumed."""
         if not self.shuffle:
             return torch.arange(self.n_samples)[self.rank :: self.world_size]
         order = epoch_order(self.n_samples, self.seed, self.epoch)
-        return order[self.rank :: self.world_size][: len(self)]
+        epoch, seen = self.resume_at
+        return order[self.rank :: self.world_size][: len(self)][seen if epoch == self.epoch else 0 :]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices().tolist())

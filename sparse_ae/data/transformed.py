@@ -81,4 +81,5 @@ def transformed_loader(
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # for the workers' seeds: the global state belongs to training
     )

@@ -1,5 +1,6 @@
 """TensorBoard, writing straight into the run directory."""
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ class RunLogger(TensorBoardLogger):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(save_dir=folder, name="", version="", default_hp_metric=False)
+        self._folder = folder
 
     def save(self) -> None:
         """Write no ``hparams.yaml``: the run has ``.hydra/config.yaml``."""
@@ -26,15 +28,25 @@ class RunLogger(TensorBoardLogger):
     @rank_zero_only
     def begin(self, config: Mapping[str, Any], metrics: Iterable[str]) -> None:
         """Open the HParams row: the flattened config, and which scalars are its metrics."""
-        experiment, start, self._end = hparams_summaries(_flatten(config), dict.fromkeys(metrics, 0.0))
+        experiment, start, _ = hparams_summaries(_flatten(config), dict.fromkeys(metrics, 0.0))
         for summary in (experiment, start):
             self._file_writer().add_summary(summary)
 
     @rank_zero_only
     def finish(self) -> None:
         """Close the HParams row and the file."""
-        self._file_writer().add_summary(self._end)
+        _, _, end = hparams_summaries({}, {})
+        self._file_writer().add_summary(end)
         self.experiment.close()
+
+    def sizes(self) -> dict[str, int]:
+        """How many bytes of each event file are on disk, once all that was logged is."""
+        self.experiment.flush()
+        files = sorted(self._folder.glob("events.out.tfevents.*"))
+        for path in files:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        return {path.name: path.stat().st_size for path in files}
 
     def _file_writer(self) -> Any:
         writer: SummaryWriter = self.experiment

@@ -1,6 +1,7 @@
 """The LightningModule: one objective, one optimizer, metrics per split, logging that never waits for the device."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -102,9 +103,24 @@ class SparseAutoencoderModule(LightningModule):
         optimizer = self.make_optimizer(self.parameters())
         if self.make_scheduler is None:
             return optimizer
-        total_steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = make_scheduler(self.make_scheduler, optimizer, total_steps)
+        scheduler = make_scheduler(self.make_scheduler, optimizer, self.total_steps())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole training.
+
+        Lightning's own estimate starts to read the training data, at a time when a resumed run does not know yet where
+        in its epoch it goes on. Raises ``ValueError`` if training has no end.
+        """
+        trainer = self.trainer
+        limit, batches = trainer.limit_train_batches, self.data.train_batches
+        per_epoch = min(limit, batches) if isinstance(limit, int) else int(limit * batches)
+        steps = math.inf if trainer.max_steps == -1 else trainer.max_steps
+        if trainer.max_epochs not in (None, -1):
+            steps = min(steps, math.ceil(per_epoch / trainer.accumulate_grad_batches) * trainer.max_epochs)
+        if math.isinf(steps):
+            raise ValueError("trainer.max_epochs=-1, trainer.max_steps=-1: training has no end (allowed: one of them)")
+        return int(steps)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x, target, _ = batch
@@ -116,10 +132,30 @@ class SparseAutoencoderModule(LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         self.model.network.before_step_()
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Step, and all that belongs to it: when this returns, the state is that of a moment between two steps."""
+        super().optimizer_step(*arguments, **options)
         self.model.network.after_step_()
         if len(self._unlogged) >= self.trainer.log_every_n_steps or self.trainer.is_last_batch:  # type: ignore[attr-defined]
-            self._log_training()
+            self._log_training(step=self.global_step + 1)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What was measured and is not yet logged, and what was logged last."""
+        checkpoint["measured"] = {
+            "unlogged": torch.stack(self._unlogged).cpu() if self._unlogged else None,
+            "unlogged_steps": list(self._unlogged_steps),
+            "latest": dict(self.latest),
+            "results": dict(self.results),
+            "evaluated_at": dict(self.evaluated_at),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore what ``on_save_checkpoint`` saved."""
+        measured = checkpoint["measured"]
+        self._unlogged = [] if measured["unlogged"] is None else list(measured["unlogged"].to(self.device))
+        self._unlogged_steps = measured["unlogged_steps"]
+        self.latest, self.results = measured["latest"], measured["results"]
+        self.evaluated_at = measured["evaluated_at"]
 
     def on_validation_epoch_start(self) -> None:
         self._start_metrics("val")
@@ -140,37 +176,46 @@ class SparseAutoencoderModule(LightningModule):
         self._log_metrics("test")
 
     def on_validation_start(self) -> None:
-        """The end of a training epoch: let no diverged state reach a metric, an image or a checkpoint."""
-        self._check_weights()
+        """The end of a training epoch: let no diverged state reach a metric or an image."""
+        self.check_finite()
 
     def on_train_epoch_end(self) -> None:
         """The same where there is no validation."""
-        self._check_weights()
+        self.check_finite()
 
-    def _check_weights(self) -> None:
+    def check_finite(self) -> None:
+        """Raise ``NonFiniteLossError`` if a loss term since the last logged step, or a weight, is NaN or infinite."""
+        if self._unlogged:
+            self._check_terms(torch.stack(self._unlogged).cpu())
         finite = torch.stack([p.isfinite().all() for p in self.parameters()]).all()
         if not finite:
             raise NonFiniteLossError(f"a weight is NaN or infinite at step {self.global_step}")
 
-    def _log_training(self) -> None:
-        """Log the means over the steps since the last call; the one place that waits for the device."""
-        if not self._unlogged:
+    def _check_terms(self, values: Tensor) -> None:
+        """``values`` are those of ``_unlogged``, ``(steps, terms)``."""
+        if values.isfinite().all():
             return
-        names = ["loss", "recon", *self.model.sparsity.coefficients]
+        row = int((~values.isfinite()).nonzero()[0, 0])
+        # The loss is the sum of the others, so it is bad whenever one of them is: name the term.
+        bad = [name for name, ok in zip(self._names, values[row].isfinite().tolist(), strict=True) if not ok]
+        term = bad[min(1, len(bad) - 1)]
+        value = values[row, self._names.index(term)]
+        raise NonFiniteLossError(f"{term} became {value} at step {self._unlogged_steps[row]}")
+
+    @property
+    def _names(self) -> list[str]:
+        return ["loss", "recon", *self.model.sparsity.coefficients]
+
+    def _log_training(self, step: int) -> None:
+        """Log the means over the steps since the last call; the one place that waits for the device."""
         values = torch.stack(self._unlogged).cpu()
-        steps = self._unlogged_steps
+        self._check_terms(values)
         self._unlogged, self._unlogged_steps = [], []
-        if not values.isfinite().all():
-            row = int((~values.isfinite()).nonzero()[0, 0])
-            # The loss is the sum of the others, so it is bad whenever one of them is: name the term.
-            bad = [name for name, ok in zip(names, values[row].isfinite().tolist(), strict=True) if not ok]
-            term = bad[min(1, len(bad) - 1)]
-            raise NonFiniteLossError(f"{term} became {values[row, names.index(term)]} at step {steps[row]}")
         means = values.mean(dim=0).tolist()
-        self.latest = {f"train/{name}": mean for name, mean in zip(names, means, strict=True)}
+        self.latest = {f"train/{name}": mean for name, mean in zip(self._names, means, strict=True)}
         coefficients = {f"train/{t}_coefficient": float(c) for t, c in self.model.sparsity.coefficients.items()}
         if self.logger is not None:
-            self.logger.log_metrics(self.latest | coefficients, step=self.global_step)
+            self.logger.log_metrics(self.latest | coefficients, step=step)
 
     def _start_metrics(self, split: str) -> None:
         if split not in self._metrics:
@@ -195,6 +240,5 @@ class SparseAutoencoderModule(LightningModule):
             self.logger.log_metrics({name: self.results[name] for name in values}, step=self.global_step)
 
     def lifetime(self, split: str) -> Tensor | None:
-        """Lifetime sparsity of each unit ``(N,)`` over the last evaluation of ``split``, if there was one."""
-        metrics = self._metrics.get(split)
-        return metrics.lifetime if metrics is not None and metrics.samples > 0 else None
+        """Lifetime sparsity of each unit ``(N,)`` over the whole ``split``, if it was evaluated at this very step."""
+        return self._metrics[split].lifetime if self.evaluated_at.get(split) == self.global_step else None

@@ -11,12 +11,18 @@ from lightning.pytorch.profilers import PassThroughProfiler
 
 _UNHELPFUL = (
     r".*is smaller than the logging interval",  # the end of an epoch logs too
+    r"You're resuming from a checkpoint that ended before the epoch ended",  # the sampler knows where to go on
     r"Total length of `list` across ranks is zero",  # data.val_size=0
 )
 
 
-def tune_process() -> None:
-    """Call before the first tensor operation, whose threads inherit it."""
+def tune_process(threads: int | None) -> None:
+    """Call before the first tensor operation, whose threads inherit it; ``threads`` is how many of them, None for all
+    cores.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+
     # Keep what a user can act on: no device banner, no tips, no deprecations that Lightning owes to torch.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)

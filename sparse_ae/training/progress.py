@@ -9,6 +9,9 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.utilities import rank_zero_only
 
+from sparse_ae.runs import Run
+from sparse_ae.training.module import SparseAutoencoderModule
+
 
 class EpochBar(TQDMProgressBar):
     """Lightning's bar over training steps, redrawn every 50 of them; validation takes too short to have its own."""
@@ -28,6 +31,9 @@ class EpochBar(TQDMProgressBar):
 class EpochLines(Callback):
     """``epoch 3/15  train/loss 0.0213  train/recon 0.0197  train/kl 0.16  val/mse 0.0191  val/l0 12.3  1.6 s``."""
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._started = time.monotonic()  # an epoch that a run resumes in its middle does not start again
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = time.monotonic()
 
@@ -43,6 +49,19 @@ class EpochLines(Callback):
         line = f"{epoch}  {numbers}  {seconds:.1f} s"
         bar = trainer.progress_bar_callback
         bar.print(line) if isinstance(bar, EpochBar) else print(line, flush=True)
+
+
+class StatusProgress(Callback):
+    """The share of the training that is done, noted in ``status.json`` after every epoch."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, SparseAutoencoderModule)
+        if self.run.status:
+            self.run.note_progress(trainer.global_step / pl_module.total_steps())
 
 
 def progress_callbacks(enabled: bool) -> list[Callback]:

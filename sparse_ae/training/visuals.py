@@ -42,7 +42,7 @@ class Visuals(Callback):
         x_hat = model.decode(z[: self.n_images])
         pairs = torch.cat([x[: self.n_images], x_hat]).clamp(0, 1)
         lifetime = pl_module.lifetime("val")
-        if lifetime is None:
+        if lifetime is None:  # no validation at this step
             lifetime = lifetime_sparsity(z, pl_module.threshold)
         writer = logger.experiment
         writer.add_image("reconstructions", make_grid(self._shaped(pairs, data.input_shape), nrow=self.n_images), step)

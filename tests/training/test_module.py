@@ -6,17 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from sparse_ae.checkpoint_file import read_checkpoint
 from sparse_ae.experiment import Experiment, assemble
 from sparse_ae.metrics import NAMES
 from sparse_ae.runs import Run
-from sparse_ae.train import train
-from sparse_ae.training.checkpoints import read_checkpoint
 from sparse_ae.training.module import NonFiniteLossError
 from sparse_ae.training.schedules import cosine, warmup_linear
-from tests.conftest import SMALL, plain_config
+from tests.conftest import SMALL, plain_config, train_run
 
 
 def _events(run: Path) -> EventAccumulator:
@@ -132,48 +130,12 @@ def test_weights_that_became_nan_in_an_epochs_last_step_reach_no_checkpoint(tmp_
 
 
 def test_a_failed_run_says_so_in_its_status(tmp_path: Path) -> None:
-    config = plain_config(*SMALL, "optimizer.lr=1e30", "sparsity=l1", "model=linear", "model.unit_norm=false")
     with pytest.raises(NonFiniteLossError, match="at step"):
-        train(config, Run(tmp_path))
+        train_run(tmp_path, *SMALL, "optimizer.lr=1e30", "sparsity=l1", "model=linear", "model.unit_norm=false")
     status = Run(tmp_path).status
     assert status["state"] == "failed"
     assert "at step" in status["error"]
     assert not (tmp_path / "model.safetensors").exists()
-
-
-class Crash(Callback):
-    """Stops training in the middle of an epoch."""
-
-    def __init__(self, at_step: int) -> None:
-        self.at_step = at_step
-
-    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
-        if trainer.global_step == self.at_step:
-            raise RuntimeError("power cut")
-
-
-def test_a_resumed_run_ends_as_the_uninterrupted_one(tmp_path: Path) -> None:
-    overrides = (
-        *SMALL,
-        "trainer.max_epochs=3",
-        "scheduler=cosine",
-        "sparsity.warmup_steps=50",
-        "analysis=[]",
-    )
-    whole, half = Run(tmp_path / "whole"), Run(tmp_path / "half")
-    for run in (whole, half):
-        run.path.mkdir()
-    train(plain_config(*overrides), whole)
-
-    _, data, module, trainer = assemble(plain_config(*overrides), half)
-    trainer.callbacks.append(Crash(at_step=47))
-    with pytest.raises(RuntimeError, match="power cut"):
-        trainer.fit(module, datamodule=data)
-    train(plain_config(*overrides, "resume=true"), half)
-
-    assert whole.weights.read_bytes() == half.weights.read_bytes()
-    assert whole.metrics == half.metrics
-    assert half.status["resumed"] is True
 
 
 def test_coefficient_warms_up_as_its_formula_says(tmp_path: Path) -> None:

@@ -1,0 +1,177 @@
+"""One run from its lock to its last status: go on or start over, fit, test, export, analyse."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sparse_ae.experiment import Experiment, Settings, assemble
+from sparse_ae.runs import Run, RunBusyError, RunError, config_hash
+
+if TYPE_CHECKING:
+    from sparse_ae.training.stop import StopSignals
+
+log = logging.getLogger(__name__)
+
+
+class StartingPoint(NamedTuple):
+    """Where training begins."""
+
+    path: Path | None
+    """A checkpoint; None for freshly initialised weights."""
+    event_sizes: dict[str, int] | None
+    """If the checkpoint is the run's own: how long its event files were then."""
+    damaged: str | None = None
+    """What is wrong with the newer checkpoint that was passed over, if one was."""
+
+
+def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str]) -> None:
+    """Train, test, export and analyse one run; its ``status.json`` says how that ended.
+
+    ``sources`` are the files of ``.hydra``. A finished run is left as it is; one that was interrupted or failed goes on
+    from its last intact checkpoint. Raises ``RunBusyError`` if another process is at it, ``Stopped`` if asked to stop,
+    and whatever training raises.
+    """
+    from sparse_ae.training.stop import Stopped, StopSignals
+
+    with StopSignals() as stop:
+        experiment = assemble(config, run, stop)
+        settings = experiment.settings
+        if not experiment.trainer.is_global_zero:  # one more process of a distributed run: the first keeps the books
+            _fit_and_test(experiment, starting_point(config, run, settings), stop)
+            return
+        with run.lock(), _log_into(run.log):
+            if is_settled(run, config, settings):
+                return
+            start = starting_point(config, run, settings)
+            _begin(run, config, sources, start)
+            try:
+                _fit_and_test(experiment, start, stop)
+                _write_results(experiment, config, run)
+            except Stopped as stopped:
+                run.end("interrupted", stopped.reason)
+                raise
+            except Exception as error:
+                from sparse_ae.cli import describe
+
+                log.exception("the run failed")
+                run.end("failed", describe(error))
+                raise
+            run.end("finished")
+
+
+def is_settled(run: Run, config: Mapping[str, Any], settings: Settings) -> bool:
+    """Whether there is nothing to do. Raises ``RunError`` rather than overwrite another run."""
+    if settings.rerun == "all" or run.state == "new":
+        return False
+    state = run.state
+    if run.status["config_hash"] != config_hash(config):
+        raise RunError(f"{run.path}: holds another run (allowed: another hydra.run.dir, or rerun=all to replace it)")
+    return state == "finished" or (state == "failed" and settings.rerun == "none")
+
+
+def starting_point(config: Mapping[str, Any], run: Run, settings: Settings) -> StartingPoint:
+    """The run's own last checkpoint if it has begun, else the one that ``resume`` names, if any.
+
+    A damaged last checkpoint is passed over for the one before it, with a warning. Raises ``CheckpointError`` or
+    ``RunError`` if there are only damaged ones, or if the one named by ``resume`` does not fit ``config``.
+    """
+    from sparse_ae.checkpoint_file import CheckpointError, read_checkpoint
+    from sparse_ae.training.checkpoints import check_fits
+    from sparse_ae.training.resume import event_sizes
+
+    own = [path for path in (run.last_checkpoint, run.previous_checkpoint) if path.exists()]
+    if own and settings.rerun != "all" and run.state != "new":
+        damaged = []
+        for path in own:
+            try:
+                checkpoint = read_checkpoint(path)
+            except CheckpointError as error:
+                damaged.append(str(error))
+                continue
+            return StartingPoint(path, event_sizes(checkpoint), *damaged)
+        raise RunError(f"{'; '.join(damaged)} (allowed: rerun=all to start over)")
+    if settings.resume is None:
+        return StartingPoint(None, None)
+    path = Path(settings.resume)
+    try:
+        check_fits(path, read_checkpoint(path), config)
+    except CheckpointError as error:
+        raise CheckpointError(f"resume={error}") from error
+    return StartingPoint(path, None)
+
+
+def _begin(run: Run, config: Mapping[str, Any], sources: Mapping[str, str], start: StartingPoint) -> None:
+    import torch
+
+    goes_on = start.event_sizes is not None
+    if start.damaged:
+        _tell(f"{start.damaged}; the checkpoint before it is used")
+    threads, before = torch.get_num_threads(), run.status.get("threads")
+    if goes_on:
+        done = run.status.get("progress", 0.0)
+        _tell(f"{run.shown_path}: goes on from {start.path and start.path.name} ({done:.0%} done)")
+        if before != threads:
+            _tell(f"threads={threads}: it had {before} before, which may change the last digits of its results")
+    run.start(config=config, resumed=goes_on, sources=sources, threads=threads)
+    if start.event_sizes is not None:
+        run.rewind_events(start.event_sizes)
+
+
+def _tell(line: str) -> None:
+    print(line, flush=True)
+    log.warning(line)
+
+
+def _fit_and_test(experiment: Experiment, start: StartingPoint, stop: "StopSignals") -> None:
+    from sparse_ae.training.logger import RunLogger
+
+    _, data, module, trainer = experiment
+    logger, validates = trainer.logger, trainer.limit_val_batches != 0
+    if isinstance(logger, RunLogger) and start.event_sizes is None:
+        logger.begin(module.hparams["config"], module.metric_names(validates=validates))
+    if not validates and trainer.is_global_zero:
+        print(f"data.val_size={data.val_size}: no validation metrics and no best.ckpt")
+    trainer.fit(module, datamodule=data, ckpt_path=start.path, weights_only=True)
+    stop.resume()
+    if validates and module.evaluated_at.get("val") != trainer.global_step:  # stopped between two validations
+        trainer.validate(module, datamodule=data, verbose=False)
+    trainer.test(module, datamodule=data, verbose=False)
+    if isinstance(logger, RunLogger):
+        logger.finish()
+
+
+def _write_results(experiment: Experiment, config: Mapping[str, Any], run: Run) -> None:
+    """Metrics, the exported model and the analyses."""
+    from sparse_ae.analysis import Sample
+    from sparse_ae.analysis.write import write_analyses
+    from sparse_ae.data import to_unit_interval
+    from sparse_ae.export import save_model
+
+    settings, data, module, _ = experiment
+    run.add_metrics(module.latest | module.results)
+    model = module.model.cpu().float().eval()
+    save_model(run, model, network=config["model"], sparsity=config["sparsity"], input_shape=data.input_shape)
+    x, label = data.split("test")
+    sample = Sample(to_unit_interval(x), label, data.input_shape, settings.active_threshold)
+    write_analyses(run, model, sample, config["analysis"])
+
+
+@contextmanager
+def _log_into(path: Path) -> Iterator[None]:
+    """What Python's logging says, from INFO on, goes to ``path``; the console belongs to progress and summary."""
+    handler = logging.FileHandler(path, delay=True)
+    handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
+    root = logging.getLogger()
+    level, root.level = root.level, min(root.level, logging.INFO)
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.level = level
+        handler.close()
+
+
+__all__ = ["RunBusyError", "StartingPoint", "is_settled", "starting_point", "train"]

@@ -1,0 +1,116 @@
+"""One job in a process of its own: whatever becomes of it, the others and the sweep go on."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sparse_ae.runs import Run, RunBusyError
+
+# Forked from a server that has imported everything and computed nothing, a job starts at once and has no threads,
+# no CUDA context and no memory of another's. Elsewhere forking is not safe.
+_FORKS = sys.platform == "linux"
+_CONTEXT: Any = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
+_PRELOAD = ["sparse_ae.sweep.preload"]
+
+_POLL_SECONDS = 0.2
+_GRACE_SECONDS = 60
+"""A job that is asked to stop and does not is killed after so long."""
+
+
+class Job(NamedTuple):
+    """What a process needs to train one run."""
+
+    config: dict[str, Any]
+    folder: Path
+    sources: dict[str, str]
+    """The files of ``.hydra``."""
+
+
+def warm_up() -> None:
+    """Start the server that jobs are forked from, which then imports torch while others do something else."""
+    if _FORKS:
+        from multiprocessing import forkserver
+
+        _CONTEXT.set_forkserver_preload(_PRELOAD)
+        forkserver.ensure_running()
+
+
+def run_isolated(job: Job, stop_file: Path | None, gpu: str | None = None) -> None:
+    """Train ``job`` in a process of its own, on one ``gpu`` if given, and wait for its end. How it ended is in its
+    ``status.json``, also if the process was killed. A run that another process is training is left to that.
+
+    The process is asked to stop, with a checkpoint, as soon as ``stop_file`` exists or an exception ends the wait.
+    """
+    run = Run(job.folder)
+    if run.is_locked or _exists(stop_file):
+        return
+    warm_up()
+    process = _CONTEXT.Process(target=_work, args=(job, gpu), name=job.folder.name)
+    process.start()
+    try:
+        while process.exitcode is None and not _exists(stop_file):
+            process.join(_POLL_SECONDS)
+    finally:
+        _end(process)
+    code = process.exitcode or 0
+    if code < 0:
+        killed = code == -signal.SIGKILL
+        run.mark_dead(f"killed by {signal.Signals(-code).name}{' (out of memory?)' if killed else ''}")
+    else:
+        run.mark_dead(f"its process ended with exit code {code}")
+
+
+def _exists(stop_file: Path | None) -> bool:
+    return stop_file is not None and stop_file.exists()
+
+
+def _end(process: Any) -> None:
+    if process.exitcode is None:
+        process.terminate()
+        process.join(_GRACE_SECONDS)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+
+
+def _work(job: Job, gpu: str | None) -> None:
+    """The life of a job's process. Its output goes to the run's log: the console is the sweep's."""
+    os.setsid()  # Ctrl-C in a terminal reaches the sweep, which asks its jobs to stop
+    _die_with_parent()
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    os.environ.pop("SLURM_NTASKS", None)  # or Lightning would wait for other ranks, or queue the job again by itself
+    from sparse_ae.job import train
+
+    run = Run(job.folder)
+    run.path.mkdir(parents=True, exist_ok=True)
+    with run.log.open("a", buffering=1) as log:
+        sys.stdout.flush()
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    try:
+        train(job.config, run, job.sources)
+    except RunBusyError:
+        return
+    except Exception as error:  # in the log, with its trace, and in status.json
+        raise SystemExit(1) from error
+
+
+def _die_with_parent() -> None:
+    """Stop, with a checkpoint, when the sweep dies."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,93 @@
+"""From the overrides of a sweep's jobs to their configs and folders, and what is wrong with those that have none."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from sparse_ae.build import ConfigError
+from sparse_ae.cli import explain, sources, task_config
+from sparse_ae.experiment import assemble
+from sparse_ae.runs import Run, RunError, config_hash
+from sparse_ae.sweep.isolate import Job
+
+
+class Planned(NamedTuple):
+    """One run of a sweep."""
+
+    overrides: list[str]
+    run: Run
+    rerun: str
+    """The config's own ``rerun``."""
+    hash: str
+    """The config's hash."""
+
+    @property
+    def state(self) -> str:
+        """The run's state, or ``damaged`` where that cannot be read."""
+        try:
+            return self.run.state
+        except RunError:
+            return "damaged"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it came to the end that was asked for."""
+        state = self.state
+        return state == "finished" or (state == "failed" and self.rerun == "none")
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether there is nothing to train."""
+        return self.rerun != "all" and (self.is_done or self.state == "damaged")
+
+
+class Rejected(NamedTuple):
+    """Overrides that make no valid config."""
+
+    overrides: list[str]
+    why: str
+
+
+def plan(context: HydraContext, config: DictConfig, jobs: Sequence[list[str]]) -> tuple[list[Planned], list[Rejected]]:
+    """Compose and check every job; two that mean the same run are one. Writes nothing."""
+    planned: dict[Path, Planned] = {}
+    rejected = []
+    for overrides in jobs:
+        try:
+            job = compose_job(context, config, overrides)
+            new = Planned(overrides, Run(job.folder), job.config["rerun"], config_hash(job.config))
+            _check(job, new, planned.get(job.folder))
+        except (ConfigError, RunError) as error:
+            rejected.append(Rejected(overrides, str(error)))
+        else:
+            planned.setdefault(job.folder, new)
+    return list(planned.values()), rejected
+
+
+def _check(job: Job, new: Planned, same_folder: Planned | None) -> None:
+    """Raise ``ConfigError`` or ``RunError`` for what cannot be trained, or not there."""
+    trainer = assemble(job.config, Run("")).trainer
+    if trainer.world_size > 1:
+        devices = job.config["trainer"]["devices"]
+        raise ConfigError(f"trainer.devices={devices}: a sweep trains each run on one device (allowed: 1)")
+    if same_folder is not None and same_folder.hash != new.hash:
+        raise ConfigError(f"hydra.sweep.subdir: {job.folder} is also the folder of {' '.join(same_folder.overrides)}")
+    if new.state not in ("new", "damaged") and new.rerun != "all" and new.run.status["config_hash"] != new.hash:
+        raise RunError(f"{job.folder}: holds another run (allowed: another hydra.sweep.dir, or rerun=all)")
+
+
+def compose_job(context: HydraContext, config: DictConfig, overrides: Sequence[str]) -> Job:
+    """The job that ``overrides`` make of a sweep's ``config``. Raises ``ConfigError``, one line, if they make none."""
+    try:
+        composed = context.config_loader.load_sweep_config(config, list(overrides))
+        HydraConfig.instance().set_config(composed)  # what ${hydra:...} in a folder's name refers to
+        folder = Path(composed.hydra.sweep.dir) / composed.hydra.sweep.subdir
+        return Job(task_config(composed), folder, sources(composed))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, overrides, config)) from error

@@ -1,0 +1,171 @@
+"""A sweep from its command to its exit code: plan, skip, launch, wait for what others train, say what failed."""
+
+import logging
+import shlex
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf
+from rich.markup import escape
+from rich.table import Table
+
+from sparse_ae.build import ConfigError
+from sparse_ae.cli import describe, one_line_errors, quoted, sources, task_config
+from sparse_ae.runs import RunError, make_writable
+from sparse_ae.summary import console, key_metrics
+from sparse_ae.sweep.grid import expand
+from sparse_ae.sweep.isolate import Job, run_isolated, warm_up
+from sparse_ae.sweep.local import stop_file_of
+from sparse_ae.sweep.plan import Planned, Rejected, plan
+from sparse_ae.sweep.watch import Watch
+
+log = logging.getLogger(__name__)
+
+
+def sweep(context: HydraContext, config: DictConfig, arguments: Sequence[str]) -> None:
+    """Train every run of the sweep that is not finished. Exits with 0 only if all of them are in the end, with 130 or
+    143 if asked to stop, else with 1.
+    """
+    with one_line_errors("sparse-ae-train"):
+        if config.hydra.launcher._target_.endswith((".JoblibLauncher", ".BasicLauncher")):
+            warm_up()
+        sweeper = config.hydra.sweeper
+        jobs = expand(sweeper.params, sweeper.grids, arguments, _is_group(context))
+        planned, rejected = plan(context, config, jobs)
+        HydraConfig.instance().set_config(config)
+        if not planned:
+            raise ConfigError(rejected[0].why)
+        folder = Path(config.hydra.sweep.dir)
+        make_writable(folder)
+        with StopFile(folder) as stop:
+            _train(context, config, planned, rejected, stop)
+            _summarize(planned, rejected, folder)
+            if stop.signal is not None:
+                raise SystemExit(128 + stop.signal)
+        if rejected or not all(p.is_done for p in planned):
+            raise SystemExit(1)
+
+
+def task(config: DictConfig) -> None:
+    """What Hydra's own launchers run for each job, here or on another machine."""
+    hydra_config = HydraConfig.get()
+    job = Job(task_config(config), Path(hydra_config.runtime.output_dir), sources(config))
+    run_isolated(job, stop_file_of(OmegaConf.create({"hydra": {"sweeper": hydra_config.sweeper}})))
+
+
+class StopFile:
+    """Inside ``with``, Ctrl-C and SIGTERM make a file by which every job, wherever it runs, is asked to stop."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = Path(tempfile.mktemp(prefix=".stop-", dir=folder.absolute()))
+        self.signal: int | None = None
+
+    def __enter__(self) -> "StopFile":
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self.path.unlink(missing_ok=True)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:  # asked twice: no more patience
+            raise KeyboardInterrupt
+        self.signal = number
+        self.path.touch()
+        print("\nstopping: the jobs save what they have; the same command goes on", file=sys.stderr, flush=True)
+
+
+def _train(
+    context: HydraContext, config: DictConfig, planned: Sequence[Planned], rejected: Sequence[Rejected], stop: StopFile
+) -> None:
+    """Launch what is to be done, then what another process was at and did not finish."""
+    todo = [p for p in planned if not p.is_settled]
+    out = console()
+    out.print(f"{config.hydra.sweep.dir}: {len(planned)} runs, {len(todo)} to train", markup=False)
+    for p in planned:
+        if p not in todo:
+            what = key_metrics(p.run) if p.state == "finished" else _why(p)
+            out.print(f"skipped  {p.run.path.name}  {p.state} already  {what}", markup=False)
+    for r in rejected:
+        out.print(f"left out {' '.join(r.overrides)}  {r.why}", markup=False)
+    if not todo:
+        return
+    launcher = Plugins.instance().instantiate_launcher(config=config, hydra_context=context, task_function=task)
+    with Watch([p.run for p in todo]) as watch:
+        elsewhere = [p for p in todo if p.state == "running"]
+        mine = [p for p in todo if p not in elsewhere]
+        told = False
+        while (mine or elsewhere) and stop.signal is None:
+            if mine:
+                _launch(launcher, config, mine, stop)
+                elsewhere += [p for p in mine if p.state == "running"]
+            elif not told:
+                watch.say(f"waiting for {len(elsewhere)} that another process is training")
+                told = True
+            time.sleep(1.0 if elsewhere else 0.0)
+            # Whoever was at it has ended: if the run has not, it is ours.
+            mine = [p for p in elsewhere if p.state in ("interrupted", "new")]
+            elsewhere = [p for p in elsewhere if p.state == "running"]
+
+
+def _launch(launcher: Launcher, config: DictConfig, jobs: Sequence[Planned], stop: StopFile) -> None:
+    """Train ``jobs``, each with overrides that the sweep adds: absolute paths, for a job may run anywhere, and as many
+    threads as a scheduler gives it cores.
+    """
+    cpus = OmegaConf.select(config.hydra.launcher, "cpus_per_task")
+    cpus = cpus or OmegaConf.select(config.hydra.launcher, "ray.remote.num_cpus")
+    batch = []
+    for job in jobs:
+        added = {"hydra.sweeper.stop_file": stop.path, "hydra.sweep.dir": job.run.path.parent.absolute()}
+        threads = [f"threads={int(cpus)}"] if cpus and not any(o.startswith("threads=") for o in job.overrides) else []
+        batch.append([*job.overrides, *threads, *(f"{key}={quoted(str(path))}" for key, path in added.items())])
+    try:
+        launcher.launch(batch, initial_job_idx=0)
+    except Exception as error:  # a launcher that lost a job: what became of each is in its status
+        log.warning("the launcher failed: %s", describe(error))
+
+
+def _summarize(planned: Sequence[Planned], rejected: Sequence[Rejected], folder: Path) -> None:
+    """What is not finished, why, and the command that goes on."""
+    bad = [p for p in planned if p.state != "finished"]
+    out = console()
+    out.print(f"{len(planned) - len(bad)} of {len(planned) + len(rejected)} runs are finished", markup=False)
+    if bad or rejected:
+        table = Table(title="not finished", title_justify="left")
+        for column in ("run", "state", "why"):
+            table.add_column(column, overflow="fold")
+        for p in bad:
+            table.add_row(p.run.path.name, p.state, escape(_why(p)))
+        for r in rejected:
+            table.add_row(escape(" ".join(r.overrides)), "bad override", escape(r.why))
+        out.print(table)
+    if bad:
+        out.print(f"retry:    {shlex.join(['sparse-ae-train', *sys.argv[1:]])}", markup=False)
+    out.print(f"report:   sparse-ae-report {folder}", markup=False)
+    out.print(f"watch:    tensorboard --logdir {folder}", markup=False)
+
+
+def _why(p: Planned) -> str:
+    """Why a run is not finished."""
+    try:
+        error = p.run.status.get("error")
+    except RunError as damage:
+        return f"{damage} (allowed: rerun=all to replace it)"
+    if p.state == "new":
+        return f"did not start; see {p.run.shown_path / p.run.log.name}" if p.run.log.exists() else "did not start"
+    return error or "its process died"
+
+
+def _is_group(context: HydraContext) -> Callable[[str], bool]:
+    return lambda key: bool(context.config_loader.get_group_options(key))

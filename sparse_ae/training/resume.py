@@ -1,0 +1,63 @@
+"""What a checkpoint needs beside Lightning's own state for a resumed run to go on as if it had not stopped."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from sparse_ae.training.logger import RunLogger
+
+
+class ResumeState(Callback):
+    """The state of the global random generators, and how long the event files were: what was written after the
+    checkpoint is cut off before the run goes on (``Run.rewind_events``), so that no step is logged twice.
+    """
+
+    def __init__(self, logger: RunLogger) -> None:
+        self.logger = logger
+        self._random: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Taken with each checkpoint."""
+        return {"random": _random_state(), "event_sizes": self.logger.sizes()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the state until everything is set up."""
+        self._random = state_dict["random"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restore it, now that nothing but training draws random numbers."""
+        if self._random is not None:
+            _set_random_state(self._random)
+            self._random = None
+
+
+def event_sizes(checkpoint: dict[str, Any]) -> dict[str, int]:
+    """The event files' sizes in bytes when ``checkpoint`` was taken."""
+    sizes: dict[str, int] = checkpoint["callbacks"][ResumeState.__qualname__]["event_sizes"]
+    return sizes
+
+
+def _random_state() -> dict[str, Any]:
+    """Plain containers and tensors only, as ``weights_only`` loading wants them."""
+    version, internal, gauss = random.getstate()
+    numpy: Any = np.random.get_state(legacy=True)  # noqa: NPY002, the global one is meant
+    name, keys, *rest = numpy
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(state["torch"].cpu())
+    if len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([generator.cpu() for generator in state["cuda"]])

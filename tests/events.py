@@ -1,0 +1,22 @@
+"""Everything that a run logged to TensorBoard, read back record by record, nothing purged or deduplicated."""
+
+from pathlib import Path
+from typing import Any
+
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+
+def logged(folder: Path) -> list[tuple[str, int, Any]]:
+    """(tag, step, value) in the order written; a file's own header and wall times left out."""
+    records = []
+    for path in sorted(folder.glob("events.out.tfevents.*"), key=_started):
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                records.append((value.tag, event.step, value.SerializeToString()))
+    return records
+
+
+def _started(path: Path) -> tuple[int, int]:
+    """``events.out.tfevents.<seconds>.<host>.<pid>.<number>``"""
+    parts = path.name.split(".")
+    return int(parts[3]), int(parts[-1])

@@ -1,0 +1,42 @@
+"""Runs and sweeps in processes of their own, to be stopped and killed."""
+
+import multiprocessing
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from sparse_ae.cli import compose, task_config
+from sparse_ae.job import train
+from sparse_ae.runs import Run
+
+# Forked from a server that has imported torch, a process starts at once.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["tests.processes", "sparse_ae.sweep.preload"])
+
+
+def start(folder: Path, *overrides: str) -> BaseProcess:
+    """Train in ``folder``, in a process of its own."""
+    process = _CONTEXT.Process(target=_train, args=(folder, overrides))
+    process.start()
+    return process
+
+
+def _train(folder: Path, overrides: tuple[str, ...]) -> None:
+    train(task_config(compose("train", list(overrides))), Run(folder), {})
+
+
+def command(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    """``sparse-ae-train`` as typed in ``folder``."""
+    line = [sys.executable, "-m", "sparse_ae.train", *arguments]
+    return subprocess.Popen(line, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until(condition: Callable[[], object], *, seconds: float = 60) -> None:
+    """Wait for ``condition``, checked often."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
