@@ -57,6 +57,11 @@ class RunError(ValueError):
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """Eight hex digits over everything in the composed config that changes the result, and nothing that does not."""
+    return hashlib.sha256(json.dumps(relevant_config(config), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def relevant_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the composed config changes the result."""
     relevant = {
         section: node if section == "trainer" else _canonical(node)  # for a Trainer 1 batch and 1.0 of them differ
         for section, node in json.loads(json.dumps(config)).items()
@@ -69,7 +74,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
         for parent in parents:
             node = node.get(parent, {})
         node.pop(leaf, None)
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:8]
+    return relevant
 
 
 def _canonical(value: Any) -> Any:
@@ -127,6 +132,13 @@ class Run:
             if key not in config:
                 raise RunError(f"run={self.path}: .hydra/config.yaml is no training configuration (it has no {key})")
         return {str(key): value for key, value in config.items()}
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """The option chosen of each config group, such as ``{"sparsity": "l1"}``; empty if no command made the run."""
+        file = self.path / ".hydra" / "hydra.yaml"
+        chosen = OmegaConf.select(OmegaConf.load(file), "hydra.runtime.choices") if file.is_file() else {}
+        return {str(group): str(option) for group, option in (chosen or {}).items()}
 
     @property
     def status(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ def analyse(coder: Coder, sample: Sample, *, n_images: PositiveInt) -> Result:
     x_hat = coder.decode(coder.encode(x)).float().cpu()
     x = x.float().cpu()
     mse = (x_hat - x).square().mean(dim=1)
+    labels = [f"{value:.4f}" for value in mse.tolist()]
     above, below = (images.reshape(-1, *sample.shape).mean(dim=1).numpy() for images in (x, x_hat))
     numbers = {
         "index": index.tolist(),
@@ -30,8 +31,7 @@ def analyse(coder: Coder, sample: Sample, *, n_images: PositiveInt) -> Result:
         "best": float(mse.min()),
         "worst": float(mse.max()),
     }
-    title = f"Reconstructions of {len(x)} test images, MSE of each below (mean {numbers['mean']:.4f})"
-    labels = [f"{value:.4f}" for value in numbers["mse"]]
+    title = f"Reconstructions of {len(x)} test images, MSE of each below (mean {float(mse.mean()):.4f})"
     figure = image_pairs(above, below, labels, names=("input", "output"), title=title)
     return Result(numbers, {"reconstructions": figure})
 
