@@ -25,6 +25,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -137,8 +138,13 @@ class Run:
     def choices(self) -> dict[str, str]:
         """The option chosen of each config group, such as ``{"sparsity": "l1"}``; empty if no command made the run."""
         file = self.path / ".hydra" / "hydra.yaml"
-        chosen = OmegaConf.select(OmegaConf.load(file), "hydra.runtime.choices") if file.is_file() else {}
-        return {str(group): str(option) for group, option in (chosen or {}).items()}
+        if not file.is_file():
+            return {}
+        try:
+            chosen = yaml.safe_load(file.read_text())["hydra"]["runtime"]["choices"]
+            return {str(group): str(option) for group, option in chosen.items()}
+        except Exception as error:  # no YAML, or YAML of another shape
+            raise RunError(f"run={self.path}: .hydra/hydra.yaml cannot be read ({type(error).__name__})") from error
 
     @property
     def status(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from sparse_ae import analyse, evaluate, train
+from sparse_ae import analyse, evaluate, report, train
 from sparse_ae.cli import compose, task_config
 from sparse_ae.data import MNIST
 from sparse_ae.runs import Run
@@ -20,6 +20,7 @@ COMMANDS = {
     "sparse-ae-train": train.main,
     "sparse-ae-evaluate": evaluate.main,
     "sparse-ae-analyse": analyse.main,
+    "sparse-ae-report": report.main,
 }
 
 SMALL = [

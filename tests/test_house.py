@@ -22,6 +22,7 @@ ALLOWED = {
     "models": {"functional", "sparsity"},
     "export": {"build", "models", "runs", "sparsity"},
     "analysis": {"build", "functional", "metrics", "models", "plotting", "runs"},
+    "reporting": {"plotting", "runs", "summary"},
     "stored": {"build", "data", "export", "models", "runs"},
     "training": {"data", "functional", "metrics", "models", "runs", "sparsity"},
     "summary": set(),

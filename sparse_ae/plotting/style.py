@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
 
 Array = npt.NDArray[np.floating]
 Colour = tuple[float, float, float]
@@ -92,10 +93,16 @@ def _log_labels(ticks: Sequence[float]) -> list[str]:
     return [f"${digit}10^{{{int(power)}}}$" for digit, (_, power) in zip(digits, parts, strict=True)]
 
 
-def to_png(figure: Figure, dpi: int = 110) -> bytes:
-    """The figure as a PNG file's bytes."""
+def to_png(figure: Figure, dpi: int = 110, *, palette: bool = False) -> bytes:
+    """The figure as a PNG file's bytes; with ``palette`` in 256 colours, which is enough for lines and a fifth the
+    size.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
+    if not palette:
+        return buffer.getvalue()
+    few = Image.open(buffer).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    few.save(buffer := io.BytesIO(), format="png", optimize=True)
     return buffer.getvalue()
 
 

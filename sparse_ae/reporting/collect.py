@@ -109,10 +109,9 @@ def _read(path: Path, name: str) -> Entry:
     run = Run(path)
     config: dict[str, Any] = {}
     try:
-        # The state first: what a finished run has written is complete.
-        status = run.status
-        state, error = str(status.get("state", DAMAGED if status else NOT_STARTED)), status.get("error")
         config = flatten(relevant_config(run.config), run.choices)
+        status = run.status  # before the metrics: those of a finished run are complete
+        state, error = str(status.get("state", DAMAGED if status else NOT_STARTED)), status.get("error")
         metrics = _test_metrics(run) if state == FINISHED else {}
         seconds = as_number(status.get("wall_seconds"))
     except Exception as reason:

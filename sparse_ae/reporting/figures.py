@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from sparse_ae.plotting import Curves, Front, Panel, curve_panels, front_panels, sweep_panels, to_png
 from sparse_ae.reporting.collect import Entry, Sweep
@@ -11,7 +12,7 @@ from sparse_ae.reporting.columns import COEFFICIENT, METHOD, SEED, UNITS, as_num
 from sparse_ae.reporting.curves import Curve, read_curves
 from sparse_ae.reporting.front import knee, non_dominated
 
-_DPI = 140
+_DPI = 180
 _CURVES = {"train/loss": "training loss (penalty included)", "val/mse": "validation MSE (per pixel)"}
 _MSE = "test MSE (per pixel)"
 _L0 = "L0 (codes != 0 per sample)"
@@ -35,7 +36,12 @@ def draw(sweep: Sweep) -> list[Drawing]:
     if not runs:
         return []
     group = [_group(run, sweep.columns) for run in runs]
-    return [_weights(runs, group), _fronts(runs), _units(runs, sweep.columns), _curves(sweep.entries)]
+    return [
+        _weights(runs, group),
+        _fronts(runs),
+        _units(runs, sweep.columns),
+        _curves([run for run in sweep.entries if run.config]),
+    ]
 
 
 def _weights(runs: Sequence[Entry], group: Sequence[str]) -> Drawing:
@@ -65,7 +71,7 @@ def _weights(runs: Sequence[Entry], group: Sequence[str]) -> Drawing:
     if not own.all():
         others = sorted({method for method, has in zip(_methods(runs), own, strict=True) if not has})
         caption += f" Without a weight, and so not here: {', '.join(others)}."
-    return Drawing("weights", title, caption, to_png(figure, _DPI))
+    return Drawing("weights", title, caption, _png(figure))
 
 
 def _fronts(runs: Sequence[Entry]) -> Drawing:
@@ -81,7 +87,7 @@ def _fronts(runs: Sequence[Entry]) -> Drawing:
     caption = "A run is dominated, and faded, if another is as good in both measures and better in one. The knee is the"
     caption += " run on the front farthest from the chord between its ends on these axes; where the front bends outward"
     caption += " there, less of either measure costs little of the other."
-    return Drawing("fronts", title, caption, to_png(figure, _DPI))
+    return Drawing("fronts", title, caption, _png(figure))
 
 
 def _front(label: str, x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> Front:
@@ -107,7 +113,7 @@ def _units(runs: Sequence[Entry], columns: Sequence[str]) -> Drawing:
     figure = sweep_panels(
         units, panels, _methods(runs), group, xlabel="units (model.latent_dim)", title="How many units go unused"
     )
-    return Drawing("units", title, "Counts over the whole test split.", to_png(figure, _DPI))
+    return Drawing("units", title, "Counts over the whole test split.", _png(figure))
 
 
 def _curves(runs: Sequence[Entry]) -> Drawing:
@@ -126,7 +132,7 @@ def _curves(runs: Sequence[Entry]) -> Drawing:
     caption = (
         "Each line is a run; the darker, the larger its sparsity weight. Runs that are not finished are drawn too."
     )
-    return Drawing("curves", title, caption, to_png(figure, _DPI))
+    return Drawing("curves", title, caption, _png(figure))
 
 
 def _read_curves(run: Entry) -> dict[str, Curve]:
@@ -134,6 +140,10 @@ def _read_curves(run: Entry) -> dict[str, Curve]:
         return read_curves(run.run, list(_CURVES))
     except Exception:  # whatever is wrong with one run's files, the others have curves
         return {}
+
+
+def _png(figure: Figure) -> bytes:
+    return to_png(figure, _DPI, palette=True)
 
 
 def _group(run: Entry, columns: Sequence[str], besides: str = COEFFICIENT) -> str:
