@@ -125,7 +125,7 @@ class Run:
         """The composed configuration that the run was made with."""
         try:
             config = OmegaConf.to_container(OmegaConf.load(self._config_file), resolve=True)
-        except (YAMLError, OmegaConfBaseException, OSError) as error:
+        except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
             raise RunError(f"run={self.path}: .hydra/config.yaml cannot be read ({type(error).__name__})") from error
         if not isinstance(config, dict):
             raise RunError(f"run={self.path}: .hydra/config.yaml holds no configuration")

@@ -272,13 +272,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
 
 
 def test_help_and_its_kin_do_not_import_torch(tmp_path: Path) -> None:
-    told = {
-        "train": "active_threshold",
-        "evaluate": "active_threshold",
-        "analyse": "active_threshold",
-        "report": "--into",
-    }
-    for command, key in told.items():
+    for command in ("train", "evaluate", "analyse", "report"):
         code = (
             f"import sys\nsys.argv = ['{command}', '--help']\nfrom sparse_ae.{command} import main\n"
             "try: main()\nexcept SystemExit as stop: assert not stop.code\n"
@@ -286,7 +280,7 @@ def test_help_and_its_kin_do_not_import_torch(tmp_path: Path) -> None:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert told.get(command, "active_threshold") in done.stdout
+        assert ("--into" if command == "report" else "active_threshold") in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 

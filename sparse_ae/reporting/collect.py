@@ -115,7 +115,9 @@ def _read(path: Path, name: str) -> Entry:
         metrics = _test_metrics(run) if state == FINISHED else {}
         seconds = as_number(status.get("wall_seconds"))
     except Exception as reason:
-        return Entry(run, name, DAMAGED, " ".join(str(reason).split()) or type(reason).__name__, None, config, {})
+        known = isinstance(reason, RunError)
+        error = " ".join(str(reason).split()) if known else f"cannot be read ({type(reason).__name__}: {reason})"
+        return Entry(run, name, DAMAGED, error, None, config, {})
     return Entry(run, name, state, str(error or ""), seconds, config, metrics)
 
 

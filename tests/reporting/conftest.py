@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-SWEEP = ["sparsity=l1,kl", "sparsity.coefficient=0.001,0.1", "seed=1", "trainer.max_epochs=1", "trainer=cpu"]
-SWEEP += [f"trainer.limit_{split}_batches=4" for split in ("train", "val", "test")] + ["trainer.log_every_n_steps=2"]
+SWEEP = ["sparsity=l1,kl", "sparsity.coefficient=0.001,0.1", "seed=1", "model.latent_dim=16", "trainer=cpu"]
+SWEEP += ["trainer.max_epochs=1", "trainer.log_every_n_steps=2", "visuals.n_features=1"]
+SWEEP += ["analysis.features.n_features=4", "analysis.reconstructions.n_images=4"]
+SWEEP += [f"trainer.limit_{split}_batches=4" for split in ("train", "val", "test")]
 
 
 @pytest.fixture(scope="session")
