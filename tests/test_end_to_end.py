@@ -311,3 +311,7 @@ def test_the_wheel_runs_from_any_folder(tmp_path: Path, data_root: Path) -> None
     done = subprocess.run(train, cwd=elsewhere, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "FVU" in done.stdout
+    report = [sys.executable, "-m", "sparse_ae.report", "outputs/default"]
+    done = subprocess.run(report, cwd=elsewhere, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (elsewhere / "outputs" / "default" / "report.html").exists()

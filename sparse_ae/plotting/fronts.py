@@ -66,5 +66,6 @@ def _mark_knee(axes: Axes, x: float, y: float, label: str) -> None:
         xytext=(0.02, 0.03),
         textcoords="axes fraction",
         fontsize=8.5,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
         arrowprops={"arrowstyle": "-", "color": GREY, "linestyle": ":", "shrinkB": 8},
     )

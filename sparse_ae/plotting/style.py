@@ -110,7 +110,8 @@ def finish(figure: Figure, title: str, *, columns: int) -> None:
     """Title above, one legend for all panels below, frames open."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.grid(color="#dddddd", linewidth=0.7)
+        axes.set_axisbelow(True)
     figure.suptitle(title)
     entries: dict[str, Artist] = {}
     for axes in figure.axes:

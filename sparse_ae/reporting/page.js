@@ -31,7 +31,7 @@ function sortBy(header) {
 }
 
 /** The figures of a run stay unread text in its template until it is opened. */
-function open(button) {
+function show(button) {
   content.replaceChildren(document.getElementById(button.dataset.details).content.cloneNode(true));
   dialog.showModal();
   dialog.scrollTop = 0;
@@ -43,7 +43,7 @@ table.tHead.addEventListener("click", (event) => {
 });
 table.tBodies[0].addEventListener("click", (event) => {
   const row = event.target.closest("tr");
-  if (row && getSelection().isCollapsed) open(row.querySelector("button"));
+  if (row && getSelection().isCollapsed) show(row.querySelector("button"));
 });
 dialog.addEventListener("click", (event) => {
   if (event.target === dialog) dialog.close();

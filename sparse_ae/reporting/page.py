@@ -7,6 +7,7 @@ with: a folder that someone sent cannot act in the reader's browser.
 import base64
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from importlib import resources
 from typing import NamedTuple
@@ -90,12 +91,11 @@ def _view(entry: Entry, columns: Sequence[str]) -> RunView:
 def _pictures(entry: Entry) -> list[Picture]:
     """The run's figures. What is no PNG is left out: a link by that name may lead to any file of the reader's."""
     found = []
-    for path in entry.run.figures:
-        try:
-            png = path.read_bytes()
-        except OSError:  # removed since, as by a run that starts over
-            continue
-        if png.startswith(_PNG_SIGNATURE):
-            analysis = path.parent.name
-            found.append(Picture(analysis if path.stem == analysis else f"{analysis}: {path.stem}", png))
+    with suppress(OSError):  # a run that starts over removes all of them
+        for path in entry.run.figures:
+            with suppress(OSError):  # a link that leads nowhere
+                png = path.read_bytes()
+                if png.startswith(_PNG_SIGNATURE):
+                    analysis = path.parent.name
+                    found.append(Picture(analysis if path.stem == analysis else f"{analysis}: {path.stem}", png))
     return found

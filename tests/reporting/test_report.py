@@ -169,9 +169,11 @@ def test_damaged_event_files_and_figures_only_leave_a_gap(cli: Cli, sweep: Path,
     secret = sweep.parent / "secret"
     secret.write_text("of the reader")
     (runs[2] / "analysis" / "features" / "secret.png").symlink_to(secret)
+    (runs[2] / "analysis" / "features" / "nowhere.png").symlink_to(sweep / "nowhere")
     assert cli("sparse-ae-report", "sweep").code == 0
     page = (sweep / "report.html").read_text()
     assert page.count("<h3>features</h3>") == 3
+    assert page.count("<h3>reconstructions</h3>") == 4
     assert "features: secret" not in page
     assert (sweep / "report" / "curves.png").exists()
 
