@@ -29,8 +29,9 @@ def curve_panels(panels: Sequence[Curves], method: Sequence[str], weight: Array,
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         drawn = [line for line in panel.lines if line is not None]
         values = np.concatenate([value for _, value in drawn]) if drawn else np.zeros(0)
-        if len(values) and np.nanmin(values) > 0:
-            log_positions(axes, "y", values[np.isfinite(values)])
+        finite = values[np.isfinite(values)]
+        if len(finite) and finite.min() > 0:
+            log_positions(axes, "y", finite)
         for run, line in enumerate(panel.lines):
             if line is None:
                 continue
