@@ -5,6 +5,7 @@ import io
 import math
 from typing import NamedTuple
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -72,13 +73,13 @@ def to_csv(sweep: Sweep) -> str:
 
 def print_table(sweep: Sweep, title: str) -> None:
     """The runs with their key metrics, how many are in which state, and what is known of those not finished."""
-    table = Table(title=_plain(title), title_justify="left")
-    table.add_column("run", overflow="fold")
+    table = Table(title=_plain(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("run", overflow="fold", min_width=12)
     for column in sweep.columns:
-        table.add_column(_plain(column.replace(".", ".\n")), overflow="fold")
+        table.add_column(_plain(column.replace(".", ".\n")), overflow="fold", min_width=4)
     for label in (*(metric.label for metric in KEY_METRICS), "seconds"):
-        table.add_column(label.replace(" ", "\n"), justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
+        table.add_column(label.replace(" ", "\n"), justify="right", overflow="fold", min_width=7)
+    table.add_column("state", overflow="fold", min_width=8)
     for entry in sweep.entries:
         config = [config_cell(entry, column) for column in sweep.columns]
         metrics = [metric_cell(entry, metric) for metric in KEY_METRICS]
