@@ -28,6 +28,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -73,6 +74,11 @@ class RunBusyError(RunError):
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """Eight hex digits over everything in the composed config that changes the result, and nothing that does not."""
+    return hashlib.sha256(json.dumps(relevant_config(config), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def relevant_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the composed config changes the result."""
     relevant = {
         section: node if section == "trainer" else _canonical(node)  # for a Trainer 1 batch and 1.0 of them differ
         for section, node in json.loads(json.dumps(config)).items()
@@ -83,7 +89,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
         for parent in parents:
             node = node.get(parent, {})
         node.pop(leaf, None)
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:8]
+    return relevant
 
 
 def _canonical(value: Any) -> Any:
@@ -135,7 +141,7 @@ class Run:
         """The composed configuration that the run was made with."""
         try:
             config = OmegaConf.to_container(OmegaConf.load(self._config_file), resolve=True)
-        except (YAMLError, OmegaConfBaseException, OSError) as error:
+        except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
             raise RunError(f"run={self.path}: .hydra/config.yaml cannot be read ({type(error).__name__})") from error
         if not isinstance(config, dict):
             raise RunError(f"run={self.path}: .hydra/config.yaml holds no configuration")
@@ -143,6 +149,18 @@ class Run:
             if key not in config:
                 raise RunError(f"run={self.path}: .hydra/config.yaml is no training configuration (it has no {key})")
         return {str(key): value for key, value in config.items()}
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """The option chosen of each config group, such as ``{"sparsity": "l1"}``; empty if no command made the run."""
+        file = self.path / ".hydra" / "hydra.yaml"
+        if not file.is_file():
+            return {}
+        try:
+            chosen = yaml.safe_load(file.read_text())["hydra"]["runtime"]["choices"]
+            return {str(group): str(option) for group, option in chosen.items()}
+        except Exception as error:  # no YAML, or YAML of another shape
+            raise RunError(f"run={self.path}: .hydra/hydra.yaml cannot be read ({type(error).__name__})") from error
 
     @property
     def status(self) -> dict[str, Any]:

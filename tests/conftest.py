@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 from omegaconf import OmegaConf
 
-from sparse_ae import analyse, evaluate, job, train
+from sparse_ae import analyse, evaluate, job, report, train
 from sparse_ae.cli import compose, task_config
 from sparse_ae.data import MNIST
 from sparse_ae.runs import Run
@@ -21,6 +21,7 @@ COMMANDS = {
     "sparse-ae-train": train.main,
     "sparse-ae-evaluate": evaluate.main,
     "sparse-ae-analyse": analyse.main,
+    "sparse-ae-report": report.main,
 }
 
 SMALL = [

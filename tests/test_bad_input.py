@@ -251,6 +251,24 @@ def test_evaluate_and_analyse(
     _check_refused(cli, tmp_path, command, arguments, message)
 
 
+REPORT = [
+    ([], r"DIR: is required \(allowed: folders of runs"),
+    (["nowhere"], r"nowhere: no such folder"),
+    (["foreign"], r"foreign: holds no runs"),
+    (["run"], r"run: is a run itself \(allowed: the folder it is in, or --into DIR\)"),
+    ([".", "run"], r"--into: is required with several folders"),
+    ([".", "nowhere", "--into", "both"], r"nowhere: no such folder"),
+    ([".", "--into", "file/report"], r"file/report/report: cannot be written \(Not a directory"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REPORT, ids=lambda value: " ".join(value) or "nothing")
+def test_report(cli: Cli, tmp_path: Path, run_copy: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "file").write_text("no folder")
+    _check_refused(cli, tmp_path, "sparse-ae-report", arguments, message)
+
+
 def test_a_run_without_validation_has_no_val_split(cli: Cli, tmp_path: Path, run_copy: Path) -> None:
     config = run_copy / ".hydra" / "config.yaml"
     config.write_text(config.read_text().replace("val_size: 5000", "val_size: 0"))

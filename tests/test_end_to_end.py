@@ -20,6 +20,7 @@ from tests.conftest import SMALL, Cli, mnist
 
 CONF = Path(sparse_ae.__file__).parent / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+ANALYSES = ("sparsity", "features", "reconstructions")
 LEARNS = ["model=linear", "sparsity=l1", "trainer.max_epochs=3", "trainer.limit_train_batches=40"]
 
 
@@ -48,6 +49,8 @@ def test_three_epochs_on_a_few_thousand_images_learn_what_an_untrained_model_can
         "analysis/sparsity/sparsity.png",
         "analysis/features/result.json",
         "analysis/features/features.png",
+        "analysis/reconstructions/result.json",
+        "analysis/reconstructions/reconstructions.png",
     }
     assert {p.name for p in tmp_path.iterdir()} == {"outputs"}
 
@@ -124,13 +127,13 @@ def test_evaluate_agrees_with_training_and_names_what_differs(cli: Cli, run_copy
 
 
 def test_analyse_does_again_what_training_did(cli: Cli, run_copy: Path) -> None:
-    results = {name: (run_copy / "analysis" / name / "result.json").read_text() for name in ("sparsity", "features")}
+    results = {name: (run_copy / "analysis" / name / "result.json").read_text() for name in ANALYSES}
     for name in results:
         (run_copy / "analysis" / name / "result.json").unlink()
     outcome = cli("sparse-ae-analyse", "run=run")
     assert outcome.code == 0, outcome.err
     assert {name: (run_copy / "analysis" / name / "result.json").read_text() for name in results} == results
-    assert outcome.out.split() == ["run/analysis/sparsity/sparsity.png", "run/analysis/features/features.png"]
+    assert outcome.out.split() == [f"run/analysis/{name}/{name}.png" for name in ANALYSES]
 
 
 def test_one_analysis_with_an_option(cli: Cli, run_copy: Path) -> None:
@@ -269,15 +272,15 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
 
 
 def test_help_and_its_kin_do_not_import_torch(tmp_path: Path) -> None:
-    for command in ("train", "evaluate", "analyse"):
+    for command in ("train", "evaluate", "analyse", "report"):
         code = (
             f"import sys\nsys.argv = ['{command}', '--help']\nfrom sparse_ae.{command} import main\n"
             "try: main()\nexcept SystemExit as stop: assert not stop.code\n"
-            "assert 'torch' not in sys.modules and 'lightning' not in sys.modules"
+            "assert not {'torch', 'lightning', 'matplotlib', 'tensorboard'} & sys.modules.keys()"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert "active_threshold" in done.stdout
+        assert ("--into" if command == "report" else "active_threshold") in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
@@ -308,3 +311,7 @@ def test_the_wheel_runs_from_any_folder(tmp_path: Path, data_root: Path) -> None
     done = subprocess.run(train, cwd=elsewhere, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "FVU" in done.stdout
+    report = [sys.executable, "-m", "sparse_ae.report", "outputs/default"]
+    done = subprocess.run(report, cwd=elsewhere, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (elsewhere / "outputs" / "default" / "report.html").exists()

@@ -23,6 +23,7 @@ ALLOWED = {
     "checkpoint_file": {"runs"},
     "export": {"build", "checkpoint_file", "models", "runs", "sparsity"},
     "analysis": {"build", "functional", "metrics", "models", "plotting", "runs"},
+    "reporting": {"plotting", "runs", "summary"},
     "stored": {"build", "data", "export", "models", "runs"},
     "training": {"checkpoint_file", "data", "functional", "metrics", "models", "runs", "sparsity"},
     "summary": {"runs"},

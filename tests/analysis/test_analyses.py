@@ -7,7 +7,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from sparse_ae.analysis import Sample, features, sparsity
+from sparse_ae.analysis import Sample, features, reconstructions, sparsity
 from sparse_ae.plotting import feature_grid, to_png
 
 
@@ -57,7 +57,7 @@ def test_sparsity_against_numpy_over_several_batches() -> None:
     "z", [torch.zeros(10, 4), torch.ones(10, 1), torch.full((1, 3), 0.5)], ids=["dead", "one", "constant"]
 )
 def test_degenerate_codes_are_drawn_too(z: torch.Tensor) -> None:
-    for analysis, options in ((sparsity, {}), (features, {"n_features": 9})):
+    for analysis, options in ((sparsity, {}), (features, {"n_features": 9}), (reconstructions, {"n_images": 9})):
         result = _run(analysis, z, **options)
         for figure in result.figures.values():
             assert to_png(figure).startswith(b"\x89PNG")
@@ -85,3 +85,26 @@ def test_signed_atoms_are_shown_symmetrically_around_zero() -> None:
     images[0, 0, 0], images[0, 1, 1] = -3, 1
     assert limits(feature_grid(images, ["0", "1"], title="signed")) == (-3, 3)
     assert limits(feature_grid(images + 3, ["0", "1"], title="grey")) == (0, 4)
+
+
+def test_reconstructions_are_spread_over_the_classes_and_scored_one_by_one() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(7, 16)
+    label = torch.tensor([2, 0, 2, 2, 0, 1, 2])
+    coder = FixedCoder(torch.rand(7, 3), torch.rand(3, 16))
+    chosen = [1, 4, 5, 0, 2]  # by hand: the first of 0, 1, 2, then the second of 0 and of 2; class by class
+    result = reconstructions.analyse(coder, Sample(x, label, (1, 4, 4), threshold=0.1), n_images=5)
+    # The coder gives its first codes to whatever it is asked to encode first.
+    errors = ((coder.z[:5] @ coder.dictionary - x[chosen]) ** 2).mean(dim=1).tolist()
+    assert result.numbers == {
+        "index": chosen,
+        "label": [0, 0, 1, 2, 2],
+        "mse": pytest.approx(errors),
+        "mean": pytest.approx(sum(errors) / 5),
+        "best": pytest.approx(min(errors)),
+        "worst": pytest.approx(max(errors)),
+    }
+    panels = result.figures["reconstructions"].axes
+    assert [panel.get_xlabel() for panel in panels[5:]] == [f"{error:.4f}" for error in errors]
+    shown = np.stack([panel.images[0].get_array() for panel in panels[:5]])
+    np.testing.assert_array_equal(shown, x[chosen].reshape(5, 4, 4).numpy())

@@ -1,25 +1,13 @@
-"""Arrays to matplotlib figures, in one style; nothing else."""
+"""How sparse codes are."""
 
-import io
 import math
-from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-Array = npt.NDArray[np.floating]
-
-_BLUE, _GREY = "#0072B2", "#666666"  # from the Okabe-Ito palette, safe for colour-blind readers
-
-
-def to_png(figure: Figure, dpi: int = 110) -> bytes:
-    """The figure as a PNG file's bytes."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
-    return buffer.getvalue()
+from sparse_ae.plotting.style import BLUE, GREY, Array
 
 
 def sparsity_panels(
@@ -35,16 +23,16 @@ def sparsity_panels(
     left.set_title("Population sparsity, per sample")
     _share_histogram(middle, lifetime, of=len(population), xlabel=f"share of samples {active}", ylabel="units")
     middle.set_title("Lifetime sparsity, per unit")
-    right.stairs(code_counts, code_edges, fill=True, color=_BLUE)
+    right.stairs(code_counts, code_edges, fill=True, color=BLUE)
     right.set_yscale("log")
-    right.axvline(threshold, color=_GREY, linestyle="--", linewidth=1)
+    right.axvline(threshold, color=GREY, linestyle="--", linewidth=1)
     right.annotate(
         f"threshold {threshold:g}",
         (threshold, 0.97),
         xycoords=right.get_xaxis_transform(),
         xytext=(4, 0),
         textcoords="offset points",
-        color=_GREY,
+        color=GREY,
         va="top",
     )
     right.set(title="Codes, all units and samples", xlabel="code", ylabel="number of codes (log)")
@@ -59,30 +47,9 @@ def _share_histogram(axes: Axes, shares: Array, *, of: int, xlabel: str, ylabel:
     most = max(1, round(float(shares.max(initial=0)) * of))
     counts_per_bin = math.ceil((most + 1) / 50)
     edges = (np.arange(0, most + 1 + counts_per_bin, counts_per_bin) - 0.5) / of
-    axes.hist(shares, bins=edges.tolist(), color=_BLUE)
+    axes.hist(shares, bins=edges.tolist(), color=BLUE)
     mean = float(shares.mean()) if len(shares) else math.nan
-    axes.axvline(mean, color=_GREY, linestyle="--", linewidth=1, label=f"mean {mean:.3f}")
+    axes.axvline(mean, color=GREY, linestyle="--", linewidth=1, label=f"mean {mean:.3f}")
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.yaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     axes.legend(frameon=False)
-
-
-def feature_grid(images: Array, labels: Sequence[str], *, title: str) -> Figure:
-    """A square grid of images ``(n, H, W)``, each on its own scale and with a label above.
-
-    Grey where no image has negative values; else a diverging map, symmetric around 0.
-    """
-    columns = math.ceil(math.sqrt(len(images)))
-    rows = math.ceil(len(images) / columns)
-    figure = Figure(figsize=(1.05 * columns, 1.2 * rows + 0.6), layout="constrained")
-    grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
-    signed = bool((images < 0).any())
-    for axes in grid:
-        axes.set_axis_off()
-    for axes, image, label in zip(grid, images, labels, strict=False):
-        extreme = max(float(np.abs(image).max()), 1e-12)
-        low, high = (-extreme, extreme) if signed else (float(image.min()), float(image.max()))
-        axes.imshow(image, cmap="RdBu_r" if signed else "gray", vmin=low, vmax=high, interpolation="nearest")
-        axes.set_title(label, fontsize=7, pad=2, color=_GREY)
-    figure.suptitle(f"{title}\nred is positive, blue negative" if signed else title)
-    return figure

@@ -1,0 +1,128 @@
+"""What all figures share: colours, logarithmic axes, and how they become files."""
+
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import ticker
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+
+Array = npt.NDArray[np.floating]
+Colour = tuple[float, float, float]
+
+BLUE, GREY = "#0072B2", "#666666"
+_OKABE_ITO = (BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # safe for colour-blind readers
+_MARKERS = "osD^vPX"
+LINES = ("-", "--", "-.", ":")
+
+
+class Look(NamedTuple):
+    """How one method is drawn, in every panel."""
+
+    colour: str
+    marker: str
+    line: str
+
+
+def looks(methods: Sequence[str]) -> dict[str, Look]:
+    """A look for each different method, in their alphabetical order."""
+    return {
+        method: Look(_OKABE_ITO[i % len(_OKABE_ITO)], _MARKERS[i % len(_MARKERS)], LINES[i % len(LINES)])
+        for i, method in enumerate(sorted(set(methods)))
+    }
+
+
+def lighter(colour: str, share: float) -> Colour:
+    """``colour`` mixed with a ``share`` in [0, 1] of white."""
+    red, green, blue = ((1 - share) * part + share for part in to_rgb(colour))
+    return red, green, blue
+
+
+def log_positions(axes: Axes, which: str, values: Array) -> Array:
+    """Make the axis ``which`` (x or y) logarithmic for ``values (R,) >= 0``, and return where to draw them.
+
+    A logarithmic axis has no 0: zeros stand off at its lower end, behind a dotted line, at a tick that says 0.
+    """
+    positive = values[values > 0]
+    if len(positive) == 0:
+        return values
+    axis: Axis = getattr(axes, f"{which}axis")
+    getattr(axes, f"set_{which}scale")("log")
+    low, high = float(positive.min()), float(positive.max())
+    ticks = _log_ticks(low, high)
+    labels = _log_labels(ticks)
+    zero = 10 ** np.floor(np.log10(low) - 0.5)
+    has_zeros = bool((values == 0).any())
+    if has_zeros:
+        ticks, labels = [zero, *ticks], ["0", *labels]
+        line = axes.axvline if which == "x" else axes.axhline
+        line(float(np.sqrt(zero * low)), color=GREY, linestyle=":", linewidth=1)
+    if len(ticks) > 1:
+        axis.set_major_locator(ticker.FixedLocator(ticks))
+        axis.set_major_formatter(ticker.FixedFormatter(labels))
+        axis.set_minor_locator(ticker.NullLocator())
+    else:  # less than a few tenths of a decade
+        axis.set_major_locator(ticker.MaxNLocator(4))
+        axis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+        axis.set_minor_locator(ticker.NullLocator())
+    return np.where(values == 0, zero, values)
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Decades, at most 7 of them; 1, 2, 5 of each where there are few."""
+    first, last = int(np.floor(np.log10(low))), int(np.ceil(np.log10(high)))
+    digits = (1,) if np.log10(high / low) > 2 else (1, 2, 5)
+    step = -(-(last - first) // 7) if len(digits) == 1 else 1
+    ticks = [digit * 10.0**power for power in range(first, last + 1, max(step, 1)) for digit in digits]
+    return [tick for tick in ticks if low / 1.2 <= tick <= high * 1.2]
+
+
+def _log_labels(ticks: Sequence[float]) -> list[str]:
+    """Plain numbers, or powers of ten if one of them would be long."""
+    if all(0.001 <= tick <= 1000 for tick in ticks):
+        return [f"{tick:g}" for tick in ticks]
+    parts = [f"{tick:.0e}".split("e") for tick in ticks]
+    digits = ["" if digit == "1" else rf"{digit}{{\cdot}}" for digit, _ in parts]
+    return [f"${digit}10^{{{int(power)}}}$" for digit, (_, power) in zip(digits, parts, strict=True)]
+
+
+def to_png(figure: Figure, dpi: int = 110, *, palette: bool = False) -> bytes:
+    """The figure as a PNG file's bytes; with ``palette`` in 256 colours, which is enough for lines and a fifth the
+    size.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    if not palette:
+        return buffer.getvalue()
+    few = Image.open(buffer).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    few.save(buffer := io.BytesIO(), format="png", optimize=True)
+    return buffer.getvalue()
+
+
+def finish(figure: Figure, title: str, *, columns: int) -> None:
+    """Title above, one legend for all panels below, frames open."""
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="#dddddd", linewidth=0.7)
+        axes.set_axisbelow(True)
+    figure.suptitle(title)
+    entries: dict[str, Artist] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if entries:
+        figure.legend(
+            list(entries.values()),
+            list(entries),
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+            fontsize=9,
+        )

@@ -1,0 +1,99 @@
+"""The report as a table: ``summary.csv`` with everything, and on the console what one looks at first."""
+
+import csv
+import io
+import math
+from typing import NamedTuple
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from sparse_ae.reporting.collect import Entry, Sweep
+from sparse_ae.reporting.columns import cell_text
+from sparse_ae.summary import console
+
+_WIDEST = 1000  # characters, where no terminal sets the limit
+
+
+class KeyMetric(NamedTuple):
+    """A test metric that the tables show."""
+
+    name: str
+    label: str
+    form: str
+
+
+KEY_METRICS = (
+    KeyMetric("test/mse", "MSE", "{:.5f}"),
+    KeyMetric("test/fvu", "FVU", "{:.4f}"),
+    KeyMetric("test/l0", "L0", "{:.1f}"),
+    KeyMetric("test/population_sparsity", "population sparsity", "{:.4f}"),
+    KeyMetric("test/inactive_units", "inactive units", "{:.0f}"),
+    KeyMetric("test/dead_units", "dead units", "{:.0f}"),
+)
+
+
+def metric_names(sweep: Sweep) -> list[str]:
+    """Every test metric that any run has."""
+    return list(dict.fromkeys(name for entry in sweep.entries for name in entry.metrics))
+
+
+def config_cell(entry: Entry, column: str) -> str:
+    """A run's value of a configuration column; empty if its configuration has no such key."""
+    return cell_text(entry.config[column]) if column in entry.config else ""
+
+
+def metric_cell(entry: Entry, metric: KeyMetric) -> str:
+    """A run's value of a metric as shown; empty if there is none."""
+    value = entry.metrics.get(metric.name)
+    return "" if value is None or math.isnan(value) else metric.form.format(value)
+
+
+def seconds_cell(entry: Entry) -> str:
+    """How long a run took, as shown; empty if unknown."""
+    return "" if entry.seconds is None else f"{entry.seconds:.0f}"
+
+
+def to_csv(sweep: Sweep) -> str:
+    """A row per run: ``run``, the columns in which the runs differ, every test metric, ``wall_seconds``, ``state``.
+
+    Numbers in full precision; empty is unknown, undefined or not among this run's keys.
+    """
+    names = metric_names(sweep)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["run", *sweep.columns, *names, "wall_seconds", "state"])
+    for entry in sweep.entries:
+        config = [config_cell(entry, column) for column in sweep.columns]
+        metrics = [entry.metrics.get(name) for name in names]
+        writer.writerow([entry.name, *config, *metrics, entry.seconds, entry.state])
+    return text.getvalue()
+
+
+def print_table(sweep: Sweep, title: str) -> None:
+    """The runs with their key metrics, how many are in which state, and what is known of those not finished."""
+    table = Table(title=_plain(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("run", overflow="fold", min_width=12)
+    for column in sweep.columns:
+        table.add_column(_plain(column.replace(".", ".\n")), overflow="fold", min_width=4)
+    for label in (*(metric.label for metric in KEY_METRICS), "seconds"):
+        table.add_column(label.replace(" ", "\n"), justify="right", overflow="fold", min_width=7)
+    table.add_column("state", overflow="fold", min_width=8)
+    for entry in sweep.entries:
+        config = [config_cell(entry, column) for column in sweep.columns]
+        metrics = [metric_cell(entry, metric) for metric in KEY_METRICS]
+        cells = [entry.name, *config, *metrics, seconds_cell(entry), entry.state]
+        table.add_row(*(_plain(cell) for cell in cells))
+    out = console()
+    if not out.is_terminal:
+        out.width = out.measure(table, options=out.options.update(max_width=_WIDEST)).maximum
+    out.print(table)
+    out.print(_plain(sweep.verdict))
+    for entry in sweep.unfinished:
+        out.print(_plain(f"  {entry.state}: {entry.name}{f': {entry.error}' if entry.error else ''}"))
+
+
+def _plain(text: str) -> Text:
+    """Text from a run's files: no markup, and nothing that steers a terminal."""
+    return Text("".join(character if character.isprintable() or character == "\n" else " " for character in text))

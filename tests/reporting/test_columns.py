@@ -1,0 +1,68 @@
+"""What tells runs apart, against cases worked out by hand."""
+
+from typing import Any
+
+import pytest
+
+from sparse_ae.reporting.columns import as_number, flatten, sort_key, varying
+
+
+def test_sections_stand_under_the_option_they_were_chosen_by() -> None:
+    config = {
+        "seed": 3,
+        "sparsity": {"_target_": "sparse_ae.sparsity.NoSparsity", "reduction": "mean"},
+        "model": {"_target_": "my.models.Wide", "hidden_sizes": [8, 4]},
+    }
+    assert flatten(config, {"sparsity": "none"}) == {
+        "seed": 3,
+        "sparsity": "none",
+        "sparsity.reduction": "mean",
+        "model": "wide",
+        "model.hidden_sizes": [8, 4],
+    }
+
+
+L1: dict[str, Any] = {"sparsity": "l1", "sparsity.coefficient": 0.1, "sparsity.atom_norm": False, "seed": 1}
+KL: dict[str, Any] = {"sparsity": "kl", "sparsity.coefficient": 0.1, "sparsity.rho": 0.05, "seed": 1}
+
+
+@pytest.mark.parametrize(
+    ("configs", "columns"),
+    [
+        ([L1], []),
+        ([L1, L1], []),
+        ([L1, L1 | {"seed": 2}], ["seed"]),
+        # A key of one method alone is no news beside the method, unless it varies there.
+        ([L1, KL], ["sparsity"]),
+        ([L1, KL, KL | {"sparsity.rho": 0.1}], ["sparsity", "sparsity.rho"]),
+        # But one that only some runs of a method have is: +sparsity.extra=1.
+        ([L1, L1 | {"sparsity.extra": 1}], ["sparsity.extra"]),
+        ([L1, L1 | {"scheduler": "cosine", "scheduler.final_share": 0}], ["scheduler"]),
+        ([L1, L1 | {"resume": "a.ckpt"}], ["resume"]),
+        # The seed comes last; what repeats it is left out, what differs from it is not.
+        ([L1, L1 | {"seed": 2, "sparsity.coefficient": 1}], ["sparsity.coefficient", "seed"]),
+        ([L1 | {"data.seed": 1}, L1 | {"data.seed": 2, "seed": 2}], ["seed"]),
+        ([L1 | {"data.seed": 1}, L1 | {"data.seed": 2, "seed": 3}], ["data.seed", "seed"]),
+        ([L1 | {"model.tied": True}, L1 | {"model.tied": 1}], ["model.tied"]),
+    ],
+)
+def test_columns_that_vary(configs: list[dict[str, Any]], columns: list[str]) -> None:
+    assert varying(configs) == columns
+
+
+def test_order_is_by_size_then_text_then_what_is_missing() -> None:
+    values: list[Any] = [10, "none", 2.5, None, 1e-4]
+    configs = [*({"a": value} for value in values), {}]
+    assert sorted(configs, key=lambda config: sort_key(config, ["a"])) == [
+        {"a": 1e-4},
+        {"a": 2.5},
+        {"a": 10},
+        {"a": "none"},
+        {"a": None},
+        {},
+    ]
+
+
+@pytest.mark.parametrize("value", [True, "3", None, float("nan"), float("inf"), 10**400, [1]])
+def test_what_is_no_number(value: Any) -> None:
+    assert as_number(value) is None

@@ -1,0 +1,91 @@
+"""Figures: what is in them, what is labelled, and what is left out."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from sparse_ae.plotting import Curves, Front, Panel, curve_panels, front_panels, sweep_panels, to_png
+from sparse_ae.reporting.collect import collect
+from sparse_ae.reporting.figures import draw
+
+
+def _check(figure: Figure, panels: int) -> None:
+    assert len(figure.axes) == panels
+    for axes in figure.axes:
+        assert axes.get_xlabel()
+        assert axes.get_ylabel()
+        assert axes.lines
+    assert figure.get_suptitle()
+    assert to_png(figure).startswith(b"\x89PNG")
+
+
+def _legend(figure: Figure) -> list[str]:
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_lines_join_means_over_repetitions_and_a_weight_of_zero_stands_apart() -> None:
+    x = np.array([0, 0.1, 0.1, 1.0])
+    y = np.array([1, 2, 4, 8.0])
+    figure = sweep_panels(x, [Panel("y", y)], ["l1"] * 4, [""] * 4, xlabel="weight", title="t")
+    _check(figure, panels=1)
+    (line,) = [line for line in figure.axes[0].lines if line.get_label() == "l1"]
+    assert list(line.get_xdata()) == [0.1, 1]
+    assert list(line.get_ydata()) == [3, 8]
+    assert figure.axes[0].get_xscale() == "log"
+    ticks = dict(zip(figure.axes[0].get_xticks(), figure.axes[0].get_xticklabels(), strict=True))
+    (zero,) = [place for place, text in ticks.items() if text.get_text() == "0"]
+    assert 0 < zero < 0.1
+    assert any(list(line.get_xdata()) == [zero] for line in figure.axes[0].lines)
+
+
+def test_a_legend_of_many_groups_names_the_methods_alone() -> None:
+    method, group = zip(*itertools.product(("kl", "l1"), "abcdefgh"), strict=True)
+    figure = sweep_panels(np.arange(16.0), [Panel("y", np.ones(16))], method, group, xlabel="x", title="t")
+    assert _legend(figure) == ["kl", "l1"]
+
+
+def test_fronts_join_what_is_best_and_name_the_knee() -> None:
+    x, y = np.array([1, 10, 100, 50, 0, np.nan]), np.array([9, 2, 1, 5, 10, 1.0])
+    best = np.array([True, True, True, False, True, False])
+    fronts = [Front("L0", x, best, 1, "knee: b"), Front("active", x, best, None, "")]
+    figure = front_panels(y, fronts, ["l1", "kl", "l1", "l1", "l1", "kl"], ylabel="MSE", title="t")
+    _check(figure, panels=2)
+    first, second = figure.axes
+    assert [text.get_text() for text in first.texts] == ["knee: b"]
+    assert [text.get_text() for text in second.texts] == []
+    (line,) = [line for line in first.lines if line.get_label() == "front"]
+    assert list(line.get_xdata()) == [1, 10, 100]
+
+
+@pytest.mark.parametrize(("n", "entries"), [(12, 12), (30, 2)])
+def test_a_legend_of_many_curves_names_the_least_and_the_largest_weight(n: int, entries: int) -> None:
+    steps = np.arange(20.0)
+    lines = [(steps, np.exp(-steps) + i + 1) for i in range(n)]
+    weight = np.arange(n) / 10
+    figure = curve_panels([Curves("loss", lines), Curves("mse", [None] * n)], ["l1"] * n, weight, title="t")
+    assert len(_legend(figure)) == entries
+    assert {"l1, weight 0", f"l1, weight {(n - 1) / 10:g}"} <= set(_legend(figure))
+    shades = {line.get_color() for line in figure.axes[0].lines}
+    assert len(shades) == n
+
+
+def test_figures_of_a_sweep(finished_sweep: Path) -> None:
+    drawings = {drawing.name: drawing for drawing in draw(collect([finished_sweep]))}
+    assert {name: drawing.png is not None for name, drawing in drawings.items()} == {
+        "weights": True,
+        "fronts": True,
+        "units": False,
+        "curves": True,
+    }
+    assert drawings["units"].caption.startswith("Not drawn: ")
+    for drawing in drawings.values():
+        assert drawing.png is None or 5_000 < len(drawing.png) < 200_000
+
+
+def test_one_run_alone_has_curves_only(finished_sweep: Path) -> None:
+    first = next(path for path in sorted(finished_sweep.iterdir()) if path.is_dir())
+    assert [drawing.name for drawing in draw(collect([first])) if drawing.png] == ["curves"]
