@@ -218,7 +218,8 @@ class Run:
 
         ``sources`` are the files of ``.hydra``; ``threads`` is how many CPU threads train.
         """
-        before = self.status if resumed else {}
+        last = self._last_status()
+        before = last if resumed else {}
         if not resumed:
             self._clear()
         for name, text in sources.items():
@@ -231,7 +232,7 @@ class Run:
             progress=before.get("progress", 0.0),
             config_hash=config_hash(config),
             seed=config["seed"],
-            attempts=before.get("attempts", 0) + 1,
+            attempts=last.get("attempts", 0) + 1,
             started=_now(),
             finished=None,
             wall_seconds=self._seconds_before,
@@ -308,6 +309,13 @@ class Run:
                 f"run={self.path}: has no model yet (its state is {state}; model.json is written at the end)"
             )
         return self._read_json(self.model_spec)
+
+    def _last_status(self) -> dict[str, Any]:
+        """Of the attempt before this one; empty if there was none or it cannot be read."""
+        try:
+            return self.status
+        except RunError:
+            return {}
 
     def _wall_seconds(self) -> float:
         """Seconds of training in this attempt and, as far as they were noted, in those before."""

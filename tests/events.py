@@ -7,12 +7,13 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 
 def logged(folder: Path) -> list[tuple[str, int, Any]]:
-    """(tag, step, value) in the order written; a file's own header and wall times left out."""
+    """(tag, step, value) in the order written; wall times and the serialised config, whose order varies, left out."""
     records = []
     for path in sorted(folder.glob("events.out.tfevents.*"), key=_started):
         for event in EventFileLoader(str(path)).Load():
             for value in event.summary.value:
-                records.append((value.tag, event.step, value.SerializeToString()))
+                is_config = value.tag.startswith("_hparams_")
+                records.append((value.tag, event.step, b"" if is_config else value.SerializeToString()))
     return records
 
 

@@ -37,6 +37,10 @@ SHORT = [
     "analysis=[]",
     "trainer.enable_progress_bar=false",
     "threads=1",
+    "model.latent_dim=16",
+    "data.batch_size=32",
+    "trainer.limit_val_batches=2",
+    "trainer.limit_test_batches=2",
 ]
 
 
@@ -86,7 +90,7 @@ class CrashAt(Callback):
 
 def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
     """Real SIGKILLs, each attempt a process of its own, in training, validation, saving, logging, testing."""
-    overrides = [*SHORT, "trainer.max_epochs=12", "trainer.limit_train_batches=20", "checkpoint.every_n_minutes=0.002"]
+    overrides = [*SHORT, "trainer.max_epochs=20", "trainer.limit_train_batches=30", "checkpoint.every_n_minutes=0.001"]
     whole, half = Run(tmp_path / "whole"), Run(tmp_path / "half")
     start(whole.path, *overrides).join()
     seconds = whole.status["wall_seconds"]
@@ -96,7 +100,7 @@ def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
         attempts = half.status.get("attempts", 0)
         process = start(half.path, *overrides)
         wait_until(lambda: half.status.get("attempts", 0) > attempts or process.exitcode is not None)  # noqa: B023
-        process.join(moments.uniform(0, seconds / 10))
+        process.join(moments.uniform(0, seconds / 5))
         process.kill()
         process.join()
         if half.state == "finished":  # sooner than the kills: once more from the start
@@ -133,7 +137,7 @@ def test_a_power_cut_after_any_step(tmp_path: Path, crash: Callable[[Callback], 
     overrides = [*SHORT, ALWAYS, *VARIANTS[variant]]
     whole = train_run(tmp_path / "whole", *overrides)
     last = int(read_checkpoint(whole.last_checkpoint)["global_step"])
-    for step in {3, last // 2 - 1, last // 2, last // 2 + 1, last}:
+    for step in (3, last // 2 - 1, last // 2, last) if variant == "plain" else (last // 2 + 1, last):
         crash(CrashAt(step, PowerCut))
         with pytest.raises(PowerCut):
             train_run(tmp_path / f"after-{step}", *overrides)
@@ -298,20 +302,14 @@ def test_a_damaged_last_checkpoint_is_passed_over_for_the_one_before(
     whole, half = pair[0], _copy(pair[1], tmp_path / "half")
     assert read_checkpoint(half.last_checkpoint)["global_step"] == 16
     assert read_checkpoint(half.previous_checkpoint)["global_step"] == 8
-    half.last_checkpoint.unlink()
-    damage(half.last_checkpoint) if damage is not _truncated and damage is not _flipped else _damage_copy(
-        half, pair, damage
-    )
+    half.last_checkpoint.unlink()  # a file of its own, not another name of the best one
+    half.last_checkpoint.write_bytes(pair[1].last_checkpoint.read_bytes())
+    damage(half.last_checkpoint)
     assert_same(train_run(half.path, *SHORT), whole)
     out = capsys.readouterr().out
     assert "last.ckpt" in out
     assert "the checkpoint before it is used" in out
     assert not Path("exploded").exists()
-
-
-def _damage_copy(half: Run, pair: tuple[Run, Run], damage: Callable[[Path], None]) -> None:
-    half.last_checkpoint.write_bytes(pair[1].last_checkpoint.read_bytes())
-    damage(half.last_checkpoint)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -334,16 +332,16 @@ def test_nothing_intact_is_left(tmp_path: Path, pair: tuple[Run, Run]) -> None:
         _empty(path)
     with pytest.raises(RunError, match=r"last\.ckpt: .*previous\.ckpt: .*\(allowed: rerun=all to start over\)"):
         train_run(half.path, *SHORT)
-    assert_same(train_run(half.path, *SHORT, "rerun=all"), pair[0])
+    assert train_run(half.path, *SHORT, "rerun=all").weights.read_bytes() == pair[0].weights.read_bytes()
 
 
 def test_a_checkpoint_that_cannot_be_written_fails_the_run_and_leaves_the_one_before(
     tmp_path: Path, pair: tuple[Run, Run]
 ) -> None:
-    """A quota of the operating system: files of more than a megabyte cannot be written."""
+    """A quota of the operating system: files of more than 200 kB cannot be written."""
     half = _copy(pair[1], tmp_path / "half")
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
     try:
         with pytest.raises(OSError, match="File too large"):
             train_run(half.path, *SHORT)
@@ -357,10 +355,10 @@ def test_a_checkpoint_that_cannot_be_written_fails_the_run_and_leaves_the_one_be
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 14 MB: room for two checkpoints."""
+    """A file system with room for two or three checkpoints."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=14m", "tmpfs", folder], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", folder], capture_output=True)
     if mounted.returncode:
         pytest.skip("may not mount a file system here")
     yield folder

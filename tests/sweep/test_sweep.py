@@ -1,0 +1,157 @@
+"""Real sweeps: repeated, extended, with jobs that fail or are killed, two at once, on every launcher."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from sparse_ae.runs import Run
+from tests.processes import command, wait_until
+
+SMALL = [
+    "sparsity=l1",
+    "model.latent_dim=16",
+    "trainer.max_epochs=2",
+    "trainer.limit_train_batches=10",
+    "trainer.limit_val_batches=1",
+    "trainer.limit_test_batches=1",
+    "analysis=[]",
+]
+LONG = [*SMALL, "trainer.max_epochs=40", "trainer.limit_train_batches=100"]
+
+
+def runs(folder: Path) -> dict[str, Run]:
+    """The runs of the default sweep by the part of the name before the hash."""
+    paths = (p for p in (folder / "outputs" / "default").iterdir() if (p / ".lock").exists())
+    return {p.name.rpartition("-")[0]: Run(p) for p in sorted(paths)}
+
+
+def sweep(folder: Path, *arguments: str, code: int = 0) -> str:
+    """The output of a whole sweep."""
+    process = command(folder, "-m", *arguments)
+    out, err = process.communicate(timeout=180)
+    assert process.returncode == code, (out, err)
+    assert err == ""
+    return out
+
+
+def test_a_repeated_sweep_trains_only_what_is_new(tmp_path: Path) -> None:
+    out = sweep(tmp_path, *SMALL, "sparsity.coefficient=1e-4,0.1", "seed=1")
+    assert "2 runs, 2 to train" in out
+    assert re.search(r"\d at a time, \d threads? each", out)
+    assert re.search(r"\[2/2\] l1-w0\.(0001|1)-n16-s1-\w{8}  finished  \d+ s  MSE 0\.\d+  FVU ", out)
+    first = runs(tmp_path)
+    assert list(first) == ["l1-w0.0001-n16-s1", "l1-w0.1-n16-s1"]
+    assert [run.state for run in first.values()] == ["finished", "finished"]
+    assert (first["l1-w0.1-n16-s1"].path / ".hydra" / "overrides.yaml").read_text().count("seed=1") == 1
+    before = {name: run.status for name, run in first.items()}
+
+    out = sweep(tmp_path, *SMALL, "sparsity.coefficient=0.1,1e-4,0.01", "seed=1")
+    assert "3 runs, 1 to train" in out
+    assert out.count("skipped") == 2
+    assert {name: run.status for name, run in runs(tmp_path).items() if name in before} == before
+    assert runs(tmp_path)["l1-w0.01-n16-s1"].state == "finished"
+
+    out = sweep(tmp_path, *SMALL, "sparsity.coefficient=0.1", "seed=1", "rerun=all")
+    assert "1 runs, 1 to train" in out
+    assert runs(tmp_path)["l1-w0.1-n16-s1"].status["attempts"] == 2
+
+
+def test_jobs_that_fail_leave_the_others_unharmed(tmp_path: Path) -> None:
+    """One diverges, one is killed, one has an impossible value; the fourth is fine."""
+    linear = ["model=linear", "model.unit_norm=false", "trainer.max_epochs=30"]
+    arguments = [*LONG, *linear, "optimizer.lr=1e-3,1e-4,1e30,-1", "trainer.log_every_n_steps=5"]
+    process = command(tmp_path, "-m", *arguments)
+    victim: list[int] = []
+
+    def find() -> bool:
+        for run in runs(tmp_path).values() if (tmp_path / "outputs/default").exists() else []:
+            for path in run.path.parent.glob("*"):
+                status = Run(path).status
+                if status.get("progress", 0) > 0 and "1e-4" in (path / ".hydra/overrides.yaml").read_text():
+                    victim.append(status["pid"])
+        return bool(victim)
+
+    wait_until(find)
+    os.kill(victim[0], signal.SIGKILL)
+    out, err = process.communicate(timeout=180)
+    assert process.returncode == 1, err
+    assert "left out" in out
+    table = out[out.index("not finished") :]
+    for text in ("killed by SIGKILL (out of memory?)", "at step", "bad override", "Invalid learning rate: -1"):
+        assert text in re.sub(r"\s*│\s*\n│[^│]*│[^│]*│\s*", " ", table), table
+    assert "retry:    sparse-ae-train -m sparsity=l1" in out
+    states = [Run(p).state for p in (tmp_path / "outputs/default").iterdir() if p.is_dir()]
+    assert sorted(states) == ["failed", "finished", "interrupted"]
+
+    out = sweep(tmp_path, *arguments, "rerun=none", code=1)  # the one left out is still left out
+    assert out.count("goes on") == 0
+    states = [Run(p).state for p in (tmp_path / "outputs/default").iterdir() if p.is_dir()]
+    assert sorted(states) == ["failed", "finished", "finished"]
+
+
+def test_two_sweeps_at_once_train_each_run_once_and_both_end_well(tmp_path: Path) -> None:
+    arguments = [*SMALL, "seed=1,2,3,4", "hydra.launcher.n_jobs=2", "threads=1"]
+    both = [command(tmp_path, "-m", *arguments) for _ in range(2)]
+    for process in both:
+        out, err = process.communicate(timeout=180)
+        assert (process.returncode, err) == (0, ""), out
+        assert "4 of 4 runs are finished" in out
+    assert [run.status["attempts"] for run in runs(tmp_path).values()] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
+def test_a_sweep_that_is_stopped_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+    arguments = [*LONG, "seed=1,2,3", "hydra.launcher.n_jobs=2", "threads=1"]
+    process = command(tmp_path, "-m", *arguments)
+    folder = tmp_path / "outputs" / "default"
+    wait_until(lambda: folder.exists() and any(r.status.get("progress", 0) > 0 for r in runs(tmp_path).values()))
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert "stopping" in err
+        assert "retry:" in out
+    wait_until(lambda: not any(run.is_locked for run in runs(tmp_path).values()))
+    stopped = runs(tmp_path)
+    assert {run.state for run in stopped.values()} == {"interrupted"}
+    assert not list(folder.glob(".stop-*")) or number == signal.SIGKILL
+
+    sweep(tmp_path, *arguments)
+    alone = command(tmp_path, *LONG, "seed=1", "threads=1", "hydra.run.dir=alone")
+    assert alone.wait(timeout=120) == 0
+    went_on = runs(tmp_path)["l1-w0.01-n16-s1"]
+    assert went_on.status["attempts"] == 2
+    assert went_on.weights.read_bytes() == Run(tmp_path / "alone").weights.read_bytes()
+    assert went_on.metrics == Run(tmp_path / "alone").metrics
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["hydra/launcher=basic"],
+        ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+        ["hydra/launcher=submitit_local"],
+        ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2"],
+    ],
+    ids=["basic", "joblib", "submitit_local", "ray"],
+)
+def test_every_launcher_trains_four_jobs(tmp_path: Path, launcher: list[str]) -> None:
+    out = sweep(tmp_path, *SMALL, *launcher, "seed=1,2,3,4")
+    assert "4 of 4 runs are finished" in out
+    assert out.count("finished  ") == 4
+    trained = runs(tmp_path).values()
+    assert [run.state for run in trained] == ["finished"] * 4
+    assert len({run.status["pid"] for run in trained}) == 4  # each in a process of its own
+    log = next(iter(trained)).log.read_text()
+    assert "epoch 2/2" in log
+
+
+def test_a_job_trains_on_one_device(tmp_path: Path) -> None:
+    process = command(tmp_path, "-m", *SMALL, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "seed=1,2")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err == ("sparse-ae-train: error: trainer.devices=2: a sweep trains each run on one device (allowed: 1)\n")
+    assert list(tmp_path.iterdir()) == []
