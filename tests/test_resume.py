@@ -358,7 +358,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system with room for two or three checkpoints."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", folder], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", folder], capture_output=True)
     if mounted.returncode:
         pytest.skip("may not mount a file system here")
     yield folder

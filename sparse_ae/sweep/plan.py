@@ -51,6 +51,7 @@ class Rejected(NamedTuple):
     """Overrides that make no valid config."""
 
     overrides: list[str]
+    """Those that tell this job from the others."""
     why: str
 
 
@@ -58,13 +59,15 @@ def plan(context: HydraContext, config: DictConfig, jobs: Sequence[list[str]]) -
     """Compose and check every job; two that mean the same run are one. Writes nothing."""
     planned: dict[Path, Planned] = {}
     rejected = []
+    common = set(jobs[0]).intersection(*jobs)
     for overrides in jobs:
         try:
             job = compose_job(context, config, overrides)
             new = Planned(overrides, Run(job.folder), job.config["rerun"], config_hash(job.config))
             _check(job, new, planned.get(job.folder))
         except (ConfigError, RunError) as error:
-            rejected.append(Rejected(overrides, str(error)))
+            own = [override for override in overrides if override not in common]
+            rejected.append(Rejected(own or overrides, str(error)))
         else:
             planned.setdefault(job.folder, new)
     return list(planned.values()), rejected

@@ -3,11 +3,14 @@
 import os
 import re
 import signal
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sparse_ae.runs import Run
+from tests.conftest import Cli
 from tests.processes import command, wait_until
 
 SMALL = [
@@ -28,17 +31,23 @@ def runs(folder: Path) -> dict[str, Run]:
     return {p.name.rpartition("-")[0]: Run(p) for p in sorted(paths)}
 
 
-def sweep(folder: Path, *arguments: str, code: int = 0) -> str:
-    """The output of a whole sweep."""
-    process = command(folder, "-m", *arguments)
-    out, err = process.communicate(timeout=180)
-    assert process.returncode == code, (out, err)
-    assert err == ""
-    return out
+Sweep = Callable[..., str]
 
 
-def test_a_repeated_sweep_trains_only_what_is_new(tmp_path: Path) -> None:
-    out = sweep(tmp_path, *SMALL, "sparsity.coefficient=1e-4,0.1", "seed=1")
+@pytest.fixture
+def sweep(cli: Cli) -> Sweep:
+    """Run a whole sweep in ``tmp_path`` and give its output. Its jobs are processes of their own."""
+
+    def run(*arguments: str, code: int = 0) -> str:
+        outcome = cli("sparse-ae-train", "-m", *arguments)
+        assert (outcome.code, outcome.err) == (code, ""), outcome.out
+        return outcome.out
+
+    return run
+
+
+def test_a_repeated_sweep_trains_only_what_is_new(tmp_path: Path, sweep: Sweep) -> None:
+    out = sweep(*SMALL, "sparsity.coefficient=1e-4,0.1", "seed=1")
     assert "2 runs, 2 to train" in out
     assert re.search(r"\d at a time, \d threads? each", out)
     assert re.search(r"\[2/2\] l1-w0\.(0001|1)-n16-s1-\w{8}  finished  \d+ s  MSE 0\.\d+  FVU ", out)
@@ -48,48 +57,52 @@ def test_a_repeated_sweep_trains_only_what_is_new(tmp_path: Path) -> None:
     assert (first["l1-w0.1-n16-s1"].path / ".hydra" / "overrides.yaml").read_text().count("seed=1") == 1
     before = {name: run.status for name, run in first.items()}
 
-    out = sweep(tmp_path, *SMALL, "sparsity.coefficient=0.1,1e-4,0.01", "seed=1")
+    out = sweep(*SMALL, "sparsity.coefficient=0.1,1e-4,0.01", "seed=1")
     assert "3 runs, 1 to train" in out
     assert out.count("skipped") == 2
     assert {name: run.status for name, run in runs(tmp_path).items() if name in before} == before
     assert runs(tmp_path)["l1-w0.01-n16-s1"].state == "finished"
 
-    out = sweep(tmp_path, *SMALL, "sparsity.coefficient=0.1", "seed=1", "rerun=all")
+    out = sweep(*SMALL, "sparsity.coefficient=0.1", "seed=1", "rerun=all")
     assert "1 runs, 1 to train" in out
     assert runs(tmp_path)["l1-w0.1-n16-s1"].status["attempts"] == 2
 
 
-def test_jobs_that_fail_leave_the_others_unharmed(tmp_path: Path) -> None:
+def test_jobs_that_fail_leave_the_others_unharmed(tmp_path: Path, cli: Cli) -> None:
     """One diverges, one is killed, one has an impossible value; the fourth is fine."""
-    linear = ["model=linear", "model.unit_norm=false", "trainer.max_epochs=30"]
-    arguments = [*LONG, *linear, "optimizer.lr=1e-3,1e-4,1e30,-1", "trainer.log_every_n_steps=5"]
-    process = command(tmp_path, "-m", *arguments)
-    victim: list[int] = []
+    linear = ["model=linear", "model.unit_norm=false", "trainer.log_every_n_steps=5"]
+    arguments = ["-m", *LONG, *linear, "optimizer.lr=1e-3,1e-4,1e30,-1"]
+    folder = tmp_path / "outputs" / "default"
 
-    def find() -> bool:
-        for run in runs(tmp_path).values() if (tmp_path / "outputs/default").exists() else []:
-            for path in run.path.parent.glob("*"):
-                status = Run(path).status
-                if status.get("progress", 0) > 0 and "1e-4" in (path / ".hydra/overrides.yaml").read_text():
-                    victim.append(status["pid"])
-        return bool(victim)
+    def states() -> list[str]:
+        return sorted(Run(path).state for path in folder.iterdir())
 
-    wait_until(find)
-    os.kill(victim[0], signal.SIGKILL)
-    out, err = process.communicate(timeout=180)
-    assert process.returncode == 1, err
-    assert "left out" in out
-    table = out[out.index("not finished") :]
+    def kill_one() -> None:
+        wait_until(lambda: _victims(folder))
+        os.kill(_victims(folder)[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    outcome = cli("sparse-ae-train", *arguments)
+    killer.join()
+    assert outcome.code == 1
+    assert "left out" in outcome.out
+    table = " ".join(outcome.out[outcome.out.index("not finished") :].replace("│", " ").split())
     for text in ("killed by SIGKILL (out of memory?)", "at step", "bad override", "Invalid learning rate: -1"):
-        assert text in re.sub(r"\s*│\s*\n│[^│]*│[^│]*│\s*", " ", table), table
-    assert "retry:    sparse-ae-train -m sparsity=l1" in out
-    states = [Run(p).state for p in (tmp_path / "outputs/default").iterdir() if p.is_dir()]
-    assert sorted(states) == ["failed", "finished", "interrupted"]
+        assert text in table, table
+    assert "retry: sparse-ae-train -m sparsity=l1" in table
+    assert states() == ["failed", "finished", "interrupted"]
 
-    out = sweep(tmp_path, *arguments, "rerun=none", code=1)  # the one left out is still left out
-    assert out.count("goes on") == 0
-    states = [Run(p).state for p in (tmp_path / "outputs/default").iterdir() if p.is_dir()]
-    assert sorted(states) == ["failed", "finished", "finished"]
+    outcome = cli("sparse-ae-train", *arguments, "rerun=none")
+    assert outcome.code == 1  # what was left out still is
+    assert states() == ["failed", "finished", "finished"]
+
+
+def _victims(folder: Path) -> list[int]:
+    """The processes of the job with the second learning rate, once it has trained for a while."""
+    found = folder.glob("*/.hydra/overrides.yaml")
+    jobs = [Run(path.parent.parent).status for path in found if "optimizer.lr=0.0001" in path.read_text()]
+    return [status["pid"] for status in jobs if status.get("progress", 0) > 0]
 
 
 def test_two_sweeps_at_once_train_each_run_once_and_both_end_well(tmp_path: Path) -> None:
@@ -119,7 +132,8 @@ def test_a_sweep_that_is_stopped_goes_on(tmp_path: Path, number: signal.Signals)
     assert {run.state for run in stopped.values()} == {"interrupted"}
     assert not list(folder.glob(".stop-*")) or number == signal.SIGKILL
 
-    sweep(tmp_path, *arguments)
+    again = command(tmp_path, "-m", *arguments)
+    assert again.wait(timeout=120) == 0
     alone = command(tmp_path, *LONG, "seed=1", "threads=1", "hydra.run.dir=alone")
     assert alone.wait(timeout=120) == 0
     went_on = runs(tmp_path)["l1-w0.01-n16-s1"]
@@ -138,8 +152,8 @@ def test_a_sweep_that_is_stopped_goes_on(tmp_path: Path, number: signal.Signals)
     ],
     ids=["basic", "joblib", "submitit_local", "ray"],
 )
-def test_every_launcher_trains_four_jobs(tmp_path: Path, launcher: list[str]) -> None:
-    out = sweep(tmp_path, *SMALL, *launcher, "seed=1,2,3,4")
+def test_every_launcher_trains_four_jobs(tmp_path: Path, sweep: Sweep, launcher: list[str]) -> None:
+    out = sweep(*SMALL, *launcher, "seed=1,2,3,4")
     assert "4 of 4 runs are finished" in out
     assert out.count("finished  ") == 4
     trained = runs(tmp_path).values()
@@ -149,9 +163,9 @@ def test_every_launcher_trains_four_jobs(tmp_path: Path, launcher: list[str]) ->
     assert "epoch 2/2" in log
 
 
-def test_a_job_trains_on_one_device(tmp_path: Path) -> None:
-    process = command(tmp_path, "-m", *SMALL, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "seed=1,2")
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert err == ("sparse-ae-train: error: trainer.devices=2: a sweep trains each run on one device (allowed: 1)\n")
+def test_a_job_trains_on_one_device(tmp_path: Path, cli: Cli) -> None:
+    ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    outcome = cli("sparse-ae-train", "-m", *SMALL, *ddp, "seed=1,2")
+    expected = "sparse-ae-train: error: trainer.devices=2: a sweep trains each run on one device (allowed: 1)\n"
+    assert (outcome.code, outcome.err) == (1, expected)
     assert list(tmp_path.iterdir()) == []
