@@ -24,9 +24,10 @@ install: $(VENV)/.installed  ## create .venv and install
 run: install  ## train the default model on all of MNIST, with figures and a summary
 	$(BIN)/sparse-ae-train $(ARGS)
 
-sweep: install  ## the two sparsity-weight sweeps, L1 and KL
-	$(BIN)/sparse-ae-train -m sparsity=l1 sparsity.coefficient=1e-4,1e-3,1e-2,0.1,1 $(ARGS)
-	$(BIN)/sparse-ae-train -m sparsity=kl sparsity.coefficient=1e-3,1e-2,0.1,1,10 $(ARGS)
+sweep: install  ## the two sparsity-weight sweeps, L1 and KL, and their report
+	$(BIN)/sparse-ae-train -m experiment=sparsity_weight_l1 $(ARGS)
+	$(BIN)/sparse-ae-train -m experiment=sparsity_weight_kl $(ARGS)
+	$(BIN)/sparse-ae-report outputs/sparsity_weight_l1 outputs/sparsity_weight_kl --into outputs/sparsity_weight
 
 tensorboard: install  ## watch outputs/ at http://localhost:6006
 	$(BIN)/tensorboard --logdir outputs
@@ -44,8 +45,9 @@ format: install  ## format and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-benchmark: install  ## time a training epoch against two plain loops
+benchmark: install  ## time a training epoch, and the weight sweeps, against plain loops
 	$(BIN)/python experiments/speed/benchmark.py
+	$(BIN)/python experiments/speed/sweep.py
 
 clean:  ## remove .venv, caches and build products; outputs/ stays
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -3,10 +3,8 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from sparse_ae.export import build_autoencoder
 from sparse_ae.metrics import NAMES, CodeMetrics, evaluate
 from sparse_ae.runs import Run
 from tests.conftest import SMALL, Cli, mnist
+from tests.processes import command
 
 CONF = Path(sparse_ae.__file__).parent / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -39,10 +38,11 @@ def test_three_epochs_on_a_few_thousand_images_learn_what_an_untrained_model_can
         ".hydra/hydra.yaml",
         "status.json",
         "metrics.json",
-        "train.log",
+        ".lock",
         "model.json",
         "model.safetensors",
         "checkpoints/last.ckpt",
+        "checkpoints/previous.ckpt",
         "checkpoints/best.ckpt",
         "events.out.",
         "analysis/sparsity/result.json",
@@ -154,26 +154,8 @@ def test_without_validation(cli: Cli, tmp_path: Path) -> None:
     outcome = cli("sparse-ae-train", *SMALL, "data.val_size=0", "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
     assert "data.val_size=0: no validation metrics and no best.ckpt" in outcome.out
-    assert [p.name for p in (tmp_path / "run/checkpoints").iterdir()] == ["last.ckpt"]
+    assert sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir()) == ["last.ckpt", "previous.ckpt"]
     assert not any(name.startswith("val/") for name in Run(tmp_path / "run").metrics)
-
-
-def test_a_sweep_writes_a_readable_folder_per_run(cli: Cli, tmp_path: Path) -> None:
-    outcome = cli("sparse-ae-train", "-m", "sparsity=l1", "sparsity.coefficient=1e-4,0.1", *SMALL)
-    assert outcome.code == 0, outcome.err
-    runs = sorted(p for p in (tmp_path / "outputs/default").iterdir() if p.is_dir())
-    assert [p.name.rpartition("-")[0] for p in runs] == ["l1-w0.0001-n128-s42", "l1-w0.1-n128-s42"]
-    assert [Run(p).status["state"] for p in runs] == ["finished", "finished"]
-    assert Run(runs[0]).metrics["test/l0"] > Run(runs[1]).metrics["test/l0"]
-
-
-def test_a_failing_job_leaves_the_others_unharmed(cli: Cli, tmp_path: Path) -> None:
-    linear = ["sparsity=l1", "model=linear", "model.unit_norm=false", "analysis=[]"]
-    outcome = cli("sparse-ae-train", "-m", *linear, "optimizer.lr=1e30,1e-3", *SMALL)
-    assert outcome.code == 1
-    assert outcome.err.count("error:") == 1
-    states = sorted(Run(p).status["state"] for p in (tmp_path / "outputs/default").iterdir() if p.is_dir())
-    assert states == ["failed", "finished"]
 
 
 def test_final_validation_metrics_are_of_the_final_weights(cli: Cli, tmp_path: Path) -> None:
@@ -222,43 +204,10 @@ def test_options_go_together(cli: Cli, overrides: list[str]) -> None:
     assert outcome.code == 0, outcome.err
 
 
-def _start(tmp_path: Path, *arguments: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "sparse_ae.train", *arguments]
-    return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"])
-def test_a_stopped_run_goes_on_to_the_same_end(cli: Cli, tmp_path: Path, number: signal.Signals, code: int) -> None:
-    overrides = [
-        "trainer.max_epochs=4",
-        "trainer.limit_train_batches=100",
-        "analysis=[]",
-        "hydra.run.dir=run",
-    ]
-    process = _start(tmp_path, *overrides)
-    assert process.stdout is not None
-    first = process.stdout.readline()
-    assert first.startswith("epoch 1/4"), process.communicate()
-    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    while not checkpoint.exists():
-        time.sleep(0.01)
-    process.send_signal(number)
-    process.communicate(timeout=60)
-    assert process.returncode == code
-    assert Run(tmp_path / "run").status["state"] == "interrupted"
-
-    assert cli("sparse-ae-train", *overrides, "resume=true").code == 0
-    assert cli("sparse-ae-train", *overrides[:-1], "hydra.run.dir=whole").code == 0
-    stopped, whole = tmp_path / "run", tmp_path / "whole"
-    assert Run(stopped).status["resumed"] is True
-    assert (stopped / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-    assert Run(stopped).metrics == Run(whole).metrics
-
-
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
     """Distributed on the CPU: each rank its share, exact metrics, one set of files."""
     ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.run.dir=run", *SMALL]
-    process = _start(tmp_path, *ddp, "sparsity=l1", "model=linear")
+    process = command(tmp_path, *ddp, "sparsity=l1", "model=linear")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert out.count("epoch 1/2") == 1
@@ -272,9 +221,9 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
 
 
 def test_help_and_its_kin_do_not_import_torch(tmp_path: Path) -> None:
-    for command in ("train", "evaluate", "analyse", "report"):
+    for program in ("train", "evaluate", "analyse", "report"):
         code = (
-            f"import sys\nsys.argv = ['{command}', '--help']\nfrom sparse_ae.{command} import main\n"
+            f"import sys\nsys.argv = ['{program}', '--help']\nfrom sparse_ae.{program} import main\n"
             "try: main()\nexcept SystemExit as stop: assert not stop.code\n"
             "assert not {'torch', 'lightning', 'matplotlib', 'tensorboard'} & sys.modules.keys()"
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sparse_ae.runs import Run, RunError, config_hash, make_writable, run_name, write_atomically
+from sparse_ae.runs import Run, RunBusyError, RunError, config_hash, make_writable, run_name, write_atomically
 from tests.conftest import plain_config
 
 
@@ -62,7 +62,8 @@ def test_what_changes_the_result_changes_the_hash(override: str) -> None:
         "visuals.every_n_epochs=1",
         "trainer.enable_progress_bar=false",
         "trainer.log_every_n_steps=7",
-        "resume=true",
+        "threads=1",
+        "checkpoint.every_n_minutes=1",
         "rerun=all",
         "hydra.run.dir=/elsewhere",
     ],
@@ -83,9 +84,18 @@ def test_life_of_a_run(tmp_path: Path) -> None:
     config = plain_config()
     run = Run(tmp_path)
     assert run.status == {} == run.metrics
-    run.start(config=config, resumed=False)
+    run.start(config=config, resumed=False, sources={"config.yaml": "a: 1"}, threads=2)
     status = run.status
     assert status["state"] == "running"
+    assert run.state == "interrupted"  # nobody holds its lock
+    with run.lock():
+        assert run.state == "running"
+        with pytest.raises(RunBusyError, match=rf"is being trained by process {status['pid']} on "), run.lock():
+            pass
+    run.note_progress(0.25)
+    assert run.status["progress"] == 0.25
+    run.mark_dead("killed")
+    assert (run.status["state"], run.status["error"]) == ("interrupted", "killed")
     assert status["config_hash"] == config_hash(config)
     assert status["seed"] == 42
     assert {"torch", "lightning", "sparse-ae"} <= status["versions"].keys()
@@ -100,12 +110,13 @@ def test_life_of_a_run(tmp_path: Path) -> None:
 
 def test_starting_over_removes_what_the_last_attempt_left_and_resuming_keeps_it(run_copy: Path) -> None:
     run, config = Run(run_copy), plain_config()
-    run.start(config=config, resumed=True)
+    run.start(config=config, resumed=True, sources={}, threads=1)
     assert run.last_checkpoint.exists()
     assert run.metrics
-    run.start(config=config, resumed=False)
+    run.start(config=config, resumed=False, sources={"config.yaml": "a: 1"}, threads=2)
     left = {path.name for path in run_copy.iterdir()}
-    assert left == {".hydra", "status.json"}
+    assert left == {".hydra", ".lock", "status.json"}
+    assert (run_copy / ".hydra" / "config.yaml").read_text() == "a: 1"
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,13 @@ class Job(NamedTuple):
     folder: Path
     sources: dict[str, str]
     """The files of ``.hydra``."""
+    stop_file: Path | None
+    """Where this exists, its sweep asks the job to stop."""
+
+    @property
+    def is_to_stop(self) -> bool:
+        """Whether its sweep asks it to."""
+        return self.stop_file is not None and self.stop_file.exists()
 
 
 def warm_up() -> None:
@@ -41,20 +48,20 @@ def warm_up() -> None:
         forkserver.ensure_running()
 
 
-def run_isolated(job: Job, stop_file: Path | None, gpu: str | None = None) -> None:
+def run_isolated(job: Job, gpu: str | None = None) -> None:
     """Train ``job`` in a process of its own, on one ``gpu`` if given, and wait for its end. How it ended is in its
     ``status.json``, also if the process was killed. A run that another process is training is left to that.
 
-    The process is asked to stop, with a checkpoint, as soon as ``stop_file`` exists or an exception ends the wait.
+    The process is asked to stop, with a checkpoint, when its sweep asks for that or an exception ends the wait.
     """
     run = Run(job.folder)
-    if run.is_locked or _exists(stop_file):
+    if run.is_locked or job.is_to_stop:
         return
     warm_up()
     process = _CONTEXT.Process(target=_work, args=(job, gpu), name=job.folder.name)
     process.start()
     try:
-        while process.exitcode is None and not _exists(stop_file):
+        while process.exitcode is None and not job.is_to_stop:
             process.join(_POLL_SECONDS)
     finally:
         _end(process)
@@ -64,10 +71,6 @@ def run_isolated(job: Job, stop_file: Path | None, gpu: str | None = None) -> No
         run.mark_dead(f"killed by {signal.Signals(-code).name}{' (out of memory?)' if killed else ''}")
     else:
         run.mark_dead(f"its process ended with exit code {code}")
-
-
-def _exists(stop_file: Path | None) -> bool:
-    return stop_file is not None and stop_file.exists()
 
 
 def _end(process: Any) -> None:

@@ -4,7 +4,6 @@ import os
 import queue
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import joblib
@@ -74,16 +73,10 @@ def launch(
             job = compose_job(context, config, [*overrides, *([] if own_threads else [f"threads={divided.threads}"])])
         gpu = free.get()
         try:
-            run_isolated(job, stop_file_of(config), gpu)
+            run_isolated(job, gpu)
         finally:
             free.put(gpu)
 
     joblib.Parallel(n_jobs=divided.jobs, backend="threading", batch_size=1, pre_dispatch="all")(
         joblib.delayed(train)(overrides) for overrides in jobs
     )
-
-
-def stop_file_of(config: DictConfig) -> Path | None:
-    """The file by which the sweep of ``config`` asks its jobs to stop."""
-    named = config.hydra.sweeper.get("stop_file")
-    return None if named is None else Path(named)

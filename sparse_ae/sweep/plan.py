@@ -90,7 +90,12 @@ def compose_job(context: HydraContext, config: DictConfig, overrides: Sequence[s
     try:
         composed = context.config_loader.load_sweep_config(config, list(overrides))
         HydraConfig.instance().set_config(composed)  # what ${hydra:...} in a folder's name refers to
-        folder = Path(composed.hydra.sweep.dir) / composed.hydra.sweep.subdir
-        return Job(task_config(composed), folder, sources(composed))
+        return job_of(composed, Path(composed.hydra.sweep.dir) / composed.hydra.sweep.subdir)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, overrides, config)) from error
+
+
+def job_of(config: DictConfig, folder: Path) -> Job:
+    """The job that Hydra's current configuration describes."""
+    named = HydraConfig.get().sweeper.get("stop_file")
+    return Job(task_config(config), folder, sources(config), None if named is None else Path(named))

@@ -19,13 +19,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from sparse_ae.build import ConfigError
-from sparse_ae.cli import describe, one_line_errors, quoted, sources, task_config
+from sparse_ae.cli import describe, one_line_errors, quoted
 from sparse_ae.runs import RunError, make_writable
 from sparse_ae.summary import console, key_metrics
 from sparse_ae.sweep.grid import expand
-from sparse_ae.sweep.isolate import Job, run_isolated, warm_up
-from sparse_ae.sweep.local import stop_file_of
-from sparse_ae.sweep.plan import Planned, Rejected, plan
+from sparse_ae.sweep.isolate import run_isolated, warm_up
+from sparse_ae.sweep.plan import Planned, Rejected, job_of, plan
 from sparse_ae.sweep.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -57,9 +56,7 @@ def sweep(context: HydraContext, config: DictConfig, arguments: Sequence[str]) -
 
 def task(config: DictConfig) -> None:
     """What Hydra's own launchers run for each job, here or on another machine."""
-    hydra_config = HydraConfig.get()
-    job = Job(task_config(config), Path(hydra_config.runtime.output_dir), sources(config))
-    run_isolated(job, stop_file_of(OmegaConf.create({"hydra": {"sweeper": hydra_config.sweeper}})))
+    run_isolated(job_of(config, Path(HydraConfig.get().runtime.output_dir)))
 
 
 class StopFile:

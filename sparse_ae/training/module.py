@@ -103,24 +103,25 @@ class SparseAutoencoderModule(LightningModule):
         optimizer = self.make_optimizer(self.parameters())
         if self.make_scheduler is None:
             return optimizer
-        scheduler = make_scheduler(self.make_scheduler, optimizer, self.total_steps())
+        total_steps = self.total_steps()
+        if math.isinf(total_steps):
+            raise ValueError("trainer.max_epochs=-1: a schedule needs an end (allowed: max_epochs, max_steps)")
+        scheduler = make_scheduler(self.make_scheduler, optimizer, int(total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def total_steps(self) -> int:
-        """Optimizer steps of the whole training.
+    def total_steps(self) -> float:
+        """Optimizer steps of the whole training; infinite if it has no end.
 
         Lightning's own estimate starts to read the training data, at a time when a resumed run does not know yet where
-        in its epoch it goes on. Raises ``ValueError`` if training has no end.
+        in its epoch it goes on.
         """
         trainer = self.trainer
         limit, batches = trainer.limit_train_batches, self.data.train_batches
         per_epoch = min(limit, batches) if isinstance(limit, int) else int(limit * batches)
-        steps = math.inf if trainer.max_steps == -1 else trainer.max_steps
+        steps = math.inf if trainer.max_steps == -1 else float(trainer.max_steps)
         if trainer.max_epochs not in (None, -1):
             steps = min(steps, math.ceil(per_epoch / trainer.accumulate_grad_batches) * trainer.max_epochs)
-        if math.isinf(steps):
-            raise ValueError("trainer.max_epochs=-1, trainer.max_steps=-1: training has no end (allowed: one of them)")
-        return int(steps)
+        return steps
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x, target, _ = batch

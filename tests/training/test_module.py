@@ -106,7 +106,7 @@ def test_a_diverging_term_is_named_with_its_step_and_the_last_good_checkpoint_st
     module.model.sparsity.losses = poisoned
     with pytest.raises(NonFiniteLossError, match=r"^l1 became nan at step 33$"):
         trainer.fit(module, datamodule=data)
-    assert module.global_step == 35  # found when the interval was logged
+    assert module.global_step == 34  # found at the end of the interval, in its last step
     checkpoint = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
     assert checkpoint["global_step"] == 20
     assert all(t.isfinite().all() for t in checkpoint["state_dict"].values())
@@ -119,7 +119,7 @@ def test_weights_that_became_nan_in_an_epochs_last_step_reach_no_checkpoint(tmp_
 
     def poisoned() -> None:
         after_step()
-        if trainer.global_step == 40:
+        if trainer.global_step == 39:  # the 40th step is under way
             with torch.no_grad():
                 next(module.model.parameters()).fill_(float("inf"))
 
@@ -193,3 +193,25 @@ def test_compiled_training_takes_the_same_steps(tmp_path: Path, monkeypatch: pyt
         trainer.fit(module, datamodule=data)
         losses.append(module.latest["train/loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["trainer.limit_train_batches=0.1"],
+        ["trainer.limit_train_batches=1.0", "data.batch_size=100"],
+        ["trainer.accumulate_grad_batches=3"],
+        ["trainer.max_steps=7"],
+        ["trainer.max_steps=7", "trainer.max_epochs=-1"],
+        ["trainer.fast_dev_run=2"],
+    ],
+    ids=" ".join,
+)
+def test_total_steps_are_lightnings(tmp_path: Path, overrides: list[str]) -> None:
+    _, data, module, trainer = _assemble(tmp_path, *overrides)
+    trainer.strategy.connect(module)
+    trainer._data_connector.attach_data(module, datamodule=data)
+    data.prepare_data()
+    data.setup("fit")
+    assert module.total_steps() == trainer.estimated_stepping_batches

@@ -1,0 +1,55 @@
+"""The two weight sweeps, ten runs, against the loop one writes first, run ten times: one ratio.
+
+    make benchmark          (or: python experiments/speed/sweep.py --baseline-runs 10)
+
+Whole commands are timed, from typing to prompt. The loop's runs are alike: `--baseline-runs` of them stand for all ten.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RUNS = 10
+
+
+def seconds(command: list[str], environment: dict[str, str], folder: str) -> float:
+    started = time.perf_counter()
+    subprocess.run(command, check=True, env=environment, cwd=folder, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--baseline-runs", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "SPARSE_AE_DATA": f"{folder}/data"}
+        unpack = (
+            "import pathlib, sys; from sparse_ae.data.embedded import unpack_mnist as u; u(pathlib.Path(sys.argv[1]))"
+        )
+        subprocess.run([sys.executable, "-c", unpack, f"{folder}/data/MNIST/raw"], check=True)
+        loop = [sys.executable, str(HERE / "baselines.py"), "plain", "--root", f"{folder}/data"]
+        train = [sys.executable, "-m", "sparse_ae.train", "-m", f"trainer.max_epochs={options.epochs}"]
+        baseline, ours = [], 0.0
+        for number in range(max(options.baseline_runs, 2)):  # ours in their midst: the machine's speed drifts
+            if number < options.baseline_runs:
+                baseline.append(seconds([*loop, "--epochs", str(options.epochs)], environment, folder))
+                print(f"loop, one run: {baseline[-1]:.1f} s", flush=True)
+            if number < 2:
+                took = seconds([*train, f"experiment=sparsity_weight_{('l1', 'kl')[number]}"], environment, folder)
+                print(f"ours, five runs: {took:.1f} s", flush=True)
+                ours += took
+    ten = RUNS * statistics.median(baseline)
+    print(f"\n{os.cpu_count()} cores, {options.epochs} epochs, ten runs: the loop {ten:.0f} s, ours {ours:.0f} s")
+    print(f"loop / ours: {ten / ours:.2f}  (wanted: at least 4)")
+
+
+if __name__ == "__main__":
+    main()
