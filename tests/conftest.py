@@ -1,7 +1,10 @@
 """Fixtures: the data, a command runner, and one small finished run that many tests look at."""
 
-import logging
 import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: as many tests run at a time as there are cores
+
+import logging
 import shutil
 import signal
 import sys

@@ -22,7 +22,7 @@ SMALL = [
     "trainer.limit_test_batches=1",
     "analysis=[]",
 ]
-LONG = [*SMALL, "trainer.max_epochs=40", "trainer.limit_train_batches=100"]
+LONG = [*SMALL, "trainer.max_epochs=12", "trainer.limit_train_batches=100", "data.batch_size=32"]
 
 
 def runs(folder: Path) -> dict[str, Run]:
@@ -116,7 +116,7 @@ def test_two_sweeps_at_once_train_each_run_once_and_both_end_well(tmp_path: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
-def test_a_sweep_that_is_stopped_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_sweep_that_is_stopped_goes_on(tmp_path: Path, cli: Cli, sweep: Sweep, number: signal.Signals) -> None:
     arguments = [*LONG, "seed=1,2,3", "hydra.launcher.n_jobs=2", "threads=1"]
     process = command(tmp_path, "-m", *arguments)
     folder = tmp_path / "outputs" / "default"
@@ -132,10 +132,8 @@ def test_a_sweep_that_is_stopped_goes_on(tmp_path: Path, number: signal.Signals)
     assert {run.state for run in stopped.values()} == {"interrupted"}
     assert not list(folder.glob(".stop-*")) or number == signal.SIGKILL
 
-    again = command(tmp_path, "-m", *arguments)
-    assert again.wait(timeout=120) == 0
-    alone = command(tmp_path, *LONG, "seed=1", "threads=1", "hydra.run.dir=alone")
-    assert alone.wait(timeout=120) == 0
+    sweep(*arguments)
+    assert cli("sparse-ae-train", *LONG, "seed=1", "threads=1", "hydra.run.dir=alone").code == 0
     went_on = runs(tmp_path)["l1-w0.01-n16-s1"]
     assert went_on.status["attempts"] == 2
     assert went_on.weights.read_bytes() == Run(tmp_path / "alone").weights.read_bytes()
