@@ -110,8 +110,8 @@ def _unknown_key(error: Exception, overrides: Sequence[str], without: Callable[[
 
 def quoted(value: str) -> str:
     """``value`` as an override's value, whatever characters it has."""
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    before_quote = re.sub(r"(\\*)'", r"\1\1\\'", value)  # only there is a backslash an escape
+    return "'" + re.sub(r"(\\+)$", r"\1\1", before_quote) + "'"
 
 
 def sources(config: DictConfig) -> dict[str, str]:

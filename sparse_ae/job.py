@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparse_ae.experiment import Experiment, Settings, assemble
-from sparse_ae.runs import Run, RunBusyError, RunError, config_hash
+from sparse_ae.runs import Run, RunError, config_hash, link
 
 if TYPE_CHECKING:
     from sparse_ae.training.stop import StopSignals
@@ -44,9 +44,9 @@ def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str]) -> No
         with run.lock(), _log_into(run.log):
             if is_settled(run, config, settings):
                 return
-            start = starting_point(config, run, settings)
-            _begin(run, config, sources, start)
             try:
+                start = starting_point(config, run, settings)
+                _begin(run, config, sources, start)
                 _fit_and_test(experiment, start, stop)
                 _write_results(experiment, config, run)
             except Stopped as stopped:
@@ -56,7 +56,7 @@ def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str]) -> No
                 from sparse_ae.cli import describe
 
                 log.exception("the run failed")
-                run.end("failed", describe(error))
+                run.end("failed", describe(error), config=config)
                 raise
             run.end("finished")
 
@@ -66,7 +66,7 @@ def is_settled(run: Run, config: Mapping[str, Any], settings: Settings) -> bool:
     if settings.rerun == "all" or run.state == "new":
         return False
     state = run.state
-    if run.status["config_hash"] != config_hash(config):
+    if run.status.get("config_hash") != config_hash(config):
         raise RunError(f"{run.path}: holds another run (allowed: another hydra.run.dir, or rerun=all to replace it)")
     return state == "finished" or (state == "failed" and settings.rerun == "none")
 
@@ -108,15 +108,18 @@ def _begin(run: Run, config: Mapping[str, Any], sources: Mapping[str, str], star
     goes_on = start.event_sizes is not None
     if start.damaged:
         _tell(f"{start.damaged}; the checkpoint before it is used")
-    threads, before = torch.get_num_threads(), run.status.get("threads")
+    threads = torch.get_num_threads()
     if goes_on:
         done = run.status.get("progress", 0.0)
         _tell(f"{run.shown_path}: goes on from {start.path and start.path.name} ({done:.0%} done)")
+        before = run.status.get("threads")
         if before != threads:
             _tell(f"threads={threads}: it had {before} before, which may change the last digits of its results")
     run.start(config=config, resumed=goes_on, sources=sources, threads=threads)
     if start.event_sizes is not None:
         run.rewind_events(start.event_sizes)
+    if start.damaged:  # or the next checkpoint would keep the damaged one as the one before
+        link(run.previous_checkpoint, run.last_checkpoint)
 
 
 def _tell(line: str) -> None:
@@ -172,6 +175,3 @@ def _log_into(path: Path) -> Iterator[None]:
         root.removeHandler(handler)
         root.level = level
         handler.close()
-
-
-__all__ = ["RunBusyError", "StartingPoint", "is_settled", "starting_point", "train"]

@@ -123,6 +123,8 @@ class Run:
         self.previous_checkpoint = self.path / "checkpoints" / "previous.ckpt"
         self.best_checkpoint = self.path / "checkpoints" / "best.ckpt"
         self.log = self.path / "train.log"
+        self._seconds_before = 0.0
+        self._started = time.monotonic()
         self.weights = self.path / "model.safetensors"
         self.model_spec = self.path / "model.json"
 
@@ -169,9 +171,13 @@ class Run:
 
     @property
     def state(self) -> State:
-        """``new`` before the run starts. A run whose process died without a word is ``interrupted``."""
+        """``new`` before the run starts. A run whose process died without a word, or whose results are gone, is
+        ``interrupted``.
+        """
         state: State = self.status.get("state", "new")
-        return "interrupted" if state == "running" and not self.is_locked else state
+        died = state == "running" and not self.is_locked
+        without_results = state == "finished" and not (self._metrics_file.exists() and self.weights.exists())
+        return "interrupted" if died or without_results else state
 
     @property
     def metrics(self) -> dict[str, float | None]:
@@ -225,6 +231,8 @@ class Run:
         for name, text in sources.items():
             (self.path / ".hydra").mkdir(exist_ok=True)
             write_atomically(self.path / ".hydra" / name, text.encode())
+        for half in (self.path / "checkpoints").glob(".*.ckpt*"):  # of a save that was killed
+            half.unlink()
         self._seconds_before = before.get("wall_seconds") or 0.0
         self._started = time.monotonic()
         self._write_status(
@@ -249,12 +257,11 @@ class Run:
         """How much of the training is done, from 0 to 1, for whoever watches."""
         self._write_status(**self.status | {"progress": round(share, 4), "wall_seconds": self._wall_seconds()})
 
-    def end(self, state: State, error: str | None = None) -> None:
-        """Mark as finished, failed or interrupted."""
-        seconds = self._wall_seconds()
-        self._write_status(
-            **self.status | {"state": state, "error": error, "finished": _now(), "wall_seconds": seconds}
-        )
+    def end(self, state: State, error: str | None = None, *, config: Mapping[str, Any] | None = None) -> None:
+        """Mark as finished, failed or interrupted; ``config`` is for a run that may have failed before its start."""
+        known = {} if config is None else {"config_hash": config_hash(config), "seed": config["seed"]}
+        ended = {"state": state, "error": error, "finished": _now(), "wall_seconds": self._wall_seconds()}
+        self._write_status(**known | self._last_status() | ended)
 
     def mark_dead(self, error: str) -> None:
         """Say in ``status.json`` what ended the process that was training this run, if it could not say so itself."""
@@ -383,6 +390,7 @@ def write_atomically(path: Path, *content: bytes | memoryview) -> None:
 
 def link(path: Path, name: Path) -> None:
     """Make ``name`` another name of the file ``path``, until one of them is replaced. Atomic."""
+    name.parent.mkdir(parents=True, exist_ok=True)
     new = name.with_name(f".{name.name}")
     new.unlink(missing_ok=True)
     try:

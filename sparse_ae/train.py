@@ -45,7 +45,7 @@ def _is_done(arguments: argparse.Namespace) -> bool:
         return False
     HydraConfig.instance().set_config(config)  # what ${hydra:...} in a folder's name refers to
     run = Run(config.hydra.run.dir)
-    if run.state == "running":
+    if run.is_locked:
         with run.lock():  # says who has it
             pass
     if is_settled(run, plain, experiment.settings):

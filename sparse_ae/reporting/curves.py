@@ -30,7 +30,7 @@ def read_curves(run: Run, tags: Sequence[str]) -> dict[str, Curve]:
 
 
 def _curve(points: Iterable[tuple[int, float]]) -> Curve:
-    """A run killed in the middle of an epoch repeats that epoch: what it logged later replaces what it did before."""
+    """A step that is logged twice, by a run that was killed and has not yet gone on, counts as logged later."""
     kept: list[tuple[int, float]] = []
     for step, value in points:
         while kept and kept[-1][0] >= step:

@@ -94,6 +94,8 @@ def _pictures(entry: Entry) -> list[Picture]:
     with suppress(OSError):  # a run that starts over removes all of them
         for path in entry.run.figures:
             with suppress(OSError):  # a link that leads nowhere
+                if not path.is_file():  # a pipe would be read for ever
+                    continue
                 png = path.read_bytes()
                 if png.startswith(_PNG_SIGNATURE):
                     analysis = path.parent.name

@@ -22,25 +22,25 @@ def expand(
     group than the arguments ask for (``sparsity: kl``, where ``sparsity=l1`` is asked for) is left out, unless that
     leaves none. Raises ``ConfigError`` for what cannot be parsed or is no list of values.
     """
-    asked = _axes(arguments)
-    kept = [grid for grid in grids if not _contradicts(_axes(_overrides(grid)), asked, is_group)]
+    asked = axes(arguments)
+    kept = [grid for grid in grids if not _contradicts(axes(_overrides(grid)), asked, is_group)]
     jobs = []
     for grid in kept or grids or [{}]:
-        axes = {**_axes(_overrides(params)), **_axes(_overrides(grid)), **asked}
-        jobs += [list(job) for job in itertools.product(*axes.values())]
+        crossed = {**axes(_overrides(params)), **axes(_overrides(grid)), **asked}
+        jobs += [list(job) for job in itertools.product(*crossed.values())]
     return [list(job) for job in dict.fromkeys(map(tuple, jobs))]
 
 
 def without_sweeps(arguments: Sequence[str]) -> list[str]:
     """The arguments that name one value: what Hydra composes a sweep's own settings from."""
-    return [line for values in _axes(arguments).values() if len(values) == 1 for line in values]
+    return [line for values in axes(arguments).values() if len(values) == 1 for line in values]
 
 
-def _overrides(axes: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={value}" for key, value in axes.items()]
+def _overrides(values: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={value}" for key, value in values.items()]
 
 
-def _axes(overrides: Sequence[str]) -> dict[str, list[str]]:
+def axes(overrides: Sequence[str]) -> dict[str, list[str]]:
     """The values of each key as overrides of it, a plain override being an axis with one value."""
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))

@@ -11,6 +11,7 @@ import psutil
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
+from sparse_ae.build import ConfigError
 from sparse_ae.sweep.isolate import run_isolated
 from sparse_ae.sweep.plan import compose_job
 
@@ -35,6 +36,11 @@ def share(todo: int, *, n_jobs: int | None, jobs_per_gpu: int, gpus: Sequence[st
 
     Threads that outnumber the cores make jobs not a little but many times slower, so each job gets its own.
     """
+    for name, value in (("n_jobs", n_jobs), ("jobs_per_gpu", jobs_per_gpu)):
+        if value is not None and value < 1:
+            raise ConfigError(
+                f"hydra.launcher.{name}={value}: should be greater than 0 (n_jobs=null: one per core or GPU)"
+            )
     slots = list(gpus) * jobs_per_gpu
     most = len(slots) or min(cores, max(1, int(memory / _BYTES_PER_JOB)))
     jobs = max(1, min(n_jobs or most, todo))

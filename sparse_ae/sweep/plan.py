@@ -14,6 +14,7 @@ from sparse_ae.build import ConfigError
 from sparse_ae.cli import explain, sources, task_config
 from sparse_ae.experiment import assemble
 from sparse_ae.runs import Run, RunError, config_hash
+from sparse_ae.sweep.grid import axes, expand
 from sparse_ae.sweep.isolate import Job
 
 
@@ -37,14 +38,19 @@ class Planned(NamedTuple):
 
     @property
     def is_done(self) -> bool:
-        """Whether it came to the end that was asked for."""
-        state = self.state
-        return state == "finished" or (state == "failed" and self.rerun == "none")
+        """Whether it came to its end."""
+        return self.state == "finished"
 
     @property
     def is_settled(self) -> bool:
         """Whether there is nothing to train."""
-        return self.rerun != "all" and (self.is_done or self.state == "damaged")
+        left_alone = ("finished", "damaged", *(["failed"] if self.rerun == "none" else []))
+        return self.rerun != "all" and self.state in left_alone
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether another process is at it, even if its status does not say so yet."""
+        return self.run.is_locked
 
 
 class Rejected(NamedTuple):
@@ -53,6 +59,25 @@ class Rejected(NamedTuple):
     overrides: list[str]
     """Those that tell this job from the others."""
     why: str
+
+
+def list_jobs(context: HydraContext, config: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
+    """The overrides of every job: the axes of the sweeper's config and of ``arguments``. Of several experiments asked
+    for, each brings its own axes.
+    """
+
+    def is_group(key: str) -> bool:
+        return bool(context.config_loader.get_group_options(key))
+
+    experiments = axes(arguments).get("experiment", [])
+    if len(experiments) < 2:
+        return expand(config.hydra.sweeper.params, config.hydra.sweeper.grids, arguments, is_group)
+    jobs = []
+    others = [argument for argument in arguments if not argument.startswith("experiment=")]
+    for experiment in experiments:
+        sweeper = context.config_loader.load_sweep_config(config, [experiment]).hydra.sweeper
+        jobs += expand(sweeper.params, sweeper.grids, [experiment, *others], is_group)
+    return jobs
 
 
 def plan(context: HydraContext, config: DictConfig, jobs: Sequence[list[str]]) -> tuple[list[Planned], list[Rejected]]:
@@ -81,7 +106,7 @@ def _check(job: Job, new: Planned, same_folder: Planned | None) -> None:
         raise ConfigError(f"trainer.devices={devices}: a sweep trains each run on one device (allowed: 1)")
     if same_folder is not None and same_folder.hash != new.hash:
         raise ConfigError(f"hydra.sweep.subdir: {job.folder} is also the folder of {' '.join(same_folder.overrides)}")
-    if new.state not in ("new", "damaged") and new.rerun != "all" and new.run.status["config_hash"] != new.hash:
+    if new.state not in ("new", "damaged") and new.rerun != "all" and new.run.status.get("config_hash") != new.hash:
         raise RunError(f"{job.folder}: holds another run (allowed: another hydra.sweep.dir, or rerun=all)")
 
 

@@ -6,7 +6,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -22,9 +22,8 @@ from sparse_ae.build import ConfigError
 from sparse_ae.cli import describe, one_line_errors, quoted
 from sparse_ae.runs import RunError, make_writable
 from sparse_ae.summary import console, key_metrics
-from sparse_ae.sweep.grid import expand
 from sparse_ae.sweep.isolate import run_isolated, warm_up
-from sparse_ae.sweep.plan import Planned, Rejected, job_of, plan
+from sparse_ae.sweep.plan import Planned, Rejected, job_of, list_jobs, plan
 from sparse_ae.sweep.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -37,9 +36,7 @@ def sweep(context: HydraContext, config: DictConfig, arguments: Sequence[str]) -
     with one_line_errors("sparse-ae-train"):
         if config.hydra.launcher._target_.endswith((".JoblibLauncher", ".BasicLauncher")):
             warm_up()
-        sweeper = config.hydra.sweeper
-        jobs = expand(sweeper.params, sweeper.grids, arguments, _is_group(context))
-        planned, rejected = plan(context, config, jobs)
+        planned, rejected = plan(context, config, list_jobs(context, config, arguments))
         HydraConfig.instance().set_config(config)
         if not planned:
             raise ConfigError(rejected[0].why)
@@ -56,6 +53,8 @@ def sweep(context: HydraContext, config: DictConfig, arguments: Sequence[str]) -
 
 def task(config: DictConfig) -> None:
     """What Hydra's own launchers run for each job, here or on another machine."""
+    if HydraConfig.get().launcher._target_.rpartition(".")[2] != "BasicLauncher":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a process of the launcher's: the sweep says when to stop
     run_isolated(job_of(config, Path(HydraConfig.get().runtime.output_dir)))
 
 
@@ -92,7 +91,7 @@ def _train(
     out.print(f"{config.hydra.sweep.dir}: {len(planned)} runs, {len(todo)} to train", markup=False)
     for p in planned:
         if p not in todo:
-            what = key_metrics(p.run) if p.state == "finished" else _why(p)
+            what = _results(p) if p.state == "finished" else _why(p)
             out.print(f"skipped  {p.run.path.name}  {p.state} already  {what}", markup=False)
     for r in rejected:
         out.print(f"left out {' '.join(r.overrides)}  {r.why}", markup=False)
@@ -100,37 +99,45 @@ def _train(
         return
     launcher = Plugins.instance().instantiate_launcher(config=config, hydra_context=context, task_function=task)
     with Watch([p.run for p in todo]) as watch:
-        elsewhere = [p for p in todo if p.state == "running"]
+        elsewhere = [p for p in todo if p.is_elsewhere]
         mine = [p for p in todo if p not in elsewhere]
         told = False
         while (mine or elsewhere) and stop.signal is None:
             if mine:
                 _launch(launcher, config, mine, stop)
-                elsewhere += [p for p in mine if p.state == "running"]
+                elsewhere += [p for p in mine if p.is_elsewhere]
             elif not told:
                 watch.say(f"waiting for {len(elsewhere)} that another process is training")
                 told = True
             time.sleep(1.0 if elsewhere else 0.0)
             # Whoever was at it has ended: if the run has not, it is ours.
-            mine = [p for p in elsewhere if p.state in ("interrupted", "new")]
-            elsewhere = [p for p in elsewhere if p.state == "running"]
+            mine = [p for p in elsewhere if not p.is_elsewhere and p.state in ("interrupted", "new")]
+            elsewhere = [p for p in elsewhere if p.is_elsewhere]
 
 
 def _launch(launcher: Launcher, config: DictConfig, jobs: Sequence[Planned], stop: StopFile) -> None:
-    """Train ``jobs``, each with overrides that the sweep adds: absolute paths, for a job may run anywhere, and as many
-    threads as a scheduler gives it cores.
+    """Train ``jobs``, each with overrides that the sweep adds: the folder it was planned for, as an absolute path, for
+    it may run anywhere, and as many threads as a scheduler gives it cores.
     """
     cpus = OmegaConf.select(config.hydra.launcher, "cpus_per_task")
     cpus = cpus or OmegaConf.select(config.hydra.launcher, "ray.remote.num_cpus")
     batch = []
     for job in jobs:
-        added = {"hydra.sweeper.stop_file": stop.path, "hydra.sweep.dir": job.run.path.parent.absolute()}
+        folder = job.run.path.absolute()
+        added = {
+            "hydra.sweeper.stop_file": stop.path,
+            "hydra.sweep.dir": folder.parent,
+            "hydra.sweep.subdir": folder.name,
+        }
         threads = [f"threads={int(cpus)}"] if cpus and not any(o.startswith("threads=") for o in job.overrides) else []
         batch.append([*job.overrides, *threads, *(f"{key}={quoted(str(path))}" for key, path in added.items())])
     try:
         launcher.launch(batch, initial_job_idx=0)
+    except ConfigError:
+        raise
     except Exception as error:  # a launcher that lost a job: what became of each is in its status
-        log.warning("the launcher failed: %s", describe(error))
+        if stop.signal is None:
+            log.warning("the launcher failed: %s", describe(error))
 
 
 def _summarize(planned: Sequence[Planned], rejected: Sequence[Rejected], folder: Path) -> None:
@@ -148,9 +155,17 @@ def _summarize(planned: Sequence[Planned], rejected: Sequence[Rejected], folder:
             table.add_row(escape(" ".join(r.overrides)), "bad override", escape(r.why))
         out.print(table)
     if bad:
-        out.print(f"retry:    {shlex.join(['sparse-ae-train', *sys.argv[1:]])}", markup=False)
-    out.print(f"report:   sparse-ae-report {folder}", markup=False)
-    out.print(f"watch:    tensorboard --logdir {folder}", markup=False)
+        again = [argument for argument in sys.argv[1:] if argument != "rerun=none"]
+        out.print(f"retry:    {shlex.join(['sparse-ae-train', *again])}", markup=False)
+    out.print(f"report:   {shlex.join(['sparse-ae-report', str(folder)])}", markup=False)
+    out.print(f"watch:    {shlex.join(['tensorboard', '--logdir', str(folder)])}", markup=False)
+
+
+def _results(p: Planned) -> str:
+    try:
+        return key_metrics(p.run)
+    except RunError as damage:
+        return str(damage)
 
 
 def _why(p: Planned) -> str:
@@ -162,7 +177,3 @@ def _why(p: Planned) -> str:
     if p.state == "new":
         return f"did not start; see {p.run.shown_path / p.run.log.name}" if p.run.log.exists() else "did not start"
     return error or "its process died"
-
-
-def _is_group(context: HydraContext) -> Callable[[str], bool]:
-    return lambda key: bool(context.config_loader.get_group_options(key))

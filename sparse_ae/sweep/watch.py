@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Any
 
 from rich.status import Status
 
@@ -30,7 +31,7 @@ class Watch:
         self._line = Status("", console=self._out)
 
     def __enter__(self) -> "Watch":
-        self._attempts = {run.path: run.status.get("attempts", 0) for run in self.runs}
+        self._attempts = {run.path: _status(run).get("attempts", 0) for run in self.runs}
         if self._out.is_terminal:
             self._line.start()
         self._thread.start()
@@ -57,18 +58,19 @@ class Watch:
         for path, run in list(self._open.items()):
             try:
                 state, status = run.state, run.status
+                if state in ("new", "running") or status.get("attempts", 0) <= self._attempts[path]:
+                    continue
+                finished = state == "finished"
+                what = f"{status['wall_seconds']:.0f} s  {key_metrics(run)}" if finished else status.get("error")
             except RunError:  # a damaged file: reported at the end
-                continue
-            if state in ("new", "running") or status.get("attempts", 0) <= self._attempts[path]:
                 continue
             del self._open[path]
             done = len(self.runs) - len(self._open)
-            what = f"{status['wall_seconds']:.0f} s  {key_metrics(run)}" if state == "finished" else status["error"]
             self._out.print(f"[{done}/{len(self.runs)}] {run.path.name}  {state}  {what}", markup=False)
 
     def _show_progress(self) -> None:
-        running = [run for run in self._open.values() if run.state == "running"]
-        shares = ", ".join(f"{run.status.get('progress', 0):.0%}" for run in running)
+        running = [run for run in self._open.values() if _status(run).get("state") == "running"]
+        shares = ", ".join(f"{_status(run).get('progress', 0):.0%}" for run in running)
         waiting = len(self._open) - len(running)
         text = f"{len(running)} running{f' ({shares})' if shares else ''}, {waiting} waiting{self._eta()}"
         now = time.monotonic()
@@ -80,7 +82,7 @@ class Watch:
 
     def _share_done(self) -> float:
         """How much of all runs is trained, in runs."""
-        return sum(1.0 if run.path not in self._open else run.status.get("progress", 0.0) for run in self.runs)
+        return sum(1.0 if run.path not in self._open else _status(run).get("progress", 0.0) for run in self.runs)
 
     def _eta(self) -> str:
         done = self._share_done()
@@ -89,3 +91,11 @@ class Watch:
             return ""
         left = round((len(self.runs) - done) / gained * seconds)
         return f", about {left // 60} min {left % 60:02d} s to go" if left >= 60 else f", about {left} s to go"
+
+
+def _status(run: Run) -> dict[str, Any]:
+    """Empty if it cannot be read: reported at the end."""
+    try:
+        return run.status
+    except RunError:
+        return {}

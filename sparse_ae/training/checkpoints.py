@@ -94,21 +94,26 @@ class Checkpoints(Checkpoint):
         self.validates = validates
         self.stop = stop
         self.best_score: float | None = None
+        self._is_best = False
         self._between_steps = False
         self._saved_at = math.inf
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far, so that a resumed run goes on comparing with it."""
-        return {"best_score": self.best_score}
+        """The best value so far, and whether this very checkpoint has it."""
+        return {"best_score": self.best_score, "is_best": self._is_best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what ``state_dict`` saved."""
         self.best_score = state_dict["best_score"]
+        self._is_best = state_dict["is_best"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, and wait for the end of a step with whatever asks to stop from here on."""
         self._saved_at = time.monotonic()
         self.stop.defer()
+        if self._is_best and trainer.is_global_zero:  # the run may have been killed before it was linked
+            link(Path(str(trainer.ckpt_path)), self.best)
+        self._is_best = False
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._between_steps = False
@@ -133,10 +138,11 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, with the epoch's validation behind it."""
-        improved = self._improved(trainer)
+        self._is_best = self._improved(trainer)
         self._save(trainer, pl_module)
-        if improved and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if self._is_best and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             link(self.last, self.best)
+        self._is_best = False
         if trainer.strategy.reduce_boolean_decision(self.stop.requested is not None, all=False):
             self.stop.now()
 
