@@ -229,7 +229,7 @@ def test_help_and_its_kin_do_not_import_torch(tmp_path: Path) -> None:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert ("--into" if command == "report" else "active_threshold") in done.stdout
+        assert ("--into" if program == "report" else "active_threshold") in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 

@@ -373,3 +373,41 @@ def test_a_full_disk_fails_the_run_loudly_with_the_checkpoints_intact(small_disk
     assert read_checkpoint(run.last_checkpoint)["global_step"] == 8
     roomy = _copy(run, tmp_path / "roomy")
     assert_same(train_run(roomy.path, *SHORT), train_run(tmp_path / "whole", *SHORT))
+
+
+def test_a_save_that_fails_after_a_fallback_still_leaves_an_intact_checkpoint(
+    tmp_path: Path, pair: tuple[Run, Run]
+) -> None:
+    half = _copy(pair[1], tmp_path / "half")
+    half.last_checkpoint.unlink()
+    _empty(half.last_checkpoint)
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            train_run(half.path, *SHORT)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert_same(train_run(half.path, *SHORT), pair[0])
+
+
+def test_a_kill_between_the_save_and_the_link_loses_no_best_checkpoint(
+    tmp_path: Path, pair: tuple[Run, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sparse_ae.training import checkpoints
+
+    real = checkpoints.link
+
+    def killed(path: Path, name: Path) -> None:
+        if name.name == "best.ckpt":
+            raise PowerCut
+        real(path, name)
+
+    overrides = [*SHORT, "checkpoint.mode=max"]
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "link", killed)
+        with pytest.raises(PowerCut):
+            train_run(tmp_path / "half", *overrides)
+    half, whole = train_run(tmp_path / "half", *overrides), train_run(tmp_path / "whole", *overrides)
+    steps = [read_checkpoint(run.best_checkpoint)["global_step"] for run in (half, whole)]
+    assert steps[0] == steps[1]

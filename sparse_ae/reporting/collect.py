@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from sparse_ae.reporting.columns import METHOD, Flat, as_number, flatten, sort_key, varying
 from sparse_ae.runs import Run, RunError, relevant_config
 
-FINISHED, DAMAGED = "finished", "damaged"
-_ORDER = [FINISHED, "running", "new", "interrupted", "failed", DAMAGED]
+FINISHED, DAMAGED, NOT_STARTED = "finished", "damaged", "not started"
+_ORDER = [FINISHED, "running", NOT_STARTED, "interrupted", "failed", DAMAGED]
 
 
 class Entry(NamedTuple):
@@ -111,7 +111,8 @@ def _read(path: Path, name: str) -> Entry:
     try:
         config = flatten(relevant_config(run.config), run.choices)
         status = run.status  # before the metrics: those of a finished run are complete
-        state, error = run.state, status.get("error")
+        error = status.get("error")
+        state = str(run.state).replace("new", NOT_STARTED)
         metrics = _test_metrics(run) if state == FINISHED else {}
         seconds = as_number(status.get("wall_seconds"))
     except Exception as reason:

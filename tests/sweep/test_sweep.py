@@ -167,3 +167,31 @@ def test_a_job_trains_on_one_device(tmp_path: Path, cli: Cli) -> None:
     expected = "sparse-ae-train: error: trainer.devices=2: a sweep trains each run on one device (allowed: 1)\n"
     assert (outcome.code, outcome.err) == (1, expected)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_each_of_several_experiments_brings_its_axes(tmp_path: Path, sweep: Sweep) -> None:
+    small = [o for o in SMALL if not o.startswith("sparsity")]
+    out = sweep(*small, "experiment=sparsity_weight_l1,sparsity_weight_kl", "sparsity.coefficient=0.1", "seed=1")
+    assert "2 of 2 runs are finished" in out
+    names = sorted(p.parent.name for p in (tmp_path / "outputs").glob("*/*/status.json"))
+    assert [name.rpartition("-")[0] for name in names] == ["kl-w0.1-n16-s1", "l1-w0.1-n16-s1"]
+
+
+def test_runs_land_where_they_were_planned(tmp_path: Path, sweep: Sweep) -> None:
+    odd = ["hydra.sweep.dir='a b'", "hydra.sweep.subdir=seed${seed}/${hydra:job.override_dirname}"]
+    out = sweep(*SMALL, *odd, "seed=1")
+    assert "1 of 1 runs are finished" in out
+    (status,) = (tmp_path / "a b" / "seed1").glob("*/status.json")
+    assert "threads" not in status.parent.name
+    assert "0 to train" in sweep(*SMALL, *odd, "seed=1")
+
+
+def test_a_damaged_file_of_one_run_does_not_stop_the_others(tmp_path: Path, sweep: Sweep) -> None:
+    sweep(*SMALL, "seed=1,2")
+    first, second = (run.path for run in runs(tmp_path).values())
+    (first / "metrics.json").write_text("{")
+    (second / "status.json").write_text("{")
+    out = sweep(*SMALL, "seed=1,2,3", code=1)
+    assert "2 of 3 runs are finished" in out
+    assert "is damaged" in out
+    assert "3 of 3 runs are finished" in sweep(*SMALL, "seed=1,2,3", "rerun=all")
