@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from sparse_ae.cli import quoted
 
-
 _ORDINARY = st.characters(codec="utf-8", exclude_categories=["C"], exclude_characters="$")  # $ interpolates
 
 

@@ -44,7 +44,7 @@ def test_commands_and_code_in_order(cli: Cli, tmp_path: Path, monkeypatch: pytes
         arguments = [a.replace("outputs/default/RUN", str(runs.get(penalty))) for a in arguments]
         outcome = cli(program, *arguments)
         assert outcome.code == 0, (program, arguments, outcome.err)
-        for path in (tmp_path / "outputs" / "default").iterdir():
+        for path in (tmp_path / "outputs" / "default").glob("*-w0.01-n128-s42-*"):  # those of the default options
             runs.setdefault(path.name.split("-")[0], path)
     assert (tmp_path / "outputs/sparsity_weight_l1/report.html").exists()
     for code in _blocks("python"):
