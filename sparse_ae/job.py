@@ -50,15 +50,15 @@ def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str]) -> No
                 _fit_and_test(experiment, start, stop)
                 _write_results(experiment, config, run)
             except Stopped as stopped:
-                run.end("interrupted", stopped.reason)
+                run.end("interrupted", config, stopped.reason)
                 raise
             except Exception as error:
                 from sparse_ae.cli import describe
 
                 log.exception("the run failed")
-                run.end("failed", describe(error), config=config)
+                run.end("failed", config, describe(error))
                 raise
-            run.end("finished")
+            run.end("finished", config)
 
 
 def is_settled(run: Run, config: Mapping[str, Any], settings: Settings) -> bool:

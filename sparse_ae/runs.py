@@ -257,11 +257,11 @@ class Run:
         """How much of the training is done, from 0 to 1, for whoever watches."""
         self._write_status(**self.status | {"progress": round(share, 4), "wall_seconds": self._wall_seconds()})
 
-    def end(self, state: State, error: str | None = None, *, config: Mapping[str, Any] | None = None) -> None:
-        """Mark as finished, failed or interrupted; ``config`` is for a run that may have failed before its start."""
-        known = {} if config is None else {"config_hash": config_hash(config), "seed": config["seed"]}
+    def end(self, state: State, config: Mapping[str, Any], error: str | None = None) -> None:
+        """Mark as finished, failed or interrupted: also a run that came to its end before it could start."""
+        whose = {"config_hash": config_hash(config), "seed": config["seed"]}
         ended = {"state": state, "error": error, "finished": _now(), "wall_seconds": self._wall_seconds()}
-        self._write_status(**known | self._last_status() | ended)
+        self._write_status(**self._last_status() | whose | ended)
 
     def mark_dead(self, error: str) -> None:
         """Say in ``status.json`` what ended the process that was training this run, if it could not say so itself."""

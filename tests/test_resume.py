@@ -22,6 +22,7 @@ from sparse_ae.checkpoint_file import CheckpointError, read_checkpoint, write_ch
 from sparse_ae.experiment import Experiment
 from sparse_ae.runs import Run, RunError
 from sparse_ae.training.resume import ResumeState
+from sparse_ae.training.stop import Stopped
 from tests.conftest import train_run
 from tests.events import logged
 from tests.processes import command, start, wait_until
@@ -411,3 +412,17 @@ def test_a_kill_between_the_save_and_the_link_loses_no_best_checkpoint(
     half, whole = train_run(tmp_path / "half", *overrides), train_run(tmp_path / "whole", *overrides)
     steps = [read_checkpoint(run.best_checkpoint)["global_step"] for run in (half, whole)]
     assert steps[0] == steps[1]
+
+
+def test_a_run_stopped_before_it_began_begins_with_the_next_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise Stopped(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "starting_point", stopped)
+        with pytest.raises(Stopped):
+            train_run(tmp_path / "run", *SHORT)
+    assert Run(tmp_path / "run").state == "interrupted"
+    assert train_run(tmp_path / "run", *SHORT).state == "finished"

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,12 +98,8 @@ def _work(job: Job, gpu: str | None) -> None:
         sys.stdout.flush()
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    try:
+    with suppress(RunBusyError):  # then it is another's
         train(job.config, run, job.sources)
-    except RunBusyError:
-        return
-    except Exception as error:  # in the log, with its trace, and in status.json
-        raise SystemExit(1) from error
 
 
 def _die_with_parent() -> None:

@@ -1,6 +1,7 @@
 """From the overrides of a sweep's jobs to their configs and folders, and what is wrong with those that have none."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,8 +76,9 @@ def list_jobs(context: HydraContext, config: DictConfig, arguments: Sequence[str
     jobs = []
     others = [argument for argument in arguments if not argument.startswith("experiment=")]
     for experiment in experiments:
-        sweeper = context.config_loader.load_sweep_config(config, [experiment]).hydra.sweeper
-        jobs += expand(sweeper.params, sweeper.grids, [experiment, *others], is_group)
+        with _explained([experiment], config):
+            sweeper = context.config_loader.load_sweep_config(config, [experiment]).hydra.sweeper
+            jobs += expand(sweeper.params, sweeper.grids, [experiment, *others], is_group)
     return jobs
 
 
@@ -112,10 +114,17 @@ def _check(job: Job, new: Planned, same_folder: Planned | None) -> None:
 
 def compose_job(context: HydraContext, config: DictConfig, overrides: Sequence[str]) -> Job:
     """The job that ``overrides`` make of a sweep's ``config``. Raises ``ConfigError``, one line, if they make none."""
-    try:
+    with _explained(overrides, config):
         composed = context.config_loader.load_sweep_config(config, list(overrides))
         HydraConfig.instance().set_config(composed)  # what ${hydra:...} in a folder's name refers to
         return job_of(composed, Path(composed.hydra.sweep.dir) / composed.hydra.sweep.subdir)
+
+
+@contextmanager
+def _explained(overrides: Sequence[str], config: DictConfig) -> Iterator[None]:
+    """What Hydra says of ``overrides`` on top of ``config``, as one line."""
+    try:
+        yield
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, overrides, config)) from error
 
