@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from sparse_ae.analysis import Sample, features, reconstructions, sparsity
 from sparse_ae.plotting import feature_grid, to_png
@@ -77,14 +78,19 @@ def test_features_numbers() -> None:
 
 
 def test_signed_atoms_are_shown_symmetrically_around_zero() -> None:
-    def limits(figure: Figure) -> tuple[float, float]:
-        limits: tuple[float, float] = figure.axes[0].images[0].get_clim()
-        return limits
+    def sheet(figure: Figure) -> AxesImage:
+        return figure.axes[0].images[0]
 
     images = np.zeros((2, 4, 4))
-    images[0, 0, 0], images[0, 1, 1] = -3, 1
-    assert limits(feature_grid(images, ["0", "1"], title="signed")) == (-3, 3)
-    assert limits(feature_grid(images + 3, ["0", "1"], title="grey")) == (0, 4)
+    images[0, 0, 0], images[0, 1, 1], images[1, 2, 2] = -4, 1, 0.5
+    signed = sheet(feature_grid(images, ["0", "1"], title="signed"))
+    assert signed.get_clim() == (-1, 1)
+    np.testing.assert_array_equal(signed.get_array()[:4, :4], images[0] / 4)
+    np.testing.assert_array_equal(signed.get_array()[:4, 5:9], images[1] / 0.5)
+    assert signed.get_array().mask[:, 4].all()  # the gap
+    grey = sheet(feature_grid(images + 4, ["0", "1"], title="grey"))
+    assert grey.get_clim() == (0, 1)
+    np.testing.assert_array_equal(grey.get_array()[:4, :4], (images[0] + 4) / 5)
 
 
 def test_reconstructions_are_spread_over_the_classes_and_scored_one_by_one() -> None:
@@ -104,7 +110,8 @@ def test_reconstructions_are_spread_over_the_classes_and_scored_one_by_one() -> 
         "best": pytest.approx(min(errors)),
         "worst": pytest.approx(max(errors)),
     }
-    panels = result.figures["reconstructions"].axes
-    assert [panel.get_xlabel() for panel in panels[5:]] == [f"{error:.4f}" for error in errors]
-    shown = np.stack([panel.images[0].get_array() for panel in panels[:5]])
-    np.testing.assert_array_equal(shown, x[chosen].reshape(5, 4, 4).numpy())
+    (axes,) = result.figures["reconstructions"].axes
+    assert [text.get_text() for text in axes.texts] == [*(f"{error:.4f}" for error in errors), "input", "output"]
+    sheet = axes.images[0].get_array()
+    shown = [sheet[:4, start : start + 4] for start in range(0, 25, 5)]
+    np.testing.assert_array_equal(np.stack(shown), x[chosen].reshape(5, 4, 4).numpy())
