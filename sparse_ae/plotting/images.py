@@ -76,7 +76,8 @@ def _mosaic(images: Array, labels: Sequence[str], *, columns: int, title: str, l
     head, for_title = 0.25 + 0.2 * len(lines), _CHARACTER_INCHES * max(map(len, lines))
     figure = Figure(figsize=(max(left + wide, for_title) + 2 * _MARGIN, high + head))
     start_inches = left + (figure.get_figwidth() - left - wide) / 2
-    axes = figure.add_axes(_share(figure, start_inches, 0, wide, high))
+    width_inches, height_inches = figure.get_size_inches()
+    axes = figure.add_axes((start_inches / width_inches, 0, wide / width_inches, high / height_inches))
     axes.set_axis_off()
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
         top, start = tops[i // columns], i % columns * column
@@ -85,9 +86,3 @@ def _mosaic(images: Array, labels: Sequence[str], *, columns: int, title: str, l
     drawn = axes.imshow(sheet, interpolation="nearest", aspect="auto", extent=(0, sheet.shape[1], sheet.shape[0], 0))
     figure.suptitle(title, y=1 - _MARGIN / (high + head), va="top")
     return _Mosaic(figure, axes, drawn, tops)
-
-
-def _share(figure: Figure, left: float, bottom: float, width: float, height: float) -> tuple[float, float, float, float]:
-    """A box in inches as shares of the figure."""
-    wide, high = figure.get_size_inches()
-    return left / wide, bottom / high, width / wide, height / high
