@@ -25,8 +25,7 @@ run: install  ## train the default model on all of MNIST, with figures and a sum
 	$(BIN)/sparse-ae-train $(ARGS)
 
 sweep: install  ## the two sparsity-weight sweeps, L1 and KL, and their report
-	$(BIN)/sparse-ae-train -m experiment=sparsity_weight_l1 $(ARGS)
-	$(BIN)/sparse-ae-train -m experiment=sparsity_weight_kl $(ARGS)
+	$(BIN)/sparse-ae-train -m experiment=sparsity_weight_l1,sparsity_weight_kl $(ARGS)
 	$(BIN)/sparse-ae-report outputs/sparsity_weight_l1 outputs/sparsity_weight_kl --into outputs/sparsity_weight
 
 tensorboard: install  ## watch outputs/ at http://localhost:6006

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from sparse_ae.runs import write_atomically
+from sparse_ae.files import write_atomically
 
 _MARK = b"sparse_ae blake2b "
 _HEX_DIGITS = 64

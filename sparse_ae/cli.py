@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sparse_ae.build import ConfigError, nearest
-from sparse_ae.runs import run_name
+from sparse_ae.identity import run_name
 
 
 def _run_name(*, _root_: DictConfig) -> str:

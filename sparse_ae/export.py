@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save
 
 from sparse_ae.build import ConfigError, build, check_trusted
 from sparse_ae.checkpoint_file import CheckpointError, read_checkpoint
+from sparse_ae.files import write_atomically
 from sparse_ae.models import Network, SparseAutoencoder
-from sparse_ae.runs import Run, RunError, write_atomically
+from sparse_ae.runs import Run, RunError
 from sparse_ae.sparsity import Sparsity
 
 Weights = Literal["final", "best"]

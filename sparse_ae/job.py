@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparse_ae.experiment import Experiment, Settings, assemble
-from sparse_ae.runs import Run, RunError, config_hash, link
+from sparse_ae.files import link
+from sparse_ae.identity import config_hash
+from sparse_ae.runs import Run, RunError
 
 if TYPE_CHECKING:
     from sparse_ae.training.stop import StopSignals

@@ -11,16 +11,11 @@
   analysis/<name>/{result.json,*.png}
 """
 
-import hashlib
-import importlib.metadata
 import json
 import math
 import os
-import platform
 import shutil
 import socket
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -34,29 +29,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from sparse_ae.files import write_atomically
+from sparse_ae.identity import config_hash
+from sparse_ae.provenance import git_commit, versions
+
 State = Literal["new", "running", "finished", "failed", "interrupted"]
-
-_NO_EFFECT_ON_RESULTS = (
-    "analysis",
-    "checkpoint.every_n_minutes",
-    "data.device",
-    "data.dtype",
-    "data.eval_batch_size",
-    "data.num_workers",
-    "data.resident",
-    "data.root",
-    "rerun",
-    "threads",
-    "trainer.enable_model_summary",
-    "trainer.enable_progress_bar",
-    "trainer.log_every_n_steps",
-    "trainer.profiler",
-    "visuals",
-)
-"""Keys that say where and how to run and what to draw, but not what comes out."""
-
-_PACKAGES = ("sparse-ae", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy")
-
 
 _EVENTS = "events.out.tfevents.*"
 
@@ -70,48 +47,6 @@ class RunError(ValueError):
 
 class RunBusyError(RunError):
     """Another process is training the run."""
-
-
-def config_hash(config: Mapping[str, Any]) -> str:
-    """Eight hex digits over everything in the composed config that changes the result, and nothing that does not."""
-    return hashlib.sha256(json.dumps(relevant_config(config), sort_keys=True).encode()).hexdigest()[:8]
-
-
-def relevant_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the composed config changes the result."""
-    relevant = {
-        section: node if section == "trainer" else _canonical(node)  # for a Trainer 1 batch and 1.0 of them differ
-        for section, node in json.loads(json.dumps(config)).items()
-    }
-    for key in _NO_EFFECT_ON_RESULTS:
-        *parents, leaf = key.split(".")
-        node = relevant
-        for parent in parents:
-            node = node.get(parent, {})
-        node.pop(leaf, None)
-    return relevant
-
-
-def _canonical(value: Any) -> Any:
-    """The same number written differently, 1 and 1.0, made the same."""
-    if isinstance(value, dict):
-        return {key: _canonical(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def run_name(config: Mapping[str, Any], method: str) -> str:
-    """``kl-w0.01-n128-s42-1a2b3c4d``: method, coefficient if it has one, latent_dim, seed, hash."""
-    coefficient = config["sparsity"].get("coefficient")
-    parts = [
-        method,
-        *([] if coefficient is None else [f"w{float(coefficient):g}"]),
-        f"n{config['model']['latent_dim']}",
-        f"s{config['seed']}",
-        config_hash(config),
-    ]
-    return "-".join(parts)
 
 
 class Run:
@@ -247,9 +182,8 @@ class Run:
             host=socket.gethostname(),
             pid=os.getpid(),
             threads=threads,
-            python=platform.python_version(),
-            versions={name: importlib.metadata.version(name) for name in _PACKAGES},
-            git_commit=_git_commit(),
+            versions=versions(),
+            git_commit=git_commit(),
             error=None,
         )
 
@@ -373,57 +307,5 @@ class Run:
         return value
 
 
-def write_atomically(path: Path, *content: bytes | memoryview) -> None:
-    """Write to a temporary file beside ``path``, fsync, rename over it."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as temporary:
-        try:
-            for part in content:
-                temporary.write(part)
-            temporary.flush()
-            os.fsync(temporary.fileno())
-            Path(temporary.name).chmod(0o644)
-            Path(temporary.name).replace(path)
-        except BaseException:
-            Path(temporary.name).unlink(missing_ok=True)
-            raise
-
-
-def link(path: Path, name: Path) -> None:
-    """Make ``name`` another name of the file ``path``, until one of them is replaced. Atomic."""
-    name.parent.mkdir(parents=True, exist_ok=True)
-    new = name.with_name(f".{name.name}")
-    new.unlink(missing_ok=True)
-    try:
-        new.hardlink_to(path)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(path, new)
-    new.replace(name)
-
-
-def make_writable(folder: Path) -> None:
-    """Make ``folder`` and its parents, and write a file into it. Raises ``RunError`` if that is not possible."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise RunError(f"{folder}: cannot be written ({error.strerror}; allowed: a folder you may write to)") from error
-
-
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _git_commit() -> str | None:
-    """The commit of this code, ``-dirty`` if tracked files differ from it; None for an installed copy."""
-    here = Path(__file__)
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(here.parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", here.name)
-        return git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -9,8 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 from sparse_ae.build import ConfigError, build, check_trusted
 from sparse_ae.data import ImageDataModule, usable_device
 from sparse_ae.export import Weights, load
+from sparse_ae.files import make_writable
 from sparse_ae.models import SparseAutoencoder
-from sparse_ae.runs import Run, make_writable
+from sparse_ae.runs import Run
 
 
 class Stored(NamedTuple):

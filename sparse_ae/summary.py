@@ -2,22 +2,37 @@
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
 from sparse_ae.runs import Run
 
-_ROWS = {
-    "mse": ("MSE", "{:.5f}"),
-    "fvu": ("FVU", "{:.4f}"),
-    "l0": ("L0 (codes != 0 per sample)", "{:.1f}"),
-    "population_sparsity": ("population sparsity (share of units active per sample)", "{:.4f}"),
-    "lifetime_sparsity": ("lifetime sparsity (share of samples active, mean over units)", "{:.4f}"),
-    "hoyer": ("Hoyer sparseness", "{:.4f}"),
-    "inactive_units": ("inactive units (active on < 1 % of samples)", "{:.0f}"),
-    "dead_units": ("dead units (never != 0)", "{:.0f}"),
-}
+
+class Shown(NamedTuple):
+    """How a metric is shown."""
+
+    name: str
+    """Without its split."""
+    label: str
+    meaning: str
+    """What the label leaves open, where there is room for it."""
+    form: str
+    brief: str
+    """Its label where there is little room; empty: left out there."""
+
+
+METRICS = (
+    Shown("mse", "MSE", "", "{:.5f}", "MSE"),
+    Shown("fvu", "FVU", "", "{:.4f}", "FVU"),
+    Shown("l0", "L0", "codes != 0 per sample", "{:.1f}", "L0"),
+    Shown("population_sparsity", "population sparsity", "share of units active per sample", "{:.4f}", "population"),
+    Shown("lifetime_sparsity", "lifetime sparsity", "share of samples active, mean over units", "{:.4f}", ""),
+    Shown("hoyer", "Hoyer sparseness", "", "{:.4f}", ""),
+    Shown("inactive_units", "inactive units", "active on < 1 % of samples", "{:.0f}", "inactive"),
+    Shown("dead_units", "dead units", "never != 0", "{:.0f}", "dead"),
+)
 
 
 def print_metrics(metrics: Mapping[str, float | None], split: str, *, title: str, units: int) -> None:
@@ -25,26 +40,28 @@ def print_metrics(metrics: Mapping[str, float | None], split: str, *, title: str
     table = Table(title=title, title_justify="left")
     table.add_column(split)
     table.add_column("value", justify="right")
-    for name, (label, form) in _ROWS.items():
-        value = metrics.get(f"{split}/{name}")
-        text = "undefined" if value is None or math.isnan(value) else form.format(value)
-        table.add_row(label, f"{text} / {units}" if name.endswith("_units") else text)
+    for shown in METRICS:
+        value = metrics.get(f"{split}/{shown.name}")
+        text = "undefined" if value is None or math.isnan(value) else shown.form.format(value)
+        label = f"{shown.label} ({shown.meaning})" if shown.meaning else shown.label
+        table.add_row(label, f"{text} / {units}" if _counts_units(shown) else text)
     console().print(table)
 
 
 def key_metrics(run: Run) -> str:
     """A finished run in one line: ``MSE 0.00470  FVU 0.0700  L0 49.4 ...``"""
-    units = run.config["model"]["latent_dim"]
-    shown = {
-        "mse": "MSE {:.5f}",
-        "fvu": "FVU {:.4f}",
-        "l0": "L0 {:.1f}",
-        "population_sparsity": "population {:.4f}",
-        "inactive_units": "inactive {:.0f}/" + str(units),
-    }
-    metrics = run.metrics
-    values = ((form, metrics.get(f"test/{name}")) for name, form in shown.items())
-    return "  ".join(form.format(value) for form, value in values if value is not None)
+    units, metrics = run.config["model"]["latent_dim"], run.metrics
+    parts = []
+    for shown in METRICS:
+        value = metrics.get(f"test/{shown.name}")
+        if shown.brief and value is not None:
+            of = f"/{units}" if _counts_units(shown) else ""
+            parts.append(f"{shown.brief} {shown.form.format(value)}{of}")
+    return "  ".join(parts)
+
+
+def _counts_units(shown: Shown) -> bool:
+    return shown.name.endswith("_units")
 
 
 def print_run(run: Run) -> None:

@@ -9,8 +9,9 @@ from omegaconf import DictConfig
 
 from sparse_ae.cli import compose, hydra_app, one_line_errors, sources, task_config
 from sparse_ae.experiment import assemble
+from sparse_ae.files import make_writable
 from sparse_ae.job import is_settled, starting_point, train
-from sparse_ae.runs import Run, make_writable
+from sparse_ae.runs import Run
 from sparse_ae.summary import print_run
 from sparse_ae.sweep.grid import without_sweeps
 

@@ -126,6 +126,9 @@ def test_every_value_of_a_sweep_is_a_mistake(cli: Cli, tmp_path: Path) -> None:
     _check_refused(cli, tmp_path, "sparse-ae-train", arguments, r"model\.latent_dim=0: should be greater than 0")
     arguments = ["-m", "sparsity.rhoo=0.1,0.2"]
     _check_refused(cli, tmp_path, "sparse-ae-train", arguments, r"sparsity\.rhoo=0\.1: no such key in sparsity")
+    arguments = ["-m", "experiment=sparsity_weight_l1,overcmplete"]
+    message = r"experiment=overcmplete: no such option \(did you mean overcomplete\?"
+    _check_refused(cli, tmp_path, "sparse-ae-train", arguments, message)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -336,18 +337,23 @@ def test_nothing_intact_is_left(tmp_path: Path, pair: tuple[Run, Run]) -> None:
     assert train_run(half.path, *SHORT, "rerun=all").weights.read_bytes() == pair[0].weights.read_bytes()
 
 
+@contextmanager
+def quota(size: int) -> Iterator[None]:
+    """The operating system lets no file of more than ``size`` bytes be written."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def test_a_checkpoint_that_cannot_be_written_fails_the_run_and_leaves_the_one_before(
     tmp_path: Path, pair: tuple[Run, Run]
 ) -> None:
-    """A quota of the operating system: files of more than 200 kB cannot be written."""
     half = _copy(pair[1], tmp_path / "half")
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            train_run(half.path, *SHORT)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    with quota(200_000), pytest.raises(OSError, match="File too large"):
+        train_run(half.path, *SHORT)
     assert (half.state, "File too large" in half.status["error"]) == ("failed", True)
     assert read_checkpoint(half.last_checkpoint)["global_step"] == 16
     assert not list(half.last_checkpoint.parent.glob(".last*"))
@@ -382,13 +388,8 @@ def test_a_save_that_fails_after_a_fallback_still_leaves_an_intact_checkpoint(
     half = _copy(pair[1], tmp_path / "half")
     half.last_checkpoint.unlink()
     _empty(half.last_checkpoint)
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            train_run(half.path, *SHORT)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    with quota(200_000), pytest.raises(OSError, match="File too large"):
+        train_run(half.path, *SHORT)
     assert_same(train_run(half.path, *SHORT), pair[0])
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from sparse_ae.runs import Run, RunBusyError, RunError, config_hash, make_writable, run_name, write_atomically
+from sparse_ae.files import make_writable, write_atomically
+from sparse_ae.identity import config_hash, run_name
+from sparse_ae.runs import Run, RunBusyError, RunError
 from tests.conftest import plain_config
 
 
@@ -102,7 +104,7 @@ def test_life_of_a_run(tmp_path: Path) -> None:
     run.add_metrics({"val/mse": 0.5, "val/hoyer": float("nan")})
     run.add_metrics({"test/mse": 0.25})
     assert run.metrics == {"val/mse": 0.5, "val/hoyer": None, "test/mse": 0.25}
-    run.end("failed", "why")
+    run.end("failed", config, "why")
     assert (run.status["state"], run.status["error"]) == ("failed", "why")
     assert run.status["wall_seconds"] >= 0
     json.loads((tmp_path / "status.json").read_text())
@@ -137,7 +139,7 @@ def test_make_writable(tmp_path: Path) -> None:
     make_writable(tmp_path / "a" / "b")
     assert list((tmp_path / "a" / "b").iterdir()) == []
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="file/run: cannot be written"):
+    with pytest.raises(OSError, match="file/run: cannot be written"):
         make_writable(tmp_path / "file" / "run")
 
 

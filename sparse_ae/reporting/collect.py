@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sparse_ae.identity import relevant_config
 from sparse_ae.reporting.columns import METHOD, Flat, as_number, flatten, sort_key, varying
-from sparse_ae.runs import Run, RunError, relevant_config
+from sparse_ae.runs import Run, RunError
 
 FINISHED, DAMAGED, NOT_STARTED = "finished", "damaged", "not started"
 _ORDER = [FINISHED, "running", NOT_STARTED, "interrupted", "failed", DAMAGED]

@@ -85,8 +85,8 @@ def _fronts(runs: Sequence[Entry]) -> Drawing:
         mse, fronts, _methods(runs), ylabel=_MSE, title="Which runs no other beats in both: towards the lower left"
     )
     caption = "A run is dominated, and faded, if another is as good in both measures and better in one. The knee is the"
-    caption += " run on the front farthest from the chord between its ends on these axes; where the front bends outward"
-    caption += " there, less of either measure costs little of the other."
+    caption += " run on the front farthest below the chord between its ends on these axes; a front without one bends"
+    caption += " nowhere towards the lower left."
     return Drawing("fronts", title, caption, _png(figure))
 
 
@@ -96,8 +96,8 @@ def _front(label: str, x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> Fr
     found = knee(x[on_axes], y[on_axes])
     if found is None:
         return Front(label, x, best, None, "")
-    run = int(on_axes[found.at])
-    return Front(label, x, best, run, f"{'knee' if found.inward else 'knee, outward'}: {names[run]}")
+    run = int(on_axes[found])
+    return Front(label, x, best, run, f"knee: {names[run]}")
 
 
 def _units(runs: Sequence[Entry], columns: Sequence[str]) -> Drawing:

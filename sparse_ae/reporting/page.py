@@ -80,7 +80,7 @@ def _own(name: str) -> str:
 
 def _view(entry: Entry, columns: Sequence[str]) -> RunView:
     config = [Cell(config_cell(entry, column), as_number(entry.config.get(column))) for column in columns]
-    metrics = [Cell(metric_cell(entry, metric), entry.metrics.get(metric.name)) for metric in KEY_METRICS]
+    metrics = [Cell(metric_cell(entry, metric), entry.metrics.get(f"test/{metric.name}")) for metric in KEY_METRICS]
     seconds = Cell(seconds_cell(entry), entry.seconds)
     differences = [(column, cell.text) for column, cell in zip(columns, config, strict=True) if cell.text]
     values = [(name, "undefined" if value is None else f"{value:.6g}") for name, value in entry.metrics.items()]

@@ -3,7 +3,6 @@
 import csv
 import io
 import math
-from typing import NamedTuple
 
 from rich import box
 from rich.table import Table
@@ -11,27 +10,13 @@ from rich.text import Text
 
 from sparse_ae.reporting.collect import Entry, Sweep
 from sparse_ae.reporting.columns import cell_text
-from sparse_ae.summary import console
+from sparse_ae.summary import METRICS, Shown, console
 
 _WIDEST = 1000  # characters, where no terminal sets the limit
 
 
-class KeyMetric(NamedTuple):
-    """A test metric that the tables show."""
-
-    name: str
-    label: str
-    form: str
-
-
-KEY_METRICS = (
-    KeyMetric("test/mse", "MSE", "{:.5f}"),
-    KeyMetric("test/fvu", "FVU", "{:.4f}"),
-    KeyMetric("test/l0", "L0", "{:.1f}"),
-    KeyMetric("test/population_sparsity", "population sparsity", "{:.4f}"),
-    KeyMetric("test/inactive_units", "inactive units", "{:.0f}"),
-    KeyMetric("test/dead_units", "dead units", "{:.0f}"),
-)
+KEY_METRICS = tuple(shown for shown in METRICS if shown.brief)
+"""The test metrics that the tables show."""
 
 
 def metric_names(sweep: Sweep) -> list[str]:
@@ -44,9 +29,9 @@ def config_cell(entry: Entry, column: str) -> str:
     return cell_text(entry.config[column]) if column in entry.config else ""
 
 
-def metric_cell(entry: Entry, metric: KeyMetric) -> str:
+def metric_cell(entry: Entry, metric: Shown) -> str:
     """A run's value of a metric as shown; empty if there is none."""
-    value = entry.metrics.get(metric.name)
+    value = entry.metrics.get(f"test/{metric.name}")
     return "" if value is None or math.isnan(value) else metric.form.format(value)
 
 

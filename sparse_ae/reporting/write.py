@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from sparse_ae.files import make_writable, write_atomically
 from sparse_ae.reporting.collect import collect
 from sparse_ae.reporting.figures import draw
 from sparse_ae.reporting.page import render
 from sparse_ae.reporting.tables import print_table, to_csv
-from sparse_ae.runs import make_writable, write_atomically
 
 
 def write_report(folders: Sequence[Path], into: Path) -> None:
     """Write ``summary.csv``, ``report.html`` and ``report/*.png`` into ``into``, and print the table.
 
     Each file is replaced in one step, so that two reports at once, or one of a sweep that goes on, do no harm. Raises
-    ``RunError`` if a folder is missing or holds no runs, or if ``into`` cannot be written.
+    ``RunError`` if a folder is missing or holds no runs, ``OSError`` if ``into`` cannot be written.
     """
     sweep = collect(folders)
     title = ", ".join(folder.resolve().name for folder in folders)

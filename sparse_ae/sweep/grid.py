@@ -36,6 +36,12 @@ def without_sweeps(arguments: Sequence[str]) -> list[str]:
     return [line for values in axes(arguments).values() if len(values) == 1 for line in values]
 
 
+def with_threads(overrides: Sequence[str], threads: int) -> list[str]:
+    """The overrides of a job that gets so many CPU threads, unless they say themselves how many."""
+    given = any(override.startswith("threads=") for override in overrides)
+    return list(overrides) if given else [*overrides, f"threads={threads}"]
+
+
 def _overrides(values: Mapping[str, Any]) -> list[str]:
     return [f"{key}={value}" for key, value in values.items()]
 

@@ -12,6 +12,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from sparse_ae.build import ConfigError
+from sparse_ae.sweep.grid import with_threads
 from sparse_ae.sweep.isolate import run_isolated
 from sparse_ae.sweep.plan import compose_job
 
@@ -74,9 +75,8 @@ def launch(
     composing = threading.Lock()  # Hydra has one global state
 
     def train(overrides: Sequence[str]) -> None:
-        own_threads = any(override.startswith("threads=") for override in overrides)
         with composing:
-            job = compose_job(context, config, [*overrides, *([] if own_threads else [f"threads={divided.threads}"])])
+            job = compose_job(context, config, with_threads(overrides, divided.threads))
         gpu = free.get()
         try:
             run_isolated(job, gpu)

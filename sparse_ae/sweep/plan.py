@@ -14,7 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 from sparse_ae.build import ConfigError
 from sparse_ae.cli import explain, sources, task_config
 from sparse_ae.experiment import assemble
-from sparse_ae.runs import Run, RunError, config_hash
+from sparse_ae.identity import config_hash
+from sparse_ae.runs import Run, RunError
 from sparse_ae.sweep.grid import axes, expand
 from sparse_ae.sweep.isolate import Job
 

@@ -1,10 +1,11 @@
 """A sweep from its command to its exit code: plan, skip, launch, wait for what others train, say what failed."""
 
 import logging
+import os
+import secrets
 import shlex
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +21,10 @@ from rich.table import Table
 
 from sparse_ae.build import ConfigError
 from sparse_ae.cli import describe, one_line_errors, quoted
-from sparse_ae.runs import RunError, make_writable
+from sparse_ae.files import make_writable
+from sparse_ae.runs import RunError
 from sparse_ae.summary import console, key_metrics
+from sparse_ae.sweep.grid import with_threads
 from sparse_ae.sweep.isolate import run_isolated, warm_up
 from sparse_ae.sweep.plan import Planned, Rejected, job_of, list_jobs, plan
 from sparse_ae.sweep.watch import Watch
@@ -40,15 +43,24 @@ def sweep(context: HydraContext, config: DictConfig, arguments: Sequence[str]) -
         HydraConfig.instance().set_config(config)
         if not planned:
             raise ConfigError(rejected[0].why)
-        folder = Path(config.hydra.sweep.dir)
-        make_writable(folder)
-        with StopFile(folder) as stop:
-            _train(context, config, planned, rejected, stop)
-            _summarize(planned, rejected, folder)
+        folders = _folders(planned, Path(config.hydra.sweep.dir))
+        make_writable(folders[0])
+        with StopFile(folders[0]) as stop:
+            todo = [p for p in planned if not p.is_settled]
+            _announce(planned, rejected, todo, folders)
+            if todo:
+                _train(context, config, todo, stop)
+            _summarize(planned, rejected, folders)
             if stop.signal is not None:
                 raise SystemExit(128 + stop.signal)
         if rejected or not all(p.is_done for p in planned):
             raise SystemExit(1)
+
+
+def _folders(planned: Sequence[Planned], usual: Path) -> list[Path]:
+    """Where the runs are: in the sweep's ``usual`` folder, unless there are several experiments."""
+    parents = list(dict.fromkeys(p.run.path.parent for p in planned))
+    return [usual] if all(parent.is_relative_to(usual) for parent in parents) else parents
 
 
 def task(config: DictConfig) -> None:
@@ -62,7 +74,7 @@ class StopFile:
     """Inside ``with``, Ctrl-C and SIGTERM make a file by which every job, wherever it runs, is asked to stop."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = Path(tempfile.mktemp(prefix=".stop-", dir=folder.absolute()))
+        self.path = folder.absolute() / f".stop-{secrets.token_hex(4)}"
         self.signal: int | None = None
 
     def __enter__(self) -> "StopFile":
@@ -82,21 +94,22 @@ class StopFile:
         print("\nstopping: the jobs save what they have; the same command goes on", file=sys.stderr, flush=True)
 
 
-def _train(
-    context: HydraContext, config: DictConfig, planned: Sequence[Planned], rejected: Sequence[Rejected], stop: StopFile
+def _announce(
+    planned: Sequence[Planned], rejected: Sequence[Rejected], todo: Sequence[Planned], folders: Sequence[Path]
 ) -> None:
-    """Launch what is to be done, then what another process was at and did not finish."""
-    todo = [p for p in planned if not p.is_settled]
+    """How many runs, and a line for each that is not trained."""
     out = console()
-    out.print(f"{config.hydra.sweep.dir}: {len(planned)} runs, {len(todo)} to train", markup=False)
+    out.print(f"{', '.join(map(str, folders))}: {len(planned)} runs, {len(todo)} to train", markup=False)
     for p in planned:
         if p not in todo:
             what = _results(p) if p.state == "finished" else _why(p)
             out.print(f"skipped  {p.run.path.name}  {p.state} already  {what}", markup=False)
     for r in rejected:
         out.print(f"left out {' '.join(r.overrides)}  {r.why}", markup=False)
-    if not todo:
-        return
+
+
+def _train(context: HydraContext, config: DictConfig, todo: Sequence[Planned], stop: StopFile) -> None:
+    """Launch what is to be done, then what another process was at and did not finish."""
     launcher = Plugins.instance().instantiate_launcher(config=config, hydra_context=context, task_function=task)
     with Watch([p.run for p in todo]) as watch:
         elsewhere = [p for p in todo if p.is_elsewhere]
@@ -129,8 +142,8 @@ def _launch(launcher: Launcher, config: DictConfig, jobs: Sequence[Planned], sto
             "hydra.sweep.dir": folder.parent,
             "hydra.sweep.subdir": folder.name,
         }
-        threads = [f"threads={int(cpus)}"] if cpus and not any(o.startswith("threads=") for o in job.overrides) else []
-        batch.append([*job.overrides, *threads, *(f"{key}={quoted(str(path))}" for key, path in added.items())])
+        overrides = with_threads(job.overrides, int(cpus)) if cpus else job.overrides
+        batch.append([*overrides, *(f"{key}={quoted(str(path))}" for key, path in added.items())])
     try:
         launcher.launch(batch, initial_job_idx=0)
     except ConfigError:
@@ -140,7 +153,7 @@ def _launch(launcher: Launcher, config: DictConfig, jobs: Sequence[Planned], sto
             log.warning("the launcher failed: %s", describe(error))
 
 
-def _summarize(planned: Sequence[Planned], rejected: Sequence[Rejected], folder: Path) -> None:
+def _summarize(planned: Sequence[Planned], rejected: Sequence[Rejected], folders: Sequence[Path]) -> None:
     """What is not finished, why, and the command that goes on."""
     bad = [p for p in planned if p.state != "finished"]
     out = console()
@@ -157,8 +170,12 @@ def _summarize(planned: Sequence[Planned], rejected: Sequence[Rejected], folder:
     if bad:
         again = [argument for argument in sys.argv[1:] if argument != "rerun=none"]
         out.print(f"retry:    {shlex.join(['sparse-ae-train', *again])}", markup=False)
-    out.print(f"report:   {shlex.join(['sparse-ae-report', str(folder)])}", markup=False)
-    out.print(f"watch:    {shlex.join(['tensorboard', '--logdir', str(folder)])}", markup=False)
+    together, into = str(folders[0]), []
+    if len(folders) > 1:
+        together = os.path.relpath(os.path.commonpath([folder.absolute() for folder in folders]))
+        into = ["--into", together]
+    out.print(f"report:   {shlex.join(['sparse-ae-report', *map(str, folders), *into])}", markup=False)
+    out.print(f"watch:    {shlex.join(['tensorboard', '--logdir', together])}", markup=False)
 
 
 def _results(p: Planned) -> str:

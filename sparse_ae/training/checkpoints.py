@@ -12,8 +12,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from pydantic import PositiveFloat
 
 from sparse_ae.checkpoint_file import CheckpointError, read_checkpoint, write_checkpoint
+from sparse_ae.files import link
 from sparse_ae.metrics import NAMES
-from sparse_ae.runs import link
 from sparse_ae.training.module import NonFiniteLossError, SparseAutoencoderModule
 from sparse_ae.training.stop import StopSignals
 

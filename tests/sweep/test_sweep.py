@@ -172,7 +172,9 @@ def test_a_job_trains_on_one_device(tmp_path: Path, cli: Cli) -> None:
 def test_each_of_several_experiments_brings_its_axes(tmp_path: Path, sweep: Sweep) -> None:
     small = [o for o in SMALL if not o.startswith("sparsity")]
     out = sweep(*small, "experiment=sparsity_weight_l1,sparsity_weight_kl", "sparsity.coefficient=0.1", "seed=1")
+    assert out.startswith("outputs/sparsity_weight_l1, outputs/sparsity_weight_kl: 2 runs, 2 to train")
     assert "2 of 2 runs are finished" in out
+    assert "sparse-ae-report outputs/sparsity_weight_l1 outputs/sparsity_weight_kl --into outputs\n" in out
     names = sorted(p.parent.name for p in (tmp_path / "outputs").glob("*/*/status.json"))
     assert [name.rpartition("-")[0] for name in names] == ["kl-w0.1-n16-s1", "l1-w0.1-n16-s1"]
 

@@ -1,0 +1,67 @@
+"""What makes two runs the same run: a hash over all of the config that changes the result, and a name with it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+_NO_EFFECT_ON_RESULTS = (
+    "analysis",
+    "checkpoint.every_n_minutes",
+    "data.device",
+    "data.dtype",
+    "data.eval_batch_size",
+    "data.num_workers",
+    "data.resident",
+    "data.root",
+    "rerun",
+    "threads",
+    "trainer.enable_model_summary",
+    "trainer.enable_progress_bar",
+    "trainer.log_every_n_steps",
+    "trainer.profiler",
+    "visuals",
+)
+"""Keys that say where and how to run and what to draw, but not what comes out."""
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Eight hex digits over everything in the composed config that changes the result, and nothing that does not."""
+    return hashlib.sha256(json.dumps(relevant_config(config), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def relevant_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the composed config changes the result."""
+    relevant = {
+        section: node if section == "trainer" else _canonical(node)  # for a Trainer 1 batch and 1.0 of them differ
+        for section, node in json.loads(json.dumps(config)).items()
+    }
+    for key in _NO_EFFECT_ON_RESULTS:
+        *parents, leaf = key.split(".")
+        node = relevant
+        for parent in parents:
+            node = node.get(parent, {})
+        node.pop(leaf, None)
+    return relevant
+
+
+def _canonical(value: Any) -> Any:
+    """The same number written differently, 1 and 1.0, made the same."""
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def run_name(config: Mapping[str, Any], method: str) -> str:
+    """``kl-w0.01-n128-s42-1a2b3c4d``: method, coefficient if it has one, latent_dim, seed, hash."""
+    coefficient = config["sparsity"].get("coefficient")
+    parts = [
+        method,
+        *([] if coefficient is None else [f"w{float(coefficient):g}"]),
+        f"n{config['model']['latent_dim']}",
+        f"s{config['seed']}",
+        config_hash(config),
+    ]
+    return "-".join(parts)
