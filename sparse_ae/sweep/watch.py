@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -21,7 +22,7 @@ class Watch:
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self.runs = runs
-        self._open = {run.path: run for run in runs}
+        self._ended: set[Path] = set()
         self._out = console()
         self._started = time.monotonic()
         self._shown_at = self._started
@@ -55,23 +56,28 @@ class Watch:
             self._show_progress()
 
     def _show_ended(self) -> None:
-        for path, run in list(self._open.items()):
+        for run in self.runs:
             try:
                 state, status = run.state, run.status
-                if state in ("new", "running") or status.get("attempts", 0) <= self._attempts[path]:
+                attempts = status.get("attempts", 0)
+                if attempts <= self._attempts[run.path]:
+                    continue
+                if state in ("new", "running"):
+                    self._ended.discard(run.path)  # it was interrupted, and its launcher started it again
                     continue
                 finished = state == "finished"
                 what = f"{status['wall_seconds']:.0f} s  {key_metrics(run)}" if finished else status.get("error")
             except RunError:  # a damaged file: reported at the end
                 continue
-            del self._open[path]
-            done = len(self.runs) - len(self._open)
-            self._out.print(f"[{done}/{len(self.runs)}] {run.path.name}  {state}  {what}", markup=False)
+            self._attempts[run.path] = attempts
+            self._ended.add(run.path)
+            self._out.print(f"[{len(self._ended)}/{len(self.runs)}] {run.path.name}  {state}  {what}", markup=False)
 
     def _show_progress(self) -> None:
-        running = [run for run in self._open.values() if _status(run).get("state") == "running"]
+        left = [run for run in self.runs if run.path not in self._ended]
+        running = [run for run in left if _status(run).get("state") == "running"]
         shares = ", ".join(f"{_status(run).get('progress', 0):.0%}" for run in running)
-        waiting = len(self._open) - len(running)
+        waiting = len(left) - len(running)
         text = f"{len(running)} running{f' ({shares})' if shares else ''}, {waiting} waiting{self._eta()}"
         now = time.monotonic()
         if self._out.is_terminal:
@@ -82,7 +88,7 @@ class Watch:
 
     def _share_done(self) -> float:
         """How much of all runs is trained, in runs."""
-        return sum(1.0 if run.path not in self._open else _status(run).get("progress", 0.0) for run in self.runs)
+        return sum(1.0 if run.path in self._ended else _status(run).get("progress", 0.0) for run in self.runs)
 
     def _eta(self) -> str:
         done = self._share_done()

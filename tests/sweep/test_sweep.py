@@ -7,10 +7,12 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sparse_ae.runs import Run
 from tests.conftest import Cli
+from tests.events import logged
 from tests.processes import command, wait_until
 
 SMALL = [
@@ -159,6 +161,28 @@ def test_every_launcher_trains_four_jobs(tmp_path: Path, sweep: Sweep, launcher:
     assert len({run.status["pid"] for run in trained}) == 4  # each in a process of its own
     log = next(iter(trained)).log.read_text()
     assert "epoch 2/2" in log
+
+
+def test_a_preempted_job_is_queued_again_and_goes_on(tmp_path: Path, cli: Cli) -> None:
+    """As Slurm does it: submitit's signal reaches the job's process, which saves, ends, and is started again."""
+    arguments = [*LONG, "threads=1"]
+    process = command(tmp_path, "-m", *arguments, "hydra/launcher=submitit_local", "seed=1,2")
+    folder = tmp_path / "outputs" / "default"
+    wait_until(
+        lambda: any(run.status.get("progress", 0) > 0 for run in runs(tmp_path).values()) if folder.exists() else 0
+    )
+    name, run = next((name, run) for name, run in runs(tmp_path).items() if run.status.get("progress", 0) > 0)
+    above = psutil.Process(run.status["pid"]).parents()
+    next(p for p in above if "submitit.core._submit" in p.cmdline()).send_signal(signal.SIGUSR2)
+    out, err = process.communicate(timeout=180)
+    assert (process.returncode, err) == (0, ""), out
+    assert run.status["attempts"] == 2
+    assert f"{run.path.name}  interrupted  SIGTERM" in out
+    assert out.count(f"{run.path.name}  finished") == 1
+    alone = Run(tmp_path / "alone")
+    assert cli("sparse-ae-train", *arguments, f"seed={name[-1]}", "hydra.run.dir=alone").code == 0
+    assert run.weights.read_bytes() == alone.weights.read_bytes()
+    assert logged(run.path) == logged(alone.path)
 
 
 def test_a_job_trains_on_one_device(tmp_path: Path, cli: Cli) -> None:
