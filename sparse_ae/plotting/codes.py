@@ -47,7 +47,8 @@ def _share_histogram(axes: Axes, shares: Array, *, of: int, xlabel: str, ylabel:
     most = max(1, round(float(shares.max(initial=0)) * of))
     counts_per_bin = math.ceil((most + 1) / 50)
     edges = (np.arange(0, most + 1 + counts_per_bin, counts_per_bin) - 0.5) / of
-    axes.hist(shares, bins=edges.tolist(), color=BLUE)
+    counts, _ = np.histogram(shares, bins=edges)
+    axes.stairs(counts, edges, fill=True, color=BLUE)
     mean = float(shares.mean()) if len(shares) else math.nan
     axes.axvline(mean, color=GREY, linestyle="--", linewidth=1, label=f"mean {mean:.3f}")
     axes.set(xlabel=xlabel, ylabel=ylabel)
