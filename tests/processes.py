@@ -29,9 +29,10 @@ def _train(folder: Path, overrides: tuple[str, ...]) -> None:
 
 
 def command(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
-    """``sparse-ae-train`` as typed in ``folder``."""
+    """``sparse-ae-train`` as typed in ``folder``, leading a process group of its own as a shell would have it."""
     line = [sys.executable, "-m", "sparse_ae.train", *arguments]
-    return subprocess.Popen(line, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(line, cwd=folder, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
 def wait_until(condition: Callable[[], object], *, seconds: float = 60) -> None:

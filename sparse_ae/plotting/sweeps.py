@@ -46,7 +46,7 @@ def sweep_panels(
             look = styles[pair[0]]._replace(line=LINES[place % len(LINES)])
             shade = 0.6 * (1 - (place + 1) / len(siblings))
             label = ", ".join(part for part in pair if part) if few else pair[0]
-            _draw_group(axes, at[own], y[own], zero[own], look, shade, label)
+            _draw_group(axes, at[own], y[own], panel.values[known][own], zero[own], look, shade, label)
         if len(places := np.unique(x[known])) <= _MOST_TICKS and (places >= 1).all():
             axes.xaxis.set_major_locator(ticker.FixedLocator(places.tolist()))
             axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
@@ -58,11 +58,15 @@ def sweep_panels(
     return figure
 
 
-def _draw_group(axes: Axes, x: Array, y: Array, zero: np.ndarray, look: Look, shade: float, label: str) -> None:
-    """One line; what stands at the tick 0 of a logarithmic axis is not joined to it."""
+def _draw_group(
+    axes: Axes, x: Array, y: Array, values: Array, zero: np.ndarray, look: Look, shade: float, label: str
+) -> None:
+    """One line through the means of ``values``, which are drawn at ``x, y``; what stands at the tick 0 of a logarithmic
+    x axis is not joined to it.
+    """
     colour = lighter(look.colour, shade)
     places = np.unique(x)
-    means = np.array([y[x == place].mean() for place in places])
+    means = np.array([values[x == place].mean() or y[x == place].mean() for place in places])
     joined = np.isin(places, x[~zero])
     if len(places) < len(x):
         axes.plot(x, y, look.marker, color=colour, alpha=0.3, markersize=4, markeredgewidth=0)

@@ -52,8 +52,8 @@ def _weights(runs: Sequence[Entry], group: Sequence[str]) -> Drawing:
         return Drawing("weights", title, "Not drawn: it takes finished runs of two different sparsity weights.", None)
     panels = [
         Panel(_MSE, _metric(runs, "test/mse"), log=True),
-        Panel(_L0, _metric(runs, "test/l0")),
-        Panel(_ACTIVE, _active(runs)),
+        Panel(_L0, _metric(runs, "test/l0"), log=True),
+        Panel(_ACTIVE, _active(runs), log=True),
     ]
     drawn = [run for run, has in zip(runs, own, strict=True) if has]
     figure = sweep_panels(

@@ -17,7 +17,7 @@ from sparse_ae.runs import Run, RunBusyError
 # no CUDA context and no memory of another's. Elsewhere forking is not safe.
 _FORKS = sys.platform == "linux"
 _CONTEXT: Any = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
-_PRELOAD = ["sparse_ae.sweep.preload"]
+_PRELOAD = ["sparse_ae.sweep.deaf", "sparse_ae.sweep.preload"]
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 60
@@ -75,9 +75,10 @@ def run_isolated(job: Job, gpu: str | None = None) -> None:
 
 
 def _end(process: Any) -> None:
-    if process.exitcode is None:
-        process.terminate()
-        process.join(_GRACE_SECONDS)
+    end = time.monotonic() + _GRACE_SECONDS
+    while process.exitcode is None and time.monotonic() < end:
+        process.terminate()  # more than once: it may not have been listening yet
+        process.join(1)
     if process.exitcode is None:
         process.kill()
         process.join()
@@ -86,6 +87,7 @@ def _end(process: Any) -> None:
 def _work(job: Job, gpu: str | None) -> None:
     """The life of a job's process. Its output goes to the run's log: the console is the sweep's."""
     os.setsid()  # Ctrl-C in a terminal reaches the sweep, which asks its jobs to stop
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which the server ignores
     _die_with_parent()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu

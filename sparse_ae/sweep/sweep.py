@@ -22,7 +22,7 @@ from rich.table import Table
 from sparse_ae.build import ConfigError
 from sparse_ae.cli import describe, one_line_errors, quoted
 from sparse_ae.files import make_writable
-from sparse_ae.runs import RunError
+from sparse_ae.runs import Run, RunError
 from sparse_ae.summary import console, key_metrics
 from sparse_ae.sweep.grid import with_threads
 from sparse_ae.sweep.isolate import run_isolated, warm_up
@@ -30,6 +30,10 @@ from sparse_ae.sweep.plan import Planned, Rejected, job_of, list_jobs, plan
 from sparse_ae.sweep.watch import Watch
 
 log = logging.getLogger(__name__)
+
+_PREEMPTION_SECONDS = 120
+"""Slurm sends SIGTERM to a job that it takes the machine from, and puts back into the queue only what is still there
+when it ends it: so long a job that has saved and stopped waits for that."""
 
 
 def sweep(context: HydraContext, config: DictConfig, arguments: Sequence[str]) -> None:
@@ -67,7 +71,10 @@ def task(config: DictConfig) -> None:
     """What Hydra's own launchers run for each job, here or on another machine."""
     if HydraConfig.get().launcher._target_.rpartition(".")[2] != "BasicLauncher":
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a process of the launcher's: the sweep says when to stop
-    run_isolated(job_of(config, Path(HydraConfig.get().runtime.output_dir)))
+    job = job_of(config, Path(HydraConfig.get().runtime.output_dir))
+    run_isolated(job)
+    if "SLURM_JOB_ID" in os.environ and Run(job.folder).state == "interrupted" and not job.is_to_stop:
+        time.sleep(_PREEMPTION_SECONDS)
 
 
 class StopFile:

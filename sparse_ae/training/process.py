@@ -12,6 +12,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 _UNHELPFUL = (
     r".*is smaller than the logging interval",  # the end of an epoch logs too
     r"You're resuming from a checkpoint that ended before the epoch ended",  # the sampler knows where to go on
+    r"The `srun` command is available",  # the default launcher's jobs are no Slurm jobs, and submitit's are run by it
     r"Total length of `list` across ranks is zero",  # data.val_size=0
 )
 

@@ -53,6 +53,7 @@ class StopSignals:
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         impatient = self.requested == signum == signal.SIGINT
+        first = self.requested is None
         self.requested = self.requested or signum
-        if impatient or not self._deferred:
+        if impatient or (first and not self._deferred):
             self.now()

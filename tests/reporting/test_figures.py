@@ -42,6 +42,15 @@ def test_lines_join_means_over_repetitions_and_a_weight_of_zero_stands_apart() -
     assert any(list(line.get_xdata()) == [zero] for line in figure.axes[0].lines)
 
 
+def test_a_mean_over_repetitions_of_which_one_is_zero_is_theirs_and_not_that_of_their_places() -> None:
+    x, y = np.array([1, 1, 10, 10.0]), np.array([0, 4, 0, 0.0])
+    figure = sweep_panels(x, [Panel("y", y, log=True)], ["l1"] * 4, [""] * 4, xlabel="weight", title="t")
+    (line,) = [line for line in figure.axes[0].lines if line.get_label() == "l1"]
+    mean, zero = line.get_ydata()
+    assert mean == 2
+    assert 0 < zero < 4
+
+
 def test_a_legend_of_many_groups_names_the_methods_alone() -> None:
     method, group = zip(*itertools.product(("kl", "l1"), "abcdefgh"), strict=True)
     figure = sweep_panels(np.arange(16.0), [Panel("y", np.ones(16))], method, group, xlabel="x", title="t")

@@ -117,18 +117,24 @@ def test_two_sweeps_at_once_train_each_run_once_and_both_end_well(tmp_path: Path
     assert [run.status["attempts"] for run in runs(tmp_path).values()] == [1, 1, 1, 1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["Ctrl-C", "SIGTERM to the group", "kill -9"]
+)
 def test_a_sweep_that_is_stopped_goes_on(tmp_path: Path, cli: Cli, sweep: Sweep, number: signal.Signals) -> None:
     arguments = [*LONG, "seed=1,2,3", "hydra.launcher.n_jobs=2", "threads=1"]
     process = command(tmp_path, "-m", *arguments)
     folder = tmp_path / "outputs" / "default"
     wait_until(lambda: folder.exists() and any(r.status.get("progress", 0) > 0 for r in runs(tmp_path).values()))
-    process.send_signal(number)
+    if number == signal.SIGKILL:
+        process.kill()
+    else:
+        os.killpg(process.pid, number)  # a terminal, and what stops whole jobs, tells every process of the group
     out, err = process.communicate(timeout=60)
-    if number == signal.SIGINT:
-        assert process.returncode == 130
+    if number != signal.SIGKILL:
+        assert process.returncode == 128 + number
         assert "stopping" in err
         assert "retry:" in out
+        assert {run.status["error"] for run in runs(tmp_path).values()} == {"SIGTERM"}
     wait_until(lambda: not any(run.is_locked for run in runs(tmp_path).values()))
     stopped = runs(tmp_path)
     assert {run.state for run in stopped.values()} == {"interrupted"}
