@@ -8,6 +8,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+from pydantic import PositiveInt
 
 
 class GridSweeper(Sweeper):
@@ -31,7 +32,7 @@ class GridSweeper(Sweeper):
 class JoblibLauncher(Launcher):
     """Jobs in parallel on this machine, each in a process of its own; joblib's threads wait for them."""
 
-    def __init__(self, n_jobs: int | None, jobs_per_gpu: int) -> None:
+    def __init__(self, n_jobs: PositiveInt | None, jobs_per_gpu: PositiveInt) -> None:
         """``n_jobs`` at a time; None: as many as the machine has room for."""
         self.n_jobs = n_jobs
         self.jobs_per_gpu = jobs_per_gpu

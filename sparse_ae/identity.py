@@ -57,9 +57,10 @@ def _canonical(value: Any) -> Any:
 def run_name(config: Mapping[str, Any], method: str) -> str:
     """``kl-w0.01-n128-s42-1a2b3c4d``: method, coefficient if it has one, latent_dim, seed, hash."""
     coefficient = config["sparsity"].get("coefficient")
+    weight = f"w{coefficient:g}" if isinstance(coefficient, float) else f"w{coefficient}"
     parts = [
         method,
-        *([] if coefficient is None else [f"w{float(coefficient):g}"]),
+        *([] if coefficient is None else [weight]),
         f"n{config['model']['latent_dim']}",
         f"s{config['seed']}",
         config_hash(config),

@@ -28,12 +28,12 @@ class StartingPoint(NamedTuple):
     """What is wrong with the newer checkpoint that was passed over, if one was."""
 
 
-def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str]) -> None:
+def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str], sweep: str | None = None) -> None:
     """Train, test, export and analyse one run; its ``status.json`` says how that ended.
 
-    ``sources`` are the files of ``.hydra``. A finished run is left as it is; one that was interrupted or failed goes on
-    from its last intact checkpoint. Raises ``RunBusyError`` if another process is at it, ``Stopped`` if asked to stop,
-    and whatever training raises.
+    ``sources`` are the files of ``.hydra``; ``sweep`` names the sweep that it is a job of. A finished run is left as it
+    is, but for analyses that it lacks; one that was interrupted or failed goes on from its last intact checkpoint.
+    Raises ``RunBusyError`` if another process is at it, ``Stopped`` if asked to stop, and whatever training raises.
     """
     from sparse_ae.training.stop import Stopped, StopSignals
 
@@ -41,14 +41,17 @@ def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str]) -> No
         experiment = assemble(config, run, stop)
         settings = experiment.settings
         if not experiment.trainer.is_global_zero:  # one more process of a distributed run: the first keeps the books
-            _fit_and_test(experiment, starting_point(config, run, settings), stop)
+            _fit_and_test(experiment, starting_point(config, run, settings, sweep), stop)
             return
         with run.lock(), _log_into(run.log):
-            if is_settled(run, config, settings):
+            if is_settled(run, config, settings.rerun, sweep):
+                return
+            if not starts_over(run, settings.rerun, sweep) and run.state == "finished":
+                _analyse(experiment, config, run, missing_analyses(run, config))
                 return
             try:
-                start = starting_point(config, run, settings)
-                _begin(run, config, sources, start)
+                start = starting_point(config, run, settings, sweep)
+                _begin(run, config, sources, start, sweep)
                 _fit_and_test(experiment, start, stop)
                 _write_results(experiment, config, run)
             except Stopped as stopped:
@@ -63,28 +66,40 @@ def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str]) -> No
             run.end("finished", config)
 
 
-def is_settled(run: Run, config: Mapping[str, Any], settings: Settings) -> bool:
+def starts_over(run: Run, rerun: str, sweep: str | None) -> bool:
+    """Whether what an earlier attempt left is replaced: with ``rerun=all``, unless this very sweep made it."""
+    return rerun == "all" and (sweep is None or run.sweep != sweep)
+
+
+def is_settled(run: Run, config: Mapping[str, Any], rerun: str, sweep: str | None = None) -> bool:
     """Whether there is nothing to do. Raises ``RunError`` rather than overwrite another run."""
-    if settings.rerun == "all" or run.state == "new":
+    if starts_over(run, rerun, sweep) or run.state == "new":
         return False
     state = run.state
     if run.status.get("config_hash") != config_hash(config):
         raise RunError(f"{run.path}: holds another run (allowed: another hydra.run.dir, or rerun=all to replace it)")
-    return state == "finished" or (state == "failed" and settings.rerun == "none")
+    if state == "finished":
+        return not missing_analyses(run, config)
+    return state == "failed" and rerun == "none"
 
 
-def starting_point(config: Mapping[str, Any], run: Run, settings: Settings) -> StartingPoint:
+def missing_analyses(run: Run, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the analyses asked for that the run has no result of."""
+    return {name: spec for name, spec in config["analysis"].items() if not run.has_analysis(name)}
+
+
+def starting_point(config: Mapping[str, Any], run: Run, settings: Settings, sweep: str | None = None) -> StartingPoint:
     """The run's own last checkpoint if it has begun, else the one that ``resume`` names, if any.
 
-    A damaged last checkpoint is passed over for the one before it, with a warning. Raises ``CheckpointError`` or
-    ``RunError`` if there are only damaged ones, or if the one named by ``resume`` does not fit ``config``.
+    A damaged last checkpoint is passed over for the one before it, with a warning. Raises ``RunError`` if there are
+    only damaged ones, or if the one named by ``resume`` does not fit ``config``.
     """
     from sparse_ae.checkpoint_file import CheckpointError, read_checkpoint
     from sparse_ae.training.checkpoints import check_fits
     from sparse_ae.training.resume import event_sizes
 
     own = [path for path in (run.last_checkpoint, run.previous_checkpoint) if path.exists()]
-    if own and settings.rerun != "all" and run.state != "new":
+    if own and not starts_over(run, settings.rerun, sweep) and run.state != "new":
         damaged = []
         for path in own:
             try:
@@ -100,11 +115,13 @@ def starting_point(config: Mapping[str, Any], run: Run, settings: Settings) -> S
     try:
         check_fits(path, read_checkpoint(path), config)
     except CheckpointError as error:
-        raise CheckpointError(f"resume={error}") from error
+        raise RunError(f"resume={error}") from error
     return StartingPoint(path, None)
 
 
-def _begin(run: Run, config: Mapping[str, Any], sources: Mapping[str, str], start: StartingPoint) -> None:
+def _begin(
+    run: Run, config: Mapping[str, Any], sources: Mapping[str, str], start: StartingPoint, sweep: str | None
+) -> None:
     import torch
 
     goes_on = start.event_sizes is not None
@@ -117,7 +134,7 @@ def _begin(run: Run, config: Mapping[str, Any], sources: Mapping[str, str], star
         before = run.status.get("threads")
         if before != threads:
             _tell(f"threads={threads}: it had {before} before, which may change the last digits of its results")
-    run.start(config=config, resumed=goes_on, sources=sources, threads=threads)
+    run.start(config=config, resumed=goes_on, sources=sources, threads=threads, sweep=sweep)
     if start.event_sizes is not None:
         run.rewind_events(start.event_sizes)
     if start.damaged:  # or the next checkpoint would keep the damaged one as the one before
@@ -149,18 +166,27 @@ def _fit_and_test(experiment: Experiment, start: StartingPoint, stop: "StopSigna
 
 def _write_results(experiment: Experiment, config: Mapping[str, Any], run: Run) -> None:
     """Metrics, the exported model and the analyses."""
-    from sparse_ae.analysis import Sample
-    from sparse_ae.analysis.write import write_analyses
-    from sparse_ae.data import to_unit_interval
     from sparse_ae.export import save_model
 
-    settings, data, module, _ = experiment
+    _, data, module, _ = experiment
     run.add_metrics(module.latest | module.results)
     model = module.model.cpu().float().eval()
     save_model(run, model, network=config["model"], sparsity=config["sparsity"], input_shape=data.input_shape)
+    _analyse(experiment, config, run, config["analysis"])
+
+
+def _analyse(experiment: Experiment, config: Mapping[str, Any], run: Run, analyses: Mapping[str, Any]) -> None:
+    """Analyse the exported model on the test split."""
+    from sparse_ae.analysis import Sample
+    from sparse_ae.analysis.write import write_analyses
+    from sparse_ae.data import to_unit_interval
+    from sparse_ae.export import load
+
+    settings, data, _, _ = experiment
+    data.prepare_data()
     x, label = data.split("test")
     sample = Sample(to_unit_interval(x), label, data.input_shape, settings.active_threshold)
-    write_analyses(run, model, sample, config["analysis"])
+    write_analyses(run, load(run), sample, analyses)
 
 
 @contextmanager

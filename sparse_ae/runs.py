@@ -58,6 +58,7 @@ class Run:
         self.previous_checkpoint = self.path / "checkpoints" / "previous.ckpt"
         self.best_checkpoint = self.path / "checkpoints" / "best.ckpt"
         self.log = self.path / "train.log"
+        self._attempt: int | None = None
         self._seconds_before = 0.0
         self._started = time.monotonic()
         self.weights = self.path / "model.safetensors"
@@ -119,6 +120,15 @@ class Run:
         """What ``metrics.json`` says; empty before the run is finished."""
         return self._read_json(self._metrics_file)
 
+    @property
+    def sweep(self) -> str | None:
+        """The sweep that made the last attempt, if one did."""
+        return self._last_status().get("sweep")
+
+    def has_analysis(self, name: str) -> bool:
+        """Whether the analysis was done."""
+        return (self.path / "analysis" / name / "result.json").is_file()
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep every other process, of this machine or of another that shares the folder, from training this run.
@@ -154,12 +164,21 @@ class Run:
         lock.release()
         return False
 
-    def start(self, *, config: Mapping[str, Any], resumed: bool, sources: Mapping[str, str], threads: int) -> None:
+    def start(
+        self,
+        *,
+        config: Mapping[str, Any],
+        resumed: bool,
+        sources: Mapping[str, str],
+        threads: int,
+        sweep: str | None = None,
+    ) -> None:
         """Mark as running; anything an earlier attempt left is removed unless this one resumes it.
 
-        ``sources`` are the files of ``.hydra``; ``threads`` is how many CPU threads train.
+        ``sources`` are the files of ``.hydra``; ``threads`` is how many CPU threads train; ``sweep`` names the sweep.
         """
         last = self._last_status()
+        self._attempt = last.get("attempts", 0) + 1
         before = last if resumed else {}
         if not resumed:
             self._clear()
@@ -175,7 +194,8 @@ class Run:
             progress=before.get("progress", 0.0),
             config_hash=config_hash(config),
             seed=config["seed"],
-            attempts=last.get("attempts", 0) + 1,
+            attempts=self._attempt,
+            sweep=sweep,
             started=_now(),
             finished=None,
             wall_seconds=self._seconds_before,
@@ -193,9 +213,11 @@ class Run:
 
     def end(self, state: State, config: Mapping[str, Any], error: str | None = None) -> None:
         """Mark as finished, failed or interrupted: also a run that came to its end before it could start."""
-        whose = {"config_hash": config_hash(config), "seed": config["seed"]}
+        last = self._last_status()
+        attempts = self._attempt or last.get("attempts", 0) + 1
+        whose = {"config_hash": config_hash(config), "seed": config["seed"], "attempts": attempts}
         ended = {"state": state, "error": error, "finished": _now(), "wall_seconds": self._wall_seconds()}
-        self._write_status(**self._last_status() | whose | ended)
+        self._write_status(**last | whose | ended)
 
     def mark_dead(self, error: str) -> None:
         """Say in ``status.json`` what ended the process that was training this run, if it could not say so itself."""

@@ -1,6 +1,7 @@
 """Train one sparse autoencoder, or with ``-m`` a sweep of them: ``sparse-ae-train [overrides] [-m]``."""
 
 import argparse
+import sys
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
@@ -11,9 +12,10 @@ from sparse_ae.cli import compose, hydra_app, one_line_errors, sources, task_con
 from sparse_ae.experiment import assemble
 from sparse_ae.files import make_writable
 from sparse_ae.job import is_settled, starting_point, train
-from sparse_ae.runs import Run
+from sparse_ae.runs import Run, RunError
 from sparse_ae.summary import print_run
 from sparse_ae.sweep.grid import without_sweeps
+from sparse_ae.training.stop import Stopped
 
 PROGRAM = "sparse-ae-train"
 
@@ -22,9 +24,8 @@ def main() -> None:
     """Check everything before anything is written, then let Hydra run the job or the sweep."""
     with one_line_errors(PROGRAM):
         arguments = get_args_parser().parse_args()
-        if not _only_asks(arguments) and _is_done(arguments):
-            return
-    hydra_app("train", _task)
+        if _only_asks(arguments) or not _is_done(arguments):
+            hydra_app("train", _task)
 
 
 def _only_asks(arguments: argparse.Namespace) -> bool:
@@ -49,10 +50,11 @@ def _is_done(arguments: argparse.Namespace) -> bool:
     if run.is_locked:
         with run.lock():  # says who has it
             pass
-    if is_settled(run, plain, experiment.settings):
-        print(f"{run.path}: {run.state} already; rerun=all trains it again")
-        if run.state == "finished":
-            print_run(run)
+    if is_settled(run, plain, experiment.settings.rerun):
+        if run.state == "failed":
+            raise RunError(f"{run.path}: failed: {run.status.get('error')} (rerun=none; without that, it goes on)")
+        print(f"{run.path}: finished already; rerun=all trains it again")
+        print_run(run)
         return True
     starting_point(plain, run, experiment.settings)
     make_writable(run.path)
@@ -62,7 +64,12 @@ def _is_done(arguments: argparse.Namespace) -> bool:
 def _task(config: DictConfig) -> None:
     with one_line_errors(PROGRAM):
         run = Run(HydraConfig.get().runtime.output_dir)
-        train(task_config(config), run, sources(config))
+        try:
+            train(task_config(config), run, sources(config))
+        except Stopped as stopped:
+            command = f"the same command{' without rerun=all' if config.rerun == 'all' else ''}"
+            print(f"{PROGRAM}: stopped by {stopped.reason}; {command} goes on", file=sys.stderr)
+            raise
         print_run(run)
 
 

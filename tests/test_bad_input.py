@@ -1,6 +1,7 @@
 """Everything a user can get wrong: one clear line that names it, exit code 1, nothing written."""
 
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -129,6 +130,33 @@ def test_every_value_of_a_sweep_is_a_mistake(cli: Cli, tmp_path: Path) -> None:
     arguments = ["-m", "experiment=sparsity_weight_l1,overcmplete"]
     message = r"experiment=overcmplete: no such option \(did you mean overcomplete\?"
     _check_refused(cli, tmp_path, "sparse-ae-train", arguments, message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["seed=1,2", "resume=nowhere.ckpt"], r"resume=nowhere\.ckpt: no such checkpoint"),
+        (["seed=1,2", "hydra.launcher.n_jobs=0"], r"hydra\.launcher\.n_jobs=0: should be greater than 0"),
+        (["seed=1,2", "hydra.launcher.n_jobs=abc"], r"hydra\.launcher\.n_jobs=abc: should be a valid integer"),
+        (["seed=1,2", "+hydra.launcher.foo=3"], r"hydra\.launcher\.foo: no such key"),
+        (["seed=1,2", "hydra/launcher=joblib,basic"], r"hydra/launcher: a sweep has one \(given: joblib, basic\)"),
+        (["threads=1,2"], r"threads: a sweep has one \(given: 1, 2\)"),
+        (["seed=1,2", "sparsity.coefficient=x"], r"sparsity\.coefficient=x: should be a valid number"),
+    ],
+)
+def test_mistakes_about_a_sweep_itself(cli: Cli, tmp_path: Path, arguments: list[str], message: str) -> None:
+    _check_refused(cli, tmp_path, "sparse-ae-train", ["-m", *arguments], message)
+
+
+def test_a_failed_run_that_is_left_alone_is_no_success(cli: Cli, tmp_path: Path, run_copy: Path) -> None:
+    status = run_copy / "status.json"
+    status.write_text(
+        status.read_text().replace('"finished"', '"failed"', 1).replace('"error": null', '"error": "why"')
+    )
+    arguments = ["sparsity=l1", *SMALL, "hydra.run.dir=run", "rerun=none"]
+    _check_refused(
+        cli, tmp_path, "sparse-ae-train", arguments, r"run: failed: why \(rerun=none; without that, it goes on\)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -291,6 +319,13 @@ def test_the_trace_comes_back_on_request(cli: Cli, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(ValueError, match="latent_dim"):
         cli("sparse-ae-train", "model.latent_dim=0")
+
+
+def test_a_schedule_without_a_step(cli: Cli, tmp_path: Path) -> None:
+    arguments = ["scheduler=cosine", "trainer.max_epochs=0", "hydra.run.dir=run"]
+    outcome = cli("sparse-ae-train", *SMALL[1:], *arguments)
+    assert outcome.code == 1
+    assert re.fullmatch(r"sparse-ae-train: error: trainer\.max_epochs=0, .*a schedule needs .*\n", outcome.err)
 
 
 def test_divergence_is_one_line_and_the_run_is_marked_failed(cli: Cli, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +135,14 @@ def test_analyse_does_again_what_training_did(cli: Cli, run_copy: Path) -> None:
     assert outcome.code == 0, outcome.err
     assert {name: (run_copy / "analysis" / name / "result.json").read_text() for name in results} == results
     assert outcome.out.split() == [f"run/analysis/{name}/{name}.png" for name in ANALYSES]
+
+
+def test_a_finished_run_gets_the_analyses_that_it_lacks(cli: Cli, tmp_path: Path, run_copy: Path) -> None:
+    shutil.rmtree(run_copy / "analysis" / "features")
+    before = Run(run_copy).status
+    assert cli("sparse-ae-train", "sparsity=l1", *SMALL, "hydra.run.dir=run").code == 0
+    assert (run_copy / "analysis" / "features" / "features.png").exists()
+    assert Run(run_copy).status == before
 
 
 def test_one_analysis_with_an_option(cli: Cli, run_copy: Path) -> None:

@@ -28,7 +28,7 @@ ALLOWED = {
     "analysis": {"build", "functional", "metrics", "models", "plotting", "runs"},
     "reporting": {"files", "identity", "plotting", "runs", "summary"},
     "stored": {"build", "data", "export", "files", "models", "runs"},
-    "training": {"checkpoint_file", "data", "files", "functional", "metrics", "models", "runs", "sparsity"},
+    "training": {"checkpoint_file", "data", "files", "functional", "identity", "metrics", "models", "runs", "sparsity"},
     "summary": {"runs"},
     "cli": {"build", "identity"},
 }

@@ -427,3 +427,17 @@ def test_a_run_stopped_before_it_began_begins_with_the_next_command(
             train_run(tmp_path / "run", *SHORT)
     assert Run(tmp_path / "run").state == "interrupted"
     assert train_run(tmp_path / "run", *SHORT).state == "finished"
+
+
+def test_a_run_that_begins_where_another_ended_measures_for_itself(tmp_path: Path, pair: tuple[Run, Run]) -> None:
+    """It takes over neither what was the parent's best nor what the parent measured with another threshold."""
+    parent = pair[0]
+    start_here = [*SHORT, f"resume={parent.last_checkpoint}"]
+    longer = train_run(tmp_path / "longer", *start_here, "trainer.max_epochs=5", "checkpoint.monitor=val/l0")
+    state = read_checkpoint(longer.best_checkpoint)
+    assert state["global_step"] > read_checkpoint(parent.last_checkpoint)["global_step"]
+    assert state["callbacks"]["Checkpoints"]["best_score"] > 1  # an L0, not an MSE
+    at_once = train_run(tmp_path / "at once", *start_here, "active_threshold=0.5")
+    name = "val/population_sparsity"
+    assert at_once.metrics[name] != parent.metrics[name]
+    assert at_once.weights.read_bytes() == parent.weights.read_bytes()

@@ -7,8 +7,12 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
+from omegaconf import OmegaConf
 
 from sparse_ae.build import ConfigError
+
+_OF_THE_SWEEP = ("hydra", "rerun", "threads")
+"""What is no property of a run."""
 
 IsGroup = Callable[[str], bool]
 
@@ -32,18 +36,21 @@ def expand(
 
 
 def without_sweeps(arguments: Sequence[str]) -> list[str]:
-    """The arguments that name one value: what Hydra composes a sweep's own settings from."""
-    return [line for values in axes(arguments).values() if len(values) == 1 for line in values]
-
-
-def with_threads(overrides: Sequence[str], threads: int) -> list[str]:
-    """The overrides of a job that gets so many CPU threads, unless they say themselves how many."""
-    given = any(override.startswith("threads=") for override in overrides)
-    return list(overrides) if given else [*overrides, f"threads={threads}"]
+    """The arguments that name one value: what Hydra composes a sweep's own settings from. Raises ``ConfigError`` for
+    several values of these.
+    """
+    single = []
+    for key, values in axes(arguments).items():
+        if len(values) == 1:
+            single += values
+        elif key.split(".")[0].split("/")[0] in _OF_THE_SWEEP:
+            raise ConfigError(f"{key}: a sweep has one (given: {', '.join(v.split('=', 1)[1] for v in values)})")
+    return single
 
 
 def _overrides(values: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={value}" for key, value in values.items()]
+    """A list is an axis, as text with commas is."""
+    return [f"{key}={','.join(map(str, v)) if OmegaConf.is_list(v) else v}" for key, v in values.items()]
 
 
 def axes(overrides: Sequence[str]) -> dict[str, list[str]]:

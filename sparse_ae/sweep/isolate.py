@@ -19,6 +19,7 @@ _FORKS = sys.platform == "linux"
 _CONTEXT: Any = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
 _PRELOAD = ["sparse_ae.sweep.deaf", "sparse_ae.sweep.preload"]
 
+STOP_PREFIX = ".stop-"
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 60
 """A job that is asked to stop and does not is killed after so long."""
@@ -33,6 +34,11 @@ class Job(NamedTuple):
     """The files of ``.hydra``."""
     stop_file: Path | None
     """Where this exists, its sweep asks the job to stop."""
+
+    @property
+    def sweep(self) -> str | None:
+        """Its sweep's name."""
+        return None if self.stop_file is None else self.stop_file.name.removeprefix(STOP_PREFIX)
 
     @property
     def is_to_stop(self) -> bool:
@@ -56,7 +62,7 @@ def run_isolated(job: Job, gpu: str | None = None) -> None:
     The process is asked to stop, with a checkpoint, when its sweep asks for that or an exception ends the wait.
     """
     run = Run(job.folder)
-    if run.is_locked or job.is_to_stop:
+    if job.is_to_stop:
         return
     warm_up()
     process = _CONTEXT.Process(target=_work, args=(job, gpu), name=job.folder.name)
@@ -101,7 +107,7 @@ def _work(job: Job, gpu: str | None) -> None:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     with suppress(RunBusyError):  # then it is another's
-        train(job.config, run, job.sources)
+        train(job.config, run, job.sources, job.sweep)
 
 
 def _die_with_parent() -> None:

@@ -11,8 +11,6 @@ import psutil
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from sparse_ae.build import ConfigError
-from sparse_ae.sweep.grid import with_threads
 from sparse_ae.sweep.isolate import run_isolated
 from sparse_ae.sweep.plan import compose_job
 
@@ -26,26 +24,30 @@ class Share(NamedTuple):
     jobs: int
     """So many at a time."""
     threads: int
-    """Of each; jobs x threads are not more than the cores."""
+    """Of each; jobs x threads are not more than the cores, unless asked for."""
     gpus: list[str]
     """The GPU of each of the ``jobs``, by the names that CUDA_VISIBLE_DEVICES takes; empty without GPUs."""
 
 
-def share(todo: int, *, n_jobs: int | None, jobs_per_gpu: int, gpus: Sequence[str], cores: int, memory: float) -> Share:
-    """Divide a machine of so many cores and bytes between ``todo`` jobs: ``n_jobs`` at a time or, if None, one per core
-    or ``jobs_per_gpu`` per GPU.
+def share(
+    todo: int,
+    *,
+    n_jobs: int | None,
+    jobs_per_gpu: int,
+    threads: int | None,
+    gpus: Sequence[str],
+    cores: int,
+    memory: float,
+) -> Share:
+    """Divide a machine of so many cores and bytes between ``todo`` jobs: ``n_jobs`` at a time or, if None, as many as
+    there are cores for the ``threads`` of each (one, if None) or ``jobs_per_gpu`` per GPU.
 
     Threads that outnumber the cores make jobs not a little but many times slower, so each job gets its own.
     """
-    for name, value in (("n_jobs", n_jobs), ("jobs_per_gpu", jobs_per_gpu)):
-        if value is not None and value < 1:
-            raise ConfigError(
-                f"hydra.launcher.{name}={value}: should be greater than 0 (n_jobs=null: one per core or GPU)"
-            )
     slots = list(gpus) * jobs_per_gpu
-    most = len(slots) or min(cores, max(1, int(memory / _BYTES_PER_JOB)))
+    most = len(slots) or min(max(1, cores // (threads or 1)), max(1, int(memory / _BYTES_PER_JOB)))
     jobs = max(1, min(n_jobs or most, todo))
-    return Share(jobs, max(1, cores // jobs), [slots[i % len(slots)] for i in range(jobs)] if slots else [])
+    return Share(jobs, threads or max(1, cores // jobs), [slots[i % len(slots)] for i in range(jobs)] if slots else [])
 
 
 def visible_gpus() -> list[str]:
@@ -64,7 +66,15 @@ def launch(
     gpus = [] if config.trainer.accelerator == "cpu" else visible_gpus()
     memory = psutil.virtual_memory().available
     cores = joblib.cpu_count()
-    divided = share(len(jobs), n_jobs=n_jobs, jobs_per_gpu=jobs_per_gpu, gpus=gpus, cores=cores, memory=memory)
+    divided = share(
+        len(jobs),
+        n_jobs=n_jobs,
+        jobs_per_gpu=jobs_per_gpu,
+        threads=config.threads,
+        gpus=gpus,
+        cores=cores,
+        memory=memory,
+    )
     each = f"{divided.threads} thread{'s' if divided.threads > 1 else ''} each"
     on = f", on GPU {', '.join(dict.fromkeys(divided.gpus))}" if divided.gpus else ""
     print(f"{divided.jobs} at a time, {each}{on} ({cores} cores)", flush=True)
@@ -76,7 +86,7 @@ def launch(
 
     def train(overrides: Sequence[str]) -> None:
         with composing:
-            job = compose_job(context, config, with_threads(overrides, divided.threads))
+            job = compose_job(context, config, [*overrides, f"threads={divided.threads}"])
         gpu = free.get()
         try:
             run_isolated(job, gpu)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -15,6 +15,7 @@ from sparse_ae.build import ConfigError
 from sparse_ae.cli import explain, sources, task_config
 from sparse_ae.experiment import assemble
 from sparse_ae.identity import config_hash
+from sparse_ae.job import is_settled, starting_point
 from sparse_ae.runs import Run, RunError
 from sparse_ae.sweep.grid import axes, expand
 from sparse_ae.sweep.isolate import Job
@@ -25,10 +26,9 @@ class Planned(NamedTuple):
 
     overrides: list[str]
     run: Run
-    rerun: str
-    """The config's own ``rerun``."""
-    hash: str
-    """The config's hash."""
+    config: dict[str, Any]
+    same: list[list[str]]
+    """Overrides of further jobs that mean this run."""
 
     @property
     def state(self) -> str:
@@ -46,8 +46,8 @@ class Planned(NamedTuple):
     @property
     def is_settled(self) -> bool:
         """Whether there is nothing to train."""
-        left_alone = ("finished", "damaged", *(["failed"] if self.rerun == "none" else []))
-        return self.rerun != "all" and self.state in left_alone
+        rerun = self.config["rerun"]
+        return rerun != "all" and (self.state == "damaged" or is_settled(self.run, self.config, rerun))
 
     @property
     def is_elsewhere(self) -> bool:
@@ -78,7 +78,10 @@ def list_jobs(context: HydraContext, config: DictConfig, arguments: Sequence[str
     others = [argument for argument in arguments if not argument.startswith("experiment=")]
     for experiment in experiments:
         with _explained([experiment], config):
-            sweeper = context.config_loader.load_sweep_config(config, [experiment]).hydra.sweeper
+            own = context.config_loader.load_sweep_config(config, [experiment]).hydra
+            sweeper = own.sweeper
+            if own.launcher != config.hydra.launcher:
+                raise ConfigError(f"{experiment}: sets hydra.launcher (allowed of several experiments: none does)")
             jobs += expand(sweeper.params, sweeper.grids, [experiment, *others], is_group)
     return jobs
 
@@ -89,28 +92,32 @@ def plan(context: HydraContext, config: DictConfig, jobs: Sequence[list[str]]) -
     rejected = []
     common = set(jobs[0]).intersection(*jobs)
     for overrides in jobs:
+        own = [override for override in overrides if override not in common] or overrides
         try:
             job = compose_job(context, config, overrides)
-            new = Planned(overrides, Run(job.folder), job.config["rerun"], config_hash(job.config))
-            _check(job, new, planned.get(job.folder))
+            twin = planned.get(job.folder)
+            new = Planned(own, Run(job.folder), job.config, [])
+            _check(new, twin)
         except (ConfigError, RunError) as error:
-            own = [override for override in overrides if override not in common]
-            rejected.append(Rejected(own or overrides, str(error)))
+            rejected.append(Rejected(own, str(error)))
         else:
-            planned.setdefault(job.folder, new)
+            if twin is None:
+                planned[job.folder] = new._replace(overrides=overrides)
+            else:
+                twin.same.append(own)
     return list(planned.values()), rejected
 
 
-def _check(job: Job, new: Planned, same_folder: Planned | None) -> None:
-    """Raise ``ConfigError`` or ``RunError`` for what cannot be trained, or not there."""
-    trainer = assemble(job.config, Run("")).trainer
-    if trainer.world_size > 1:
-        devices = job.config["trainer"]["devices"]
+def _check(new: Planned, twin: Planned | None) -> None:
+    """Raise one of our errors for what cannot be trained, or not there; ``twin`` has the same folder."""
+    experiment = assemble(new.config, Run(""))
+    if experiment.trainer.world_size > 1:
+        devices = new.config["trainer"]["devices"]
         raise ConfigError(f"trainer.devices={devices}: a sweep trains each run on one device (allowed: 1)")
-    if same_folder is not None and same_folder.hash != new.hash:
-        raise ConfigError(f"hydra.sweep.subdir: {job.folder} is also the folder of {' '.join(same_folder.overrides)}")
-    if new.state not in ("new", "damaged") and new.rerun != "all" and new.run.status.get("config_hash") != new.hash:
-        raise RunError(f"{job.folder}: holds another run (allowed: another hydra.sweep.dir, or rerun=all)")
+    if twin is not None and config_hash(twin.config) != config_hash(new.config):
+        raise ConfigError(f"hydra.sweep.subdir: {new.run.path} is also the folder of {' '.join(twin.overrides)}")
+    if new.state != "damaged" and not is_settled(new.run, new.config, experiment.settings.rerun):
+        starting_point(new.config, new.run, experiment.settings)
 
 
 def compose_job(context: HydraContext, config: DictConfig, overrides: Sequence[str]) -> Job:

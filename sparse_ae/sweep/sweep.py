@@ -1,35 +1,27 @@
 """A sweep from its command to its exit code: plan, skip, launch, wait for what others train, say what failed."""
 
-import logging
 import os
-import secrets
-import shlex
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
-from rich.markup import escape
-from rich.table import Table
 
-from sparse_ae.build import ConfigError
+from hydra_plugins.sparse_ae_sweeper import JoblibLauncher
+from sparse_ae.build import ConfigError, check_arguments
 from sparse_ae.cli import describe, one_line_errors, quoted
 from sparse_ae.files import make_writable
-from sparse_ae.runs import Run, RunError
-from sparse_ae.summary import console, key_metrics
-from sparse_ae.sweep.grid import with_threads
+from sparse_ae.runs import Run
 from sparse_ae.sweep.isolate import run_isolated, warm_up
-from sparse_ae.sweep.plan import Planned, Rejected, job_of, list_jobs, plan
+from sparse_ae.sweep.plan import Planned, job_of, list_jobs, plan
+from sparse_ae.sweep.stop_file import StopFile, StopWaitingError
+from sparse_ae.sweep.tell import announce, summarize
 from sparse_ae.sweep.watch import Watch
-
-log = logging.getLogger(__name__)
 
 _PREEMPTION_SECONDS = 120
 """Slurm sends SIGTERM to a job that it takes the machine from, and puts back into the queue only what is still there
@@ -41,24 +33,40 @@ def sweep(context: HydraContext, config: DictConfig, arguments: Sequence[str]) -
     143 if asked to stop, else with 1.
     """
     with one_line_errors("sparse-ae-train"):
-        if config.hydra.launcher._target_.endswith((".JoblibLauncher", ".BasicLauncher")):
+        if _waits_here(config):
             warm_up()
         planned, rejected = plan(context, config, list_jobs(context, config, arguments))
         HydraConfig.instance().set_config(config)
         if not planned:
             raise ConfigError(rejected[0].why)
+        launcher = _make_launcher(context, config)
         folders = _folders(planned, Path(config.hydra.sweep.dir))
         make_writable(folders[0])
         with StopFile(folders[0]) as stop:
             todo = [p for p in planned if not p.is_settled]
-            _announce(planned, rejected, todo, folders)
-            if todo:
-                _train(context, config, todo, stop)
-            _summarize(planned, rejected, folders)
+            announce(planned, rejected, todo, folders)
+            trouble = _train(launcher, config, todo, stop) if todo else None
+            summarize(planned, rejected, folders, trouble)
             if stop.signal is not None:
                 raise SystemExit(128 + stop.signal)
         if rejected or not all(p.is_done for p in planned):
             raise SystemExit(1)
+
+
+def _waits_here(config: DictConfig) -> bool:
+    """Whether the jobs are processes of this one, which ends them; else they may be anywhere, or in a queue."""
+    return bool(config.hydra.launcher._target_.endswith((".JoblibLauncher", ".BasicLauncher")))
+
+
+def _make_launcher(context: HydraContext, config: DictConfig) -> Launcher:
+    """The launcher that the config describes. Raises ``ConfigError`` if it describes none."""
+    spec = {key: value for key, value in config.hydra.launcher.items() if key != "_target_"}
+    if config.hydra.launcher._target_.endswith(".JoblibLauncher"):
+        check_arguments(JoblibLauncher, spec, "hydra.launcher")
+    try:
+        return Plugins.instance().instantiate_launcher(config=config, hydra_context=context, task_function=task)
+    except Exception as error:  # whatever a plugin objects to
+        raise ConfigError(f"hydra.launcher: {describe(error.__cause__ or error)}") from error
 
 
 def _folders(planned: Sequence[Planned], usual: Path) -> list[Path]:
@@ -77,54 +85,18 @@ def task(config: DictConfig) -> None:
         time.sleep(_PREEMPTION_SECONDS)
 
 
-class StopFile:
-    """Inside ``with``, Ctrl-C and SIGTERM make a file by which every job, wherever it runs, is asked to stop."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder.absolute() / f".stop-{secrets.token_hex(4)}"
-        self.signal: int | None = None
-
-    def __enter__(self) -> "StopFile":
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self.path.unlink(missing_ok=True)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:  # asked twice: no more patience
-            raise KeyboardInterrupt
-        self.signal = number
-        self.path.touch()
-        print("\nstopping: the jobs save what they have; the same command goes on", file=sys.stderr, flush=True)
-
-
-def _announce(
-    planned: Sequence[Planned], rejected: Sequence[Rejected], todo: Sequence[Planned], folders: Sequence[Path]
-) -> None:
-    """How many runs, and a line for each that is not trained."""
-    out = console()
-    out.print(f"{', '.join(map(str, folders))}: {len(planned)} runs, {len(todo)} to train", markup=False)
-    for p in planned:
-        if p not in todo:
-            what = _results(p) if p.state == "finished" else _why(p)
-            out.print(f"skipped  {p.run.path.name}  {p.state} already  {what}", markup=False)
-    for r in rejected:
-        out.print(f"left out {' '.join(r.overrides)}  {r.why}", markup=False)
-
-
-def _train(context: HydraContext, config: DictConfig, todo: Sequence[Planned], stop: StopFile) -> None:
-    """Launch what is to be done, then what another process was at and did not finish."""
-    launcher = Plugins.instance().instantiate_launcher(config=config, hydra_context=context, task_function=task)
+def _train(launcher: Launcher, config: DictConfig, todo: Sequence[Planned], stop: StopFile) -> str | None:
+    """Launch what is to be done, then what another process was at and did not finish. Returns what went wrong with the
+    launcher itself.
+    """
+    trouble = None
     with Watch([p.run for p in todo]) as watch:
         elsewhere = [p for p in todo if p.is_elsewhere]
         mine = [p for p in todo if p not in elsewhere]
         told = False
         while (mine or elsewhere) and stop.signal is None:
             if mine:
-                _launch(launcher, config, mine, stop)
+                trouble = _launch(launcher, config, mine, stop) or trouble
                 elsewhere += [p for p in mine if p.is_elsewhere]
             elif not told:
                 watch.say(f"waiting for {len(elsewhere)} that another process is training")
@@ -133,11 +105,12 @@ def _train(context: HydraContext, config: DictConfig, todo: Sequence[Planned], s
             # Whoever was at it has ended: if the run has not, it is ours.
             mine = [p for p in elsewhere if not p.is_elsewhere and p.state in ("interrupted", "new")]
             elsewhere = [p for p in elsewhere if p.is_elsewhere]
+    return trouble
 
 
-def _launch(launcher: Launcher, config: DictConfig, jobs: Sequence[Planned], stop: StopFile) -> None:
+def _launch(launcher: Launcher, config: DictConfig, jobs: Sequence[Planned], stop: StopFile) -> str | None:
     """Train ``jobs``, each with overrides that the sweep adds: the folder it was planned for, as an absolute path, for
-    it may run anywhere, and as many threads as a scheduler gives it cores.
+    it may run anywhere, and as many threads as a scheduler gives it cores. Returns how the launcher failed, if it did.
     """
     cpus = OmegaConf.select(config.hydra.launcher, "cpus_per_task")
     cpus = cpus or OmegaConf.select(config.hydra.launcher, "ray.remote.num_cpus")
@@ -149,55 +122,16 @@ def _launch(launcher: Launcher, config: DictConfig, jobs: Sequence[Planned], sto
             "hydra.sweep.dir": folder.parent,
             "hydra.sweep.subdir": folder.name,
         }
-        overrides = with_threads(job.overrides, int(cpus)) if cpus else job.overrides
-        batch.append([*overrides, *(f"{key}={quoted(str(path))}" for key, path in added.items())])
+        threads = [f"threads={int(cpus)}"] if cpus and config.threads is None else []
+        batch.append([*job.overrides, *threads, *(f"{key}={quoted(str(path))}" for key, path in added.items())])
+    stop.breaks_off = not _waits_here(config)
     try:
         launcher.launch(batch, initial_job_idx=0)
-    except ConfigError:
-        raise
+    except StopWaitingError:
+        while any(job.is_elsewhere for job in jobs):  # those that have begun
+            time.sleep(0.5)
     except Exception as error:  # a launcher that lost a job: what became of each is in its status
-        if stop.signal is None:
-            log.warning("the launcher failed: %s", describe(error))
-
-
-def _summarize(planned: Sequence[Planned], rejected: Sequence[Rejected], folders: Sequence[Path]) -> None:
-    """What is not finished, why, and the command that goes on."""
-    bad = [p for p in planned if p.state != "finished"]
-    out = console()
-    out.print(f"{len(planned) - len(bad)} of {len(planned) + len(rejected)} runs are finished", markup=False)
-    if bad or rejected:
-        table = Table(title="not finished", title_justify="left")
-        for column in ("run", "state", "why"):
-            table.add_column(column, overflow="fold")
-        for p in bad:
-            table.add_row(p.run.path.name, p.state, escape(_why(p)))
-        for r in rejected:
-            table.add_row(escape(" ".join(r.overrides)), "bad override", escape(r.why))
-        out.print(table)
-    if bad:
-        again = [argument for argument in sys.argv[1:] if argument != "rerun=none"]
-        out.print(f"retry:    {shlex.join(['sparse-ae-train', *again])}", markup=False)
-    together, into = str(folders[0]), []
-    if len(folders) > 1:
-        together = os.path.relpath(os.path.commonpath([folder.absolute() for folder in folders]))
-        into = ["--into", together]
-    out.print(f"report:   {shlex.join(['sparse-ae-report', *map(str, folders), *into])}", markup=False)
-    out.print(f"watch:    {shlex.join(['tensorboard', '--logdir', together])}", markup=False)
-
-
-def _results(p: Planned) -> str:
-    try:
-        return key_metrics(p.run)
-    except RunError as damage:
-        return str(damage)
-
-
-def _why(p: Planned) -> str:
-    """Why a run is not finished."""
-    try:
-        error = p.run.status.get("error")
-    except RunError as damage:
-        return f"{damage} (allowed: rerun=all to replace it)"
-    if p.state == "new":
-        return f"did not start; see {p.run.shown_path / p.run.log.name}" if p.run.log.exists() else "did not start"
-    return error or "its process died"
+        return None if stop.signal else f"the launcher failed: {describe(error)}"
+    finally:
+        stop.breaks_off = False
+    return None

@@ -107,6 +107,12 @@ class Checkpoints(Checkpoint):
         self.best_score = state_dict["best_score"]
         self._is_best = state_dict["is_best"]
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """What was the best of another run says nothing about this one."""
+        assert isinstance(pl_module, SparseAutoencoderModule)
+        if not pl_module.wrote(checkpoint):
+            del checkpoint["callbacks"][self.state_key]
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, and wait for the end of a step with whatever asks to stop from here on."""
         self._saved_at = time.monotonic()

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sparse_ae.data import Batch, ImageDataModule, to_unit_interval
+from sparse_ae.identity import config_hash
 from sparse_ae.metrics import NAMES, CodeMetrics
 from sparse_ae.models import SparseAutoencoder
 
@@ -104,8 +105,12 @@ class SparseAutoencoderModule(LightningModule):
         if self.make_scheduler is None:
             return optimizer
         total_steps = self.total_steps()
-        if math.isinf(total_steps):
-            raise ValueError("trainer.max_epochs=-1: a schedule needs an end (allowed: max_epochs, max_steps)")
+        if not 0 < total_steps < math.inf:
+            epochs, steps = self.trainer.max_epochs, self.trainer.max_steps
+            raise ValueError(
+                f"trainer.max_epochs={epochs}, max_steps={steps}: a schedule needs an end and a step before it "
+                "(allowed: max_epochs or max_steps greater than 0)"
+            )
         scheduler = make_scheduler(self.make_scheduler, optimizer, int(total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -150,8 +155,14 @@ class SparseAutoencoderModule(LightningModule):
             "evaluated_at": dict(self.evaluated_at),
         }
 
+    def wrote(self, checkpoint: Mapping[str, Any]) -> bool:
+        """Whether the checkpoint is of this very run, and not of one that it begins where that ended."""
+        return config_hash(checkpoint["hyper_parameters"]["config"]) == config_hash(self.hparams["config"])
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore what ``on_save_checkpoint`` saved."""
+        """Restore what ``on_save_checkpoint`` saved, unless another run measured it."""
+        if not self.wrote(checkpoint):
+            return
         measured = checkpoint["measured"]
         self._unlogged = [] if measured["unlogged"] is None else list(measured["unlogged"].to(self.device))
         self._unlogged_steps = measured["unlogged_steps"]

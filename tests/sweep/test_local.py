@@ -22,14 +22,24 @@ GB = 2.0**30
     ],
 )
 def test_share(todo: int, n_jobs: int | None, jobs_per_gpu: int, gpus: list[str], cores: int, expected: Share) -> None:
-    found = share(todo, n_jobs=n_jobs, jobs_per_gpu=jobs_per_gpu, gpus=gpus, cores=cores, memory=64 * GB)
+    found = share(todo, n_jobs=n_jobs, jobs_per_gpu=jobs_per_gpu, threads=None, gpus=gpus, cores=cores, memory=64 * GB)
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("threads", "n_jobs", "expected"),
+    [(2, None, Share(8, 2, [])), (16, None, Share(1, 16, [])), (32, None, Share(1, 32, [])), (4, 8, Share(8, 4, []))],
+)
+def test_threads_that_are_asked_for_leave_less_room(threads: int, n_jobs: int | None, expected: Share) -> None:
+    found = share(10, n_jobs=n_jobs, jobs_per_gpu=1, threads=threads, gpus=[], cores=16, memory=64 * GB)
     assert found == expected
 
 
 def test_jobs_fit_into_memory() -> None:
-    divided = share(64, n_jobs=None, jobs_per_gpu=1, gpus=[], cores=32, memory=6 * GB)
+    some = {"n_jobs": None, "jobs_per_gpu": 1, "threads": None, "gpus": [], "cores": 32}
+    divided = share(64, **some, memory=6 * GB)
     assert divided == Share(4, 8, [])
-    assert share(64, n_jobs=None, jobs_per_gpu=1, gpus=[], cores=32, memory=0).jobs == 1
+    assert share(64, **some, memory=0).jobs == 1
 
 
 def test_gpus_are_named_as_the_environment_names_them(monkeypatch: pytest.MonkeyPatch) -> None:

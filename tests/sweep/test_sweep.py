@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -158,6 +159,46 @@ def test_a_sweep_that_is_stopped_goes_on(tmp_path: Path, cli: Cli, sweep: Sweep,
     ],
     ids=["basic", "joblib", "submitit_local", "ray"],
 )
+def test_a_second_ctrl_c_does_not_leave_jobs_that_have_not_heard_of_the_first(tmp_path: Path) -> None:
+    process = command(tmp_path, "-m", *LONG, "seed=1,2,3", "hydra.launcher.n_jobs=2", "threads=1", "rerun=all")
+    folder = tmp_path / "outputs" / "default"
+    wait_until(lambda: folder.exists() and any(r.status.get("progress", 0) > 0 for r in runs(tmp_path).values()))
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.02)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in out + err
+    assert {run.state for run in runs(tmp_path).values()} == {"interrupted"}
+
+
+def test_ctrl_c_does_not_wait_for_jobs_in_a_queue(tmp_path: Path) -> None:
+    """Ray on one core runs one job; the other waits, and does not begin after all."""
+    ray = ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=1"]
+    process = command(tmp_path, "-m", *LONG, "trainer.max_epochs=50", *ray, "seed=1,2", "rerun=all")
+    folder = tmp_path / "outputs" / "default"
+    wait_until(lambda: folder.exists() and any(r.status.get("progress", 0) > 0 for r in runs(tmp_path).values()))
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "did not start" in out
+    assert "rerun=all" not in out
+    assert [run.state for run in runs(tmp_path).values()] == ["interrupted"]
+
+
+def test_axes_that_make_no_other_run_are_told(tmp_path: Path, sweep: Sweep) -> None:
+    out = sweep(*SMALL, "visuals.n_images=4,8")
+    assert "1 runs, 1 to train" in out
+    assert re.search(r"the same l1-w0.01-n16-s42-\w{8}  visuals.n_images=8 makes no other run", out)
+
+
+def test_why_a_launcher_failed_is_in_the_table(sweep: Sweep) -> None:
+    out = sweep(*SMALL, "seed=1,2", "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=abc", code=1)
+    table = " ".join(out[out.index("not finished") :].replace("│", " ").split())
+    assert table.count("the launcher failed: ") == 2
+    assert "abc" in table
+
+
 def test_every_launcher_trains_four_jobs(tmp_path: Path, sweep: Sweep, launcher: list[str]) -> None:
     out = sweep(*SMALL, *launcher, "seed=1,2,3,4")
     assert "4 of 4 runs are finished" in out
@@ -171,7 +212,7 @@ def test_every_launcher_trains_four_jobs(tmp_path: Path, sweep: Sweep, launcher:
 
 def test_a_preempted_job_is_queued_again_and_goes_on(tmp_path: Path, cli: Cli) -> None:
     """As Slurm does it: submitit's signal reaches the job's process, which saves, ends, and is started again."""
-    arguments = [*LONG, "threads=1"]
+    arguments = [*LONG, "threads=1", "rerun=all"]  # which is no reason to start over in the same sweep
     process = command(tmp_path, "-m", *arguments, "hydra/launcher=submitit_local", "seed=1,2")
     folder = tmp_path / "outputs" / "default"
     wait_until(
