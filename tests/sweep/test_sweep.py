@@ -149,16 +149,6 @@ def test_a_sweep_that_is_stopped_goes_on(tmp_path: Path, cli: Cli, sweep: Sweep,
     assert went_on.metrics == Run(tmp_path / "alone").metrics
 
 
-@pytest.mark.parametrize(
-    "launcher",
-    [
-        ["hydra/launcher=basic"],
-        ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
-        ["hydra/launcher=submitit_local"],
-        ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2"],
-    ],
-    ids=["basic", "joblib", "submitit_local", "ray"],
-)
 def test_a_second_ctrl_c_does_not_leave_jobs_that_have_not_heard_of_the_first(tmp_path: Path) -> None:
     process = command(tmp_path, "-m", *LONG, "seed=1,2,3", "hydra.launcher.n_jobs=2", "threads=1", "rerun=all")
     folder = tmp_path / "outputs" / "default"
@@ -199,6 +189,16 @@ def test_why_a_launcher_failed_is_in_the_table(sweep: Sweep) -> None:
     assert "abc" in table
 
 
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["hydra/launcher=basic"],
+        ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+        ["hydra/launcher=submitit_local"],
+        ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2"],
+    ],
+    ids=["basic", "joblib", "submitit_local", "ray"],
+)
 def test_every_launcher_trains_four_jobs(tmp_path: Path, sweep: Sweep, launcher: list[str]) -> None:
     out = sweep(*SMALL, *launcher, "seed=1,2,3,4")
     assert "4 of 4 runs are finished" in out
