@@ -130,10 +130,14 @@ VARIANTS: dict[str, list[str]] = {
     "linear, projected atoms, AdamW": ["model=linear", "sparsity=l1", "sparsity.atom_norm=true", "optimizer=adamw"],
     "mixed precision, SGD": ["trainer.precision=bf16-mixed", "optimizer=sgd"],
     "clipped": ["trainer.gradient_clip_val=0.1"],
+    "one GPU": ["trainer=gpu", "trainer.deterministic=true"],
 }
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=[NEEDS_GPU] if "GPU" in name else []) for name in VARIANTS]
+)
 def test_a_power_cut_after_any_step(tmp_path: Path, crash: Callable[[Callback], None], variant: str) -> None:
     """In the middle of an epoch, before its last batch, after it, around a validation, and at the very end."""
     overrides = [*SHORT, ALWAYS, *VARIANTS[variant]]
