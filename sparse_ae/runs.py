@@ -110,10 +110,14 @@ class Run:
         """``new`` before the run starts. A run whose process died without a word, or whose results are gone, is
         ``interrupted``.
         """
-        state: State = self.status.get("state", "new")
-        died = state == "running" and not self.is_locked
+        status = self.status
+        while status.get("state") == "running" and not self.is_locked:
+            before, status = status, self.status
+            if status == before:  # or it came to its end after the first look
+                return "interrupted"
+        state: State = status.get("state", "new")
         without_results = state == "finished" and not (self._metrics_file.exists() and self.weights.exists())
-        return "interrupted" if died or without_results else state
+        return "interrupted" if without_results else state
 
     @property
     def metrics(self) -> dict[str, float | None]:

@@ -183,3 +183,21 @@ def test_foreign_and_damaged_folders_are_named(run_copy: Path, damage: Any, mess
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no such folder"):
         Run.open(tmp_path / "nowhere")
+
+
+def test_a_run_that_ends_between_two_looks_is_finished_and_not_interrupted(
+    run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(run_copy)
+    finished = (run_copy / "status.json").read_text()
+    (run_copy / "status.json").write_text(finished.replace('"finished"', '"running"', 1))
+
+    def ends(_: Run) -> bool:
+        (run_copy / "status.json").write_text(finished)
+        return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "is_locked", property(ends))
+        assert run.state == "finished"
+    (run_copy / "status.json").write_text(finished.replace('"finished"', '"running"', 1))
+    assert run.state == "interrupted"

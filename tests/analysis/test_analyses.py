@@ -50,7 +50,7 @@ def test_sparsity_against_numpy_over_several_batches() -> None:
         "code_max": z.max().item(),
     }
     panels = result.figures["sparsity"].axes
-    heights = [sum(patch.get_height() for patch in panel.patches) for panel in panels[:2]]
+    heights = [sum(patch.get_data().values.sum() for patch in panel.patches) for panel in panels[:2]]
     assert heights == [2500, 7]  # each sample and each unit stands in exactly one bar
 
 

@@ -1,6 +1,7 @@
 """Which runs a sweep is made of, against hand-written lists."""
 
 import pytest
+from omegaconf import OmegaConf
 
 from sparse_ae.build import ConfigError
 from sparse_ae.sweep.grid import expand, without_sweeps
@@ -54,6 +55,11 @@ def test_expand(params: dict, grids: list, arguments: list[str], expected: list[
 def test_what_is_no_list_of_values(argument: str) -> None:
     with pytest.raises(ConfigError, match="allowed"):
         expand({}, [{}], [argument], is_group)
+
+
+def test_a_list_is_an_axis_as_text_with_commas_is() -> None:
+    params = OmegaConf.create({"a": [1, 2], "b": "[3,4]"})
+    assert expand(params, [{}], [], is_group) == [["a=1", "b=[3,4]"], ["a=2", "b=[3,4]"]]
 
 
 def test_without_sweeps() -> None:
