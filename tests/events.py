@@ -17,7 +17,7 @@ def logged(folder: Path) -> list[tuple[str, int, Any]]:
     return records
 
 
-def _started(path: Path) -> tuple[int, int]:
-    """``events.out.tfevents.<seconds>.<host>.<pid>.<number>``"""
+def _started(path: Path) -> tuple[int, ...]:
+    """``events.out.tfevents.<seconds>.<host>.<pid>.<number>``: two attempts may begin within one second."""
     parts = path.name.split(".")
-    return int(parts[3]), int(parts[-1])
+    return tuple(int(parts[place]) for place in (3, -2, -1))

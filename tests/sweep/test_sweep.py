@@ -25,7 +25,7 @@ SMALL = [
     "trainer.limit_test_batches=1",
     "analysis=[]",
 ]
-LONG = [*SMALL, "trainer.max_epochs=12", "trainer.limit_train_batches=100", "data.batch_size=32"]
+LONG = [*SMALL, "trainer.max_epochs=8", "trainer.limit_train_batches=100", "data.batch_size=32"]
 
 
 def runs(folder: Path) -> dict[str, Run]:
