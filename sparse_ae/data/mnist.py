@@ -13,8 +13,12 @@ class MNIST(ImageDataModule):
     input_shape = (1, 28, 28)
     train_file_size = 60_000
 
+    _is_prepared = False
+
     def prepare_data(self) -> None:
-        unpack_mnist(self.root / "MNIST" / "raw")
+        if not self._is_prepared:  # training, testing and analysing each ask for it
+            unpack_mnist(self.root / "MNIST" / "raw")
+            self._is_prepared = True
 
     def read(self, *, train: bool) -> tuple[Tensor, Tensor]:
         dataset = datasets.MNIST(self.root, train=train)

@@ -135,6 +135,12 @@ class SparseAutoencoderModule(LightningModule):
         self._unlogged_steps.append(self.global_step + 1)
         return objective.loss
 
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """What the optimizer does too, without its detour through the profiler, which is 1 % of a step on a CPU."""
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         self.model.network.before_step_()
 
