@@ -58,11 +58,11 @@ class Run:
         self.previous_checkpoint = self.path / "checkpoints" / "previous.ckpt"
         self.best_checkpoint = self.path / "checkpoints" / "best.ckpt"
         self.log = self.path / "train.log"
+        self.weights = self.path / "model.safetensors"
+        self.model_spec = self.path / "model.json"
         self._attempt: int | None = None
         self._seconds_before = 0.0
         self._started = time.monotonic()
-        self.weights = self.path / "model.safetensors"
-        self.model_spec = self.path / "model.json"
 
     @classmethod
     def open(cls, path: Path | str) -> "Run":
@@ -244,13 +244,13 @@ class Run:
         self._write_json(self._metrics_file, self.metrics | plain)
 
     def write_analysis(self, name: str, result: Mapping[str, Any], figures: Mapping[str, bytes]) -> list[Path]:
-        """Write ``result.json`` and a PNG per figure; returns the figures' paths."""
+        """Write a PNG per figure and then, as the sign that it is whole, ``result.json``; returns the figures' paths."""
         folder = self.path / "analysis" / name
         folder.mkdir(parents=True, exist_ok=True)
-        self._write_json(folder / "result.json", result)
         paths = [folder / f"{figure}.png" for figure in figures]
         for path, png in zip(paths, figures.values(), strict=True):
             write_atomically(path, png)
+        self._write_json(folder / "result.json", result)
         return paths
 
     @property

@@ -93,7 +93,7 @@ def _end(process: Any) -> None:
 def _work(job: Job, gpu: str | None) -> None:
     """The life of a job's process. Its output goes to the run's log: the console is the sweep's."""
     os.setsid()  # Ctrl-C in a terminal reaches the sweep, which asks its jobs to stop
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which the server ignores
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the server ignores it and a scheduler's own
     _die_with_parent()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu

@@ -15,7 +15,7 @@ from sparse_ae.build import ConfigError
 from sparse_ae.cli import explain, sources, task_config
 from sparse_ae.experiment import assemble
 from sparse_ae.identity import config_hash
-from sparse_ae.job import is_settled, starting_point
+from sparse_ae.job import is_settled, missing_analyses, starting_point
 from sparse_ae.runs import Run, RunError
 from sparse_ae.sweep.grid import axes, expand
 from sparse_ae.sweep.isolate import Job
@@ -40,8 +40,13 @@ class Planned(NamedTuple):
 
     @property
     def is_done(self) -> bool:
-        """Whether it came to its end."""
-        return self.state == "finished"
+        """Whether it came to its end, its analyses included."""
+        return self.state == "finished" and not self.lacks
+
+    @property
+    def lacks(self) -> list[str]:
+        """The analyses that were asked for and are not there."""
+        return list(missing_analyses(self.run, self.config))
 
     @property
     def is_settled(self) -> bool:

@@ -34,7 +34,7 @@ def summarize(
     planned: Sequence[Planned], rejected: Sequence[Rejected], folders: Sequence[Path], trouble: str | None
 ) -> None:
     """What is not finished, why, and the command that goes on; ``trouble`` is why some may not have started."""
-    bad = [p for p in planned if p.state != "finished"]
+    bad = [p for p in planned if not p.is_done]
     out = console()
     out.print(f"{len(planned) - len(bad)} of {len(planned) + len(rejected)} runs are finished", markup=False)
     if bad or rejected:
@@ -70,6 +70,8 @@ def _why(p: Planned, trouble: str | None = None) -> str:
         error = p.run.status.get("error")
     except RunError as damage:
         return f"{damage} (allowed: rerun=all to replace it)"
+    if p.state == "finished":
+        return f"has no analysis {', '.join(p.lacks)}; see {p.run.shown_path / p.run.log.name}"
     if p.state == "new":
         if trouble:
             return trouble

@@ -182,6 +182,16 @@ def test_axes_that_make_no_other_run_are_told(tmp_path: Path, sweep: Sweep) -> N
     assert re.search(r"the same l1-w0.01-n16-s42-\w{8}  visuals.n_images=8 makes no other run", out)
 
 
+def test_an_analysis_that_fails_is_no_success(tmp_path: Path, sweep: Sweep) -> None:
+    sweep(*SMALL, "seed=1,2")
+    first, second = runs(tmp_path).values()
+    second.weights.write_bytes(b"damaged")
+    out = sweep(*SMALL, "seed=1,2", "analysis=[features]", code=1)
+    assert "1 of 2 runs are finished" in out
+    assert "has no analysis features" in " ".join(out.replace("│", " ").split())
+    assert first.has_analysis("features")
+
+
 def test_why_a_launcher_failed_is_in_the_table(sweep: Sweep) -> None:
     out = sweep(*SMALL, "seed=1,2", "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=abc", code=1)
     table = " ".join(out[out.index("not finished") :].replace("│", " ").split())
