@@ -244,7 +244,7 @@ class Run:
         self._write_json(self._metrics_file, self.metrics | plain)
 
     def write_analysis(self, name: str, result: Mapping[str, Any], figures: Mapping[str, bytes]) -> list[Path]:
-        """Write a PNG per figure and, as the sign of a whole analysis, ``result.json`` last; returns the figures' paths."""
+        """Write a PNG per figure and last, for a whole analysis, ``result.json``; returns the PNGs' paths."""
         folder = self.path / "analysis" / name
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / f"{figure}.png" for figure in figures]
