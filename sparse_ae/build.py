@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-__all__ = ["ConfigError", "build", "check_arguments", "check_trusted", "nearest"]
+__all__ = ["ConfigError", "build", "check_arguments", "check_trusted", "locate", "nearest"]
 
 _PARTIAL = "_partial_"
 _TARGET = "_target_"

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, StrictStr
 
-from sparse_ae.build import ConfigError, build, check_arguments, nearest
+from sparse_ae.build import ConfigError, build, check_arguments, locate, nearest
 from sparse_ae.runs import Run
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
     from sparse_ae.data import ImageDataModule
+    from sparse_ae.objective import Objective
+    from sparse_ae.targets import Target
     from sparse_ae.training.module import SparseAutoencoderModule
     from sparse_ae.training.stop import StopSignals
 
@@ -28,7 +30,7 @@ class Settings(NamedTuple):
     rerun: Literal["all", "failed", "none"]
 
 
-_GROUPS = ("data", "model", "sparsity", "optimizer", "scheduler", "trainer", "checkpoint", "visuals", "analysis")
+_GROUPS = ("data", "model", "sparsity", "target", "dead", "optimizer", "scheduler", "trainer", "checkpoint", "visuals", "analysis")
 
 
 class Experiment(NamedTuple):
@@ -48,14 +50,14 @@ def assemble(config: Mapping[str, Any], run: Run, stop: "StopSignals | None" = N
     """
     from lightning.pytorch import seed_everything
 
-    from sparse_ae.export import build_autoencoder
     from sparse_ae.training.checkpoints import SealedCheckpointIO
     from sparse_ae.training.logger import RunLogger
     from sparse_ae.training.module import SparseAutoencoderModule
     from sparse_ae.training.process import NoProfiler, tune_process
     from sparse_ae.training.progress import EpochBar, StatusProgress, progress_callbacks
     from sparse_ae.training.resume import ResumeState
-    from sparse_ae.training.schedules import CoefficientWarmup
+    from sparse_ae.training.dead import DeadUnitsCallback
+    from sparse_ae.training.schedules import ObjectiveSchedule
     from sparse_ae.training.stop import StopSignals
 
     settings = _settings(config)
@@ -64,7 +66,7 @@ def assemble(config: Mapping[str, Any], run: Run, stop: "StopSignals | None" = N
 
     data = build(config["data"], "data")
     module = SparseAutoencoderModule(
-        build_autoencoder(config["model"], config["sparsity"], input_dim=data.input_dim),
+        _objective(config, settings.active_threshold, input_dim=data.input_dim),
         optimizer=build(config["optimizer"], "optimizer"),
         scheduler=build(config["scheduler"], "scheduler") if config["scheduler"] else None,
         threshold=settings.active_threshold,
@@ -79,7 +81,8 @@ def assemble(config: Mapping[str, Any], run: Run, stop: "StopSignals | None" = N
         *progress,
         StatusProgress(run),
         ResumeState(logger),
-        *([CoefficientWarmup()] if module.model.sparsity.warmup_steps else []),
+        ObjectiveSchedule(),
+        DeadUnitsCallback(settings.seed),
         build(config["visuals"], "visuals"),
         build(
             config["checkpoint"],
@@ -97,6 +100,34 @@ def assemble(config: Mapping[str, Any], run: Run, stop: "StopSignals | None" = N
     }
     ours = {"logger": logger, "callbacks": callbacks, "plugins": [SealedCheckpointIO()]}
     return Experiment(settings, data, module, _trainer(trainer_spec, **ours, default_root_dir=run.path))
+
+
+def sparsity_spec(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec of the sparsity method with what the target sets in it, such as k."""
+    target = _target(config)
+    spec = dict(config["sparsity"])
+    if target is None:
+        return spec
+    try:
+        return spec | target.arguments_for(locate(spec["_target_"], "sparsity"), config["model"]["latent_dim"])
+    except ValueError as error:
+        raise ConfigError(f"target: {error}") from error
+
+
+def _target(config: Mapping[str, Any]) -> "Target | None":
+    return build(config["target"], "target") if config["target"] else None
+
+
+def _objective(config: Mapping[str, Any], threshold: float, *, input_dim: int) -> "Objective":
+    from sparse_ae.export import build_autoencoder
+    from sparse_ae.objective import Objective
+
+    model = build_autoencoder(config["model"], sparsity_spec(config), input_dim=input_dim)
+    dead = build(config["dead"], "dead", latent_dim=model.network.latent_dim)
+    try:
+        return Objective(model, dead, _target(config), threshold=threshold)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _settings(config: Mapping[str, Any]) -> Settings:

@@ -27,7 +27,8 @@ _FORMAT = 1
 def build_autoencoder(network: Mapping[str, Any], sparsity: Mapping[str, Any], *, input_dim: int) -> SparseAutoencoder:
     """The autoencoder of a ``model`` and a ``sparsity`` spec, freshly initialised from torch's global RNG."""
     try:
-        return SparseAutoencoder(build(network, "model", input_dim=input_dim), build(sparsity, "sparsity"))
+        net: Network = build(network, "model", input_dim=input_dim)
+        return SparseAutoencoder(net, build(sparsity, "sparsity", latent_dim=net.latent_dim))
     except ConfigError:
         raise
     except ValueError as error:
@@ -84,5 +85,5 @@ def _read_final(path: Path) -> dict[str, torch.Tensor]:
 
 def _read_best(path: Path) -> dict[str, torch.Tensor]:
     state = read_checkpoint(path)["state_dict"]
-    prefix = "model."
+    prefix = "objective.model."
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

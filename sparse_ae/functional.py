@@ -54,6 +54,27 @@ def kl_penalty(z: Tensor, rho: Tensor) -> Tensor:
     return bernoulli_kl(rho, z.mean(dim=-2, dtype=_accumulator(z))).sum(dim=-1)
 
 
+def hoyer_penalty(z: Tensor) -> Tensor:
+    """mean_b (1 - Hoyer sparseness of z_b) = mean_b (|z_b|_1/|z_b|_2 - 1) / (sqrt(N) - 1), a scalar from ``(B, N)``.
+
+    0 for a single non-zero, 1 for equal codes, and 0 without a gradient for an all-zero code. N > 1.
+    """
+    z = z.to(_accumulator(z))
+    size = torch.linalg.vector_norm(z, dim=-1)
+    dead = size == 0
+    ratio = z.abs().sum(dim=-1) / torch.where(dead, 1.0, size)
+    return torch.where(dead, 0.0, (ratio - 1) / (z.shape[-1] ** 0.5 - 1)).mean(dim=-1)
+
+
+def keep_largest(z: Tensor, k: int, by: Tensor | None = None) -> Tensor:
+    """z where it is among the k largest of its row, else 0, ``(B, N)``; ``by (B, N)`` is what is compared instead.
+
+    Exactly k of each row are kept, also where there are ties.
+    """
+    index = (z if by is None else by).topk(k, dim=-1, sorted=False).indices
+    return torch.zeros_like(z).scatter(-1, index, z.gather(-1, index))
+
+
 def _accumulator(z: Tensor) -> torch.dtype:
     """At least float32: under mixed precision codes are bfloat16, whose eps of 0.008 is above many a target rho."""
     return torch.promote_types(z.dtype, torch.float32)

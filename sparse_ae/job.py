@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sparse_ae.experiment import Experiment, Settings, assemble
+from sparse_ae.experiment import Experiment, Settings, assemble, sparsity_spec
 from sparse_ae.files import link
 from sparse_ae.identity import config_hash
 from sparse_ae.runs import Run, RunError
@@ -171,7 +171,7 @@ def _write_results(experiment: Experiment, config: Mapping[str, Any], run: Run) 
     _, data, module, _ = experiment
     run.add_metrics(module.latest | module.results)
     model = module.model.cpu().float().eval()
-    save_model(run, model, network=config["model"], sparsity=config["sparsity"], input_shape=data.input_shape)
+    save_model(run, model, network=config["model"], sparsity=sparsity_spec(config), input_shape=data.input_shape)
     _analyse(experiment, config, run, config["analysis"])
 
 

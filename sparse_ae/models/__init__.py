@@ -1,8 +1,8 @@
 """Encoder/decoder networks and the autoencoder that joins them to a sparsity method."""
 
-from sparse_ae.models.autoencoder import Coder, Objective, SparseAutoencoder
+from sparse_ae.models.autoencoder import Coder, SparseAutoencoder
 from sparse_ae.models.linear import Linear
 from sparse_ae.models.mlp import MLP
 from sparse_ae.models.network import Network
 
-__all__ = ["MLP", "Coder", "Linear", "Network", "Objective", "SparseAutoencoder"]
+__all__ = ["MLP", "Coder", "Linear", "Network", "SparseAutoencoder"]

@@ -1,10 +1,9 @@
 """The sparse autoencoder: a network and a sparsity method joined."""
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from torch import Tensor, nn
 
-from sparse_ae.functional import reconstruction_error
 from sparse_ae.models.network import Network
 from sparse_ae.sparsity.base import Forward, Sparsity
 
@@ -26,16 +25,6 @@ class Coder(Protocol):
         """Atoms ``(N, D)``."""
 
 
-class Objective(NamedTuple):
-    """What training minimises, and what it is made of; all scalars."""
-
-    loss: Tensor
-    """recon + sum_t coefficient_t * terms[t]."""
-    recon: Tensor
-    terms: dict[str, Tensor]
-    """Raw, before their coefficients."""
-
-
 class SparseAutoencoder(nn.Module):
     """x_hat = decode(z), z = activate(encoder(x)). Satisfies ``Coder``.
 
@@ -54,7 +43,8 @@ class SparseAutoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Data ``(B, D)`` to codes ``(B, N)``."""
-        return self.sparsity.activate(self.network.encode(x))
+        activate = self.sparsity.activate
+        return activate(self.network.encode(x, activate))
 
     def decode(self, z: Tensor) -> Tensor:
         """Codes ``(B, N)`` to reconstructions ``(B, D)``."""
@@ -65,19 +55,9 @@ class SparseAutoencoder(nn.Module):
         """Atoms ``(N, D)``."""
         return self.network.dictionary
 
-    def forward(self, x: Tensor) -> Forward:
-        """One pass, everything in it kept for the losses."""
-        pre = self.network.encode(x)
-        z = self.sparsity.activate(pre)
-        return Forward(x, pre, z, self.network.decode(z))
-
-    def objective(self, x: Tensor, target: Tensor) -> Objective:
-        """The training objective on ``x (B, D)``; ``target (B, D)`` differs from it when denoising."""
-        forward = self(x)
-        recon = reconstruction_error(forward.x_hat, target, self.sparsity.reduction)
-        terms = self.sparsity.losses(forward, self.network)
-        coefficients = self.sparsity.coefficients
-        loss = recon
-        for name, term in terms.items():
-            loss = loss + coefficients[name] * term
-        return Objective(loss, recon, terms)
+    def forward(self, x: Tensor, target: Tensor) -> Forward:
+        """One pass of a training batch, everything in it kept for the losses."""
+        activate = self.sparsity.activate_batch
+        pre = self.network.encode(x, activate)
+        z = activate(pre)
+        return Forward(x, target, pre, z, self.network.decode(z))

@@ -8,7 +8,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from sparse_ae.functional import geometric_median
-from sparse_ae.models.network import Network
+from sparse_ae.models.network import Activation, Network
 
 BPre = Literal["zeros", "mean", "geometric_median"]
 
@@ -38,12 +38,18 @@ class Linear(Network):
         self.encoder_bias = nn.Parameter(torch.zeros(latent_dim))
         self.b_pre = nn.Parameter(torch.zeros(input_dim))
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor, activate: Activation) -> Tensor:
         weight = self.atoms if self.encoder_weight is None else self.encoder_weight
         return F.linear(x - self.b_pre, weight, self.encoder_bias)
 
     def decode(self, z: Tensor) -> Tensor:
         return F.linear(z, self.atoms.T, self.b_pre)
+
+    def decode_frozen(self, z: Tensor) -> Tensor:
+        return F.linear(z, self.atoms.T.detach(), self.b_pre.detach())
+
+    def decode_prefix(self, z: Tensor, width: int) -> Tensor:
+        return F.linear(z[..., :width], self.atoms[:width].T, self.b_pre)
 
     @property
     def dictionary(self) -> Tensor:
@@ -52,6 +58,25 @@ class Linear(Network):
     def atom_norms(self) -> Tensor:
         norms: Tensor = torch.linalg.vector_norm(self.atoms, dim=1)
         return norms
+
+    def combine(self, z: Tensor) -> Tensor:
+        return z @ self.atoms
+
+    @torch.no_grad()
+    def replace_units_(self, units: Tensor, x: Tensor, scale: float) -> list[nn.Parameter]:
+        directions = F.normalize(x - self.b_pre, dim=1)
+        self.atoms[units] = directions
+        self.encoder_bias[units] = 0
+        if self.encoder_weight is None:
+            return [self.atoms, self.encoder_bias]
+        norms = torch.linalg.vector_norm(self.encoder_weight, dim=1)
+        others = torch.ones_like(norms, dtype=torch.bool).index_fill(0, units, False)
+        typical = norms[others].mean() if bool(others.any()) else norms.mean()
+        self.encoder_weight[units] = scale * typical * directions
+        return [self.atoms, self.encoder_bias, self.encoder_weight]
+
+    def decoder_norms(self) -> Tensor:
+        return self.atom_norms()
 
     @torch.no_grad()
     def fit_to_(self, sample: Tensor, mean: Tensor) -> None:

@@ -5,8 +5,9 @@ from itertools import pairwise
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from sparse_ae.models.network import Network
+from sparse_ae.models.network import Activation, Network
 
 
 class MLP(Network):
@@ -21,11 +22,18 @@ class MLP(Network):
         self.encoder = _perceptron(widths)
         self.decoder = _perceptron(widths[::-1]).append(nn.Sigmoid())
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor, activate: Activation) -> Tensor:
         return self.encoder(x)  # type: ignore[no-any-return]
 
     def decode(self, z: Tensor) -> Tensor:
         return self.decoder(z)  # type: ignore[no-any-return]
+
+    def decode_frozen(self, z: Tensor) -> Tensor:
+        frozen = {name: parameter.detach() for name, parameter in self.decoder.named_parameters()}
+        return functional_call(self.decoder, frozen, (z,))  # type: ignore[no-any-return]
+
+    def decoder_norms(self) -> Tensor:
+        return torch.linalg.vector_norm(self.decoder[0].weight, dim=0)  # type: ignore[no-any-return]
 
     @property
     def dictionary(self) -> Tensor:

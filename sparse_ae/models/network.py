@@ -1,8 +1,13 @@
 """What every encoder/decoder pair keeps to."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+Activation = Callable[[Tensor], Tensor]
+"""Pre-activations ``(B, N)`` to codes ``(B, N)``."""
 
 
 class Network(nn.Module, ABC):
@@ -20,12 +25,22 @@ class Network(nn.Module, ABC):
         self.latent_dim = latent_dim
 
     @abstractmethod
-    def encode(self, x: Tensor) -> Tensor:
-        """Data ``(B, D)`` to pre-activations ``(B, N)``."""
+    def encode(self, x: Tensor, activate: Activation) -> Tensor:
+        """Data ``(B, D)`` to pre-activations ``(B, N)``; ``activate``, the method's own, is for encoders that refine
+        codes in steps. What it makes of the result is the code.
+        """
 
     @abstractmethod
     def decode(self, z: Tensor) -> Tensor:
         """Codes ``(B, N)`` to reconstructions ``(B, D)``."""
+
+    @abstractmethod
+    def decode_frozen(self, z: Tensor) -> Tensor:
+        """``decode``, with a gradient to the codes and none to the decoder's parameters."""
+
+    def decode_prefix(self, z: Tensor, width: int) -> Tensor:
+        """``decode`` with all but the first ``width`` units at 0."""
+        return self.decode(F.pad(z[..., :width], (0, self.latent_dim - width)))
 
     @property
     @abstractmethod
@@ -35,6 +50,22 @@ class Network(nn.Module, ABC):
     def atom_norms(self) -> Tensor:
         """|atom_i|_2, ``(N,)``, differentiable. Raises ``TypeError`` unless ``has_atoms``."""
         raise TypeError(f"{type(self).__name__} has no linear decoder, so no atom norms")
+
+    @abstractmethod
+    def decoder_norms(self) -> Tensor:
+        """|w_i|_2 of the weights that read unit i, ``(N,)``: what a code can be traded for."""
+
+    def combine(self, z: Tensor) -> Tensor:
+        """z @ atoms ``(B, D)``, ``decode`` without its bias. Raises ``TypeError`` unless ``has_atoms``."""
+        raise TypeError(f"{type(self).__name__} has no linear decoder, so no atoms to combine")
+
+    def replace_units_(self, units: Tensor, x: Tensor, scale: float) -> list[nn.Parameter]:
+        """Make of each of ``units``, an index, a detector of its row of ``x (len(units), D)``, whose encoder weights
+        have ``scale`` times the mean norm of the other units'. Returns the parameters that were written, ``(N, ...)``.
+
+        Raises ``TypeError`` unless ``has_atoms``.
+        """
+        raise TypeError(f"{type(self).__name__} has no linear decoder, so no atoms to replace")
 
     def fit_to_(self, sample: Tensor, mean: Tensor) -> None:
         """Set what is initialised from data: from a ``sample (B, D)`` of training images, and the ``mean (D,)`` of all.

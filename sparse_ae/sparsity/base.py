@@ -2,10 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, NamedTuple, Protocol
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
 import torch
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from sparse_ae.functional import Reduction
@@ -14,10 +14,12 @@ Coefficient = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Forward(NamedTuple):
-    """One pass through a sparse autoencoder."""
+    """One pass of a training batch through a sparse autoencoder."""
 
     x: Tensor
     """Input ``(B, D)``."""
+    target: Tensor
+    """What to reconstruct ``(B, D)``; differs from ``x`` when denoising."""
     pre: Tensor
     """Pre-activations ``(B, N)``."""
     z: Tensor
@@ -32,6 +34,15 @@ class Decoder(Protocol):
     def decode(self, z: Tensor) -> Tensor:
         """Codes ``(B, N)`` to reconstructions ``(B, D)``."""
 
+    def decode_frozen(self, z: Tensor) -> Tensor:
+        """The same, with a gradient to the codes alone."""
+
+    def combine(self, z: Tensor) -> Tensor:
+        """z @ atoms ``(B, D)``, without a bias; only where ``has_atoms``."""
+
+    def decode_prefix(self, z: Tensor, width: int) -> Tensor:
+        """The reconstruction ``(B, D)`` from the first ``width`` units."""
+
     def atom_norms(self) -> Tensor:
         """|atom_i|_2, ``(N,)``; only where ``has_atoms``."""
 
@@ -39,25 +50,32 @@ class Decoder(Protocol):
 class Sparsity(nn.Module, ABC):
     """``z = activate(pre)`` and ``loss = reconstruction + sum_t coefficient_t * losses()[t]``.
 
-    A method is one subclass in one file: its activation and its loss terms together. Both are vmap-safe: no
+    A method is one subclass in one file: its activation and its loss terms together. All of it is vmap-safe: no
     data-dependent Python branch, no ``.item()``, and whatever number may differ between two runs is a buffer.
+    Evaluating the loss changes nothing; what follows training, such as a threshold, is moved by ``observe_`` alone.
     """
 
     requires_atoms = False
     """Whether the losses read ``decoder.atom_norms()``, which only a linear decoder has."""
+    steered: ClassVar[str | None] = None
+    """The term whose coefficient makes the codes sparser the larger it is; None if the sparsity is set directly."""
+    code_range: ClassVar[tuple[float, float] | None] = None
+    """Where the activation saturates on both sides, if it does."""
 
     def __init__(
         self,
         coefficients: Mapping[str, float],
         *,
+        latent_dim: PositiveInt,
         reduction: Reduction,
         warmup_steps: NonNegativeInt = 0,
     ) -> None:
-        """``coefficients`` names the loss terms and gives each its weight; ``reduction`` holds for the reconstruction
-        too, so that the two conventions cannot be mixed; ``warmup_steps`` is how long a training schedule takes to
-        raise the coefficients from 0.
+        """``coefficients`` names the loss terms and gives each its weight; ``latent_dim`` is N; ``reduction`` holds for
+        the reconstruction too, so that the two conventions cannot be mixed; ``warmup_steps`` is how long the
+        steered coefficient takes to rise from 0.
         """
         super().__init__()
+        self.latent_dim = latent_dim
         self.reduction = reduction
         self.warmup_steps = warmup_steps
         self.full_coefficients = dict(coefficients)
@@ -71,8 +89,59 @@ class Sparsity(nn.Module, ABC):
 
     @abstractmethod
     def activate(self, pre: Tensor) -> Tensor:
-        """Pre-activations ``(B, N)`` to codes ``(B, N)``."""
+        """Pre-activations ``(B, N)`` to codes ``(B, N)``, each sample's from its own alone."""
+
+    def activate_batch(self, pre: Tensor) -> Tensor:
+        """The codes ``(B, N)`` that training uses, where the samples of a batch may compete."""
+        return self.activate(pre)
 
     def losses(self, forward: Forward, decoder: Decoder) -> dict[str, Tensor]:
         """Unweighted scalar terms, one for each coefficient."""
         return {}
+
+    @torch.no_grad()
+    def schedule_(self, step: int, total_steps: float) -> None:
+        """Set what is a function of the optimizer steps taken so far: coefficient(t) = full * min(1, (t + 1) / warmup).
+
+        A pure function, so that a resumed run goes on where it was.
+        """
+        if self.steered is not None and self.warmup_steps and step <= self.warmup_steps:
+            factor = min(1.0, (step + 1) / self.warmup_steps)
+            self.coefficients[self.steered].fill_(self.full_coefficients[self.steered] * factor)
+
+    def observe_(self, forward: Forward) -> None:
+        """Follow a training batch with the buffers that do. Called once for each, after its backward pass."""
+
+    def reset_units_(self, units: Tensor) -> list[nn.Parameter]:
+        """Start anew what is learned for each of ``units``, an index; returns those parameters, ``(N, ...)``."""
+        return []
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether ``schedule_`` has anything to set."""
+        return self.warmup_steps > 0
+
+    @classmethod
+    def arguments_for(cls, l0: float, latent_dim: int) -> dict[str, Any]:
+        """The constructor's arguments that give ``l0`` active units of ``latent_dim``; none if a coefficient is steered
+        there. Raises ``ValueError`` for an ``l0`` that the method cannot have.
+        """
+        if cls.steered is None:
+            raise ValueError(f"{cls.__name__} has no sparsity to set (allowed: another sparsity=, or target=none)")
+        return {}
+
+
+def check_units(name: str, value: int, latent_dim: int) -> int:
+    """``value``, a number of units. Raises ``ValueError`` unless there are so many."""
+    if not 1 <= value <= latent_dim:
+        raise ValueError(f"{name}={value}: is no number of units (allowed: 1 to model.latent_dim={latent_dim})")
+    return value
+
+
+def whole_units(l0: float, latent_dim: int) -> int:
+    """``l0`` as a number of units that can be kept. Raises ``ValueError`` unless it is one."""
+    if l0 != int(l0) or not 1 <= l0 <= latent_dim:
+        raise ValueError(
+            f"{l0:g} active units: the method keeps a whole number (allowed: 1 to model.latent_dim={latent_dim})"
+        )
+    return int(l0)

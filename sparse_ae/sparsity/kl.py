@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import torch
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from sparse_ae.functional import Reduction, kl_penalty
@@ -18,6 +18,9 @@ class KL(Sparsity):
     Source: A. Ng, "Sparse autoencoder", CS294A lecture notes, 2011.
     """
 
+    steered = "kl"
+    code_range = (0.0, 1.0)
+
     def __init__(
         self,
         *,
@@ -25,8 +28,11 @@ class KL(Sparsity):
         rho: Annotated[float, Field(gt=0, lt=1)],
         reduction: Reduction,
         warmup_steps: NonNegativeInt,
+        latent_dim: PositiveInt,
     ) -> None:
-        super().__init__({"kl": coefficient}, reduction=reduction, warmup_steps=warmup_steps)
+        super().__init__(
+            {"kl": coefficient}, latent_dim=latent_dim, reduction=reduction, warmup_steps=warmup_steps
+        )
         self.register_buffer("rho", torch.tensor(rho))
 
     def activate(self, pre: Tensor) -> Tensor:

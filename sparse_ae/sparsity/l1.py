@@ -1,7 +1,7 @@
 """L1 penalty on rectified codes."""
 
 import torch
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from sparse_ae.functional import Reduction, l1_penalty
@@ -14,6 +14,8 @@ class L1(Sparsity):
     ``atom_norm`` weighs each code by its atom's norm, for networks with a linear decoder.
     """
 
+    steered = "l1"
+
     def __init__(
         self,
         *,
@@ -21,8 +23,11 @@ class L1(Sparsity):
         atom_norm: bool,
         reduction: Reduction,
         warmup_steps: NonNegativeInt,
+        latent_dim: PositiveInt,
     ) -> None:
-        super().__init__({"l1": coefficient}, reduction=reduction, warmup_steps=warmup_steps)
+        super().__init__(
+            {"l1": coefficient}, latent_dim=latent_dim, reduction=reduction, warmup_steps=warmup_steps
+        )
         self.requires_atoms = atom_norm
 
     def activate(self, pre: Tensor) -> Tensor:

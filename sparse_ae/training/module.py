@@ -15,6 +15,8 @@ from sparse_ae.data import Batch, ImageDataModule, to_unit_interval
 from sparse_ae.identity import config_hash
 from sparse_ae.metrics import NAMES, CodeMetrics
 from sparse_ae.models import SparseAutoencoder
+from sparse_ae.objective import Objective
+from sparse_ae.sparsity import Forward
 
 MakeOptimizer = Callable[..., Optimizer]
 MakeScheduler = Callable[..., LRScheduler]
@@ -35,7 +37,7 @@ def make_scheduler(make: MakeScheduler, optimizer: Optimizer, total_steps: int) 
 
 
 class SparseAutoencoderModule(LightningModule):
-    """Minimises ``model.objective``: reconstruction + sum_t coefficient_t * term_t.
+    """Minimises an ``Objective``: reconstruction + sum_t coefficient_t * term_t.
 
     Every step's loss and terms stay on the device; each ``trainer.log_every_n_steps`` steps, and at the end of an
     epoch, their means are logged as ``train/loss``, ``train/recon`` and ``train/<term>``, the coefficient beside each
@@ -45,7 +47,7 @@ class SparseAutoencoderModule(LightningModule):
 
     def __init__(
         self,
-        model: SparseAutoencoder,
+        objective: Objective,
         optimizer: MakeOptimizer,
         scheduler: MakeScheduler | None,
         *,
@@ -58,8 +60,8 @@ class SparseAutoencoderModule(LightningModule):
         checkpoint.
         """
         super().__init__()
-        self.model = model
-        self.objective = torch.compile(model.objective) if compile_objective else model.objective
+        self.objective = objective
+        self._compute = torch.compile(objective.forward) if compile_objective else objective.forward
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.threshold = threshold
@@ -70,6 +72,7 @@ class SparseAutoencoderModule(LightningModule):
         """The metrics of each split's last evaluation."""
         self.evaluated_at: dict[str, int] = {}
         """The step of each split's last evaluation."""
+        self._forward: Forward | None = None
         self._unlogged: list[Tensor] = []
         self._unlogged_steps: list[int] = []
         self._metrics: dict[str, CodeMetrics] = {}
@@ -82,6 +85,11 @@ class SparseAutoencoderModule(LightningModule):
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)
+
+    @property
+    def model(self) -> SparseAutoencoder:
+        """What is trained."""
+        return self.objective.model
 
     @property
     def data(self) -> ImageDataModule:
@@ -99,6 +107,7 @@ class SparseAutoencoderModule(LightningModule):
         if stage == "fit":
             sample = to_unit_interval(self.data.split("train").x[:_FIT_SAMPLES])
             self.model.network.fit_to_(sample, self.data.train_mean)
+            self.objective.dead.begin_(self._samples_per_epoch)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.parameters())
@@ -120,20 +129,37 @@ class SparseAutoencoderModule(LightningModule):
         Lightning's own estimate starts to read the training data, at a time when a resumed run does not know yet where
         in its epoch it goes on.
         """
-        trainer = self.trainer
-        limit, batches = trainer.limit_train_batches, self.data.train_batches
-        per_epoch = min(limit, batches) if isinstance(limit, int) else int(limit * batches)
+        trainer, per_epoch = self.trainer, self._batches_per_epoch
         steps = math.inf if trainer.max_steps == -1 else float(trainer.max_steps)
         if trainer.max_epochs not in (None, -1):
             steps = min(steps, math.ceil(per_epoch / trainer.accumulate_grad_batches) * trainer.max_epochs)
         return steps
 
+    @property
+    def _batches_per_epoch(self) -> int:
+        """Of each process."""
+        limit, batches = self.trainer.limit_train_batches, self.data.train_batches
+        return min(limit, batches) if isinstance(limit, int) else int(limit * batches)
+
+    @property
+    def _samples_per_epoch(self) -> int:
+        """Of each process."""
+        share = len(self.data.split("train").x) // self.trainer.world_size
+        return min(self._batches_per_epoch * self.data.batch_size, share)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x, target, _ = batch
-        objective = self.objective(x, target)
-        self._unlogged.append(torch.stack([objective.loss, objective.recon, *objective.terms.values()]).detach())
+        loss = self._compute(x, target)
+        self._unlogged.append(torch.stack([loss.loss, loss.recon, *loss.terms.values()]).detach())
         self._unlogged_steps.append(self.global_step + 1)
-        return objective.loss
+        self._forward = loss.forward
+        return loss.loss
+
+    def on_after_backward(self) -> None:
+        """What follows training moves when the gradient has no more use for its old state."""
+        assert self._forward is not None
+        self.objective.observe_(self._forward)
+        self._forward = None
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
         """What the optimizer does too, without its detour through the profiler, which is 1 % of a step on a CPU."""
@@ -222,7 +248,7 @@ class SparseAutoencoderModule(LightningModule):
 
     @property
     def _names(self) -> list[str]:
-        return ["loss", "recon", *self.model.sparsity.coefficients]
+        return ["loss", "recon", *self.objective.coefficients]
 
     def _log_training(self, step: int) -> None:
         """Log the means over the steps since the last call; the one place that waits for the device."""
@@ -231,9 +257,11 @@ class SparseAutoencoderModule(LightningModule):
         self._unlogged, self._unlogged_steps = [], []
         means = values.mean(dim=0).tolist()
         self.latest = {f"train/{name}": mean for name, mean in zip(self._names, means, strict=True)}
-        coefficients = {f"train/{t}_coefficient": float(c) for t, c in self.model.sparsity.coefficients.items()}
+        state = {f"train/{t}_coefficient": float(c) for t, c in self.objective.coefficients.items()}
+        dead = self.objective.dead
+        state |= {"train/dead_units": int(dead.dead.sum()), "train/revived_units": int(dead.revived)}
         if self.logger is not None:
-            self.logger.log_metrics(self.latest | coefficients, step=step)
+            self.logger.log_metrics(self.latest | state, step=step)
 
     def _start_metrics(self, split: str) -> None:
         if split not in self._metrics:
@@ -243,8 +271,8 @@ class SparseAutoencoderModule(LightningModule):
         self._metrics[split].reset()
 
     def _add_to_metrics(self, split: str, batch: Batch) -> None:
-        forward = self.model(batch.x)
-        self._metrics[split].update(batch.target, forward.z.float(), forward.x_hat.float())
+        z = self.model.encode(batch.x)
+        self._metrics[split].update(batch.target, z.float(), self.model.decode(z).float())
 
     def _log_metrics(self, split: str) -> None:
         if self.trainer.sanity_checking:

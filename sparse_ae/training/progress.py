@@ -39,8 +39,10 @@ class EpochLines(Callback):
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, SparseAutoencoderModule)
         values = dict(_latest(pl_module))
-        for name in ("val/mse", "val/population_sparsity"):
+        target = pl_module.objective.target
+        for name in ("val/mse", f"val/{target.measure}" if target else "val/population_sparsity"):
             if name in trainer.callback_metrics:
                 values[name] = float(trainer.callback_metrics[name])
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in values.items())

@@ -1,4 +1,4 @@
-"""Schedules: the learning rate's, and the coefficients' warm-up."""
+"""Schedules: of the learning rate, and of whatever in the objective follows training."""
 
 import math
 from typing import Annotated, Any
@@ -37,18 +37,15 @@ def warmup_linear(
     return LambdaLR(optimizer, factor)
 
 
-class CoefficientWarmup(Callback):
-    """coefficient(t) = full coefficient * min(1, (t + 1) / warmup_steps), t the optimizer steps taken so far.
-
-    A pure function of the step, so that a resumed run goes on where it was.
-    """
+class ObjectiveSchedule(Callback):
+    """Keeps the objective in step with training: its schedules before each step, its target after each validation."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, SparseAutoencoderModule)
-        sparsity = pl_module.model.sparsity
-        step = trainer.global_step
-        if step > sparsity.warmup_steps:
-            return
-        factor = min(1.0, (step + 1) / max(1, sparsity.warmup_steps))
-        for term, coefficient in sparsity.coefficients.items():
-            coefficient.fill_(sparsity.full_coefficients[term] * factor)
+        if pl_module.objective.is_scheduled:
+            pl_module.objective.schedule_(trainer.global_step, pl_module.total_steps())
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, SparseAutoencoderModule)
+        if not trainer.sanity_checking:
+            pl_module.objective.validated_(pl_module.results)

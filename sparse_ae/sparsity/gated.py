@@ -1,0 +1,47 @@
+"""Which units are active, and how strongly, decided apart."""
+
+import torch
+from pydantic import NonNegativeInt, PositiveInt
+from torch import Tensor, nn
+
+from sparse_ae.functional import Reduction, l1_penalty, reconstruction_error
+from sparse_ae.sparsity.base import Coefficient, Decoder, Forward, Sparsity
+
+
+class Gated(Sparsity):
+    """z = H(pre) ReLU(exp(r) pre + b): pre gates, and scaled and shifted for each unit it gives the magnitude.
+
+    The gate has no gradient of its own, so ReLU(pre) gets two terms: ``l1``, |ReLU(pre)|_1, and ``gate``, the error of
+    reconstructing from ReLU(pre) through a decoder that is not trained by it. The penalty thus shrinks the gate and not
+    the magnitudes. loss = reconstruction + coefficient * l1 + gate.
+    Source: Rajamanoharan et al., "Improving dictionary learning with gated sparse autoencoders", arXiv 2404.16014.
+    """
+
+    steered = "l1"
+
+    def __init__(
+        self,
+        *,
+        coefficient: Coefficient,
+        reduction: Reduction,
+        warmup_steps: NonNegativeInt,
+        latent_dim: PositiveInt,
+    ) -> None:
+        coefficients = {"l1": coefficient, "gate": 1.0}
+        super().__init__(coefficients, latent_dim=latent_dim, reduction=reduction, warmup_steps=warmup_steps)
+        self.log_scale = nn.Parameter(torch.zeros(latent_dim))
+        self.shift = nn.Parameter(torch.zeros(latent_dim))
+
+    def activate(self, pre: Tensor) -> Tensor:
+        return (pre > 0) * torch.relu(self.log_scale.exp() * pre + self.shift)
+
+    def losses(self, forward: Forward, decoder: Decoder) -> dict[str, Tensor]:
+        gate = torch.relu(forward.pre)
+        error = reconstruction_error(decoder.decode_frozen(gate), forward.target, self.reduction)
+        return {"l1": l1_penalty(gate, self.reduction), "gate": error}
+
+    @torch.no_grad()
+    def reset_units_(self, units: Tensor) -> list[nn.Parameter]:
+        for parameter in (self.log_scale, self.shift):
+            parameter[units] = 0
+        return [self.log_scale, self.shift]

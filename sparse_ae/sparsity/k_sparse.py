@@ -1,0 +1,63 @@
+"""The k-sparse autoencoder: a linear code cut to its k largest entries, k annealed."""
+
+import math
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from sparse_ae.functional import Reduction, keep_largest
+from sparse_ae.sparsity.base import Sparsity, check_units, whole_units
+
+
+class KSparse(Sparsity):
+    """z = pre where it is among the k largest of its sample, else 0; no rectification.
+
+    So that units do not die at the start, k falls linearly from ``anneal_from`` * k to k over the first
+    ``anneal_share`` of training. ``activate`` keeps ``alpha`` * k, which the source found to classify better.
+    Source: Makhzani and Frey, "k-sparse autoencoders", arXiv 1312.5663, with the weights tied (``model.tied=true``).
+    """
+
+    k_now: Tensor
+
+    def __init__(
+        self,
+        *,
+        k: int,
+        alpha: Annotated[float, Field(ge=1)],
+        anneal_from: Annotated[float, Field(ge=1)],
+        anneal_share: Annotated[float, Field(ge=0, le=1)],
+        reduction: Reduction,
+        latent_dim: PositiveInt,
+    ) -> None:
+        super().__init__({}, latent_dim=latent_dim, reduction=reduction)
+        self.k = check_units("k", k, latent_dim)
+        self.k_encode = min(latent_dim, round(alpha * k))
+        self.k_start = min(latent_dim, round(anneal_from * k)) if anneal_share else k
+        self.anneal_share = anneal_share
+        self.register_buffer("k_now", torch.tensor(self.k_start))
+
+    def activate(self, pre: Tensor) -> Tensor:
+        return keep_largest(pre, self.k_encode)
+
+    def activate_batch(self, pre: Tensor) -> Tensor:
+        kept = pre.topk(self.k_start, dim=-1).values
+        smallest = kept.gather(-1, (self.k_now - 1).expand(*pre.shape[:-1], 1))
+        return pre * (pre >= smallest)
+
+    @property
+    def is_scheduled(self) -> bool:
+        return self.k_start > self.k
+
+    @torch.no_grad()
+    def schedule_(self, step: int, total_steps: float) -> None:
+        """k(t) = k_start + (k - k_start) min(1, t / (anneal_share * T)), rounded."""
+        if math.isinf(total_steps):
+            raise ValueError("trainer.max_epochs=-1: k is annealed over a share of training (allowed: an end to it)")
+        progress = min(1.0, step / max(1.0, self.anneal_share * total_steps))
+        self.k_now.fill_(round(self.k_start + (self.k - self.k_start) * progress))
+
+    @classmethod
+    def arguments_for(cls, l0: float, latent_dim: int) -> dict[str, Any]:
+        return {"k": whole_units(l0, latent_dim)}

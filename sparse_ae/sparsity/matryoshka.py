@@ -1,0 +1,41 @@
+"""Nested dictionaries: every prefix of the units has to reconstruct by itself."""
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor
+
+from sparse_ae.functional import Reduction, reconstruction_error
+from sparse_ae.sparsity.base import Decoder, Forward
+from sparse_ae.sparsity.batch_topk import BatchTopK
+
+
+class Matryoshka(BatchTopK):
+    """``BatchTopK`` with loss = reconstruction + M * mean_m reconstruction from the first ``widths[m]`` units alone.
+
+    That is M + 1 times the mean over all prefixes, the whole width among them. Early units have to be general, late
+    ones may be specific. ``widths`` null: an eighth, a quarter and a half of the units.
+    Source: Bussmann et al., "Learning multi-level features with matryoshka sparse autoencoders", arXiv 2503.17547.
+    """
+
+    def __init__(
+        self, *, k: int, widths: list[PositiveInt] | None, reduction: Reduction, latent_dim: PositiveInt
+    ) -> None:
+        super().__init__(k=k, reduction=reduction, latent_dim=latent_dim)
+        if widths is None:
+            widths = sorted({latent_dim // part for part in (8, 4, 2)} - {0, latent_dim})
+        elif widths != sorted(set(widths)) or not all(width < latent_dim for width in widths):
+            raise ValueError(
+                f"widths={widths}: are no nested prefixes (allowed: increasing, below model.latent_dim={latent_dim})"
+            )
+        if not widths:
+            raise ValueError(f"widths=[]: names no prefix (allowed: increasing, below model.latent_dim={latent_dim})")
+        self.widths = widths
+        self.full_coefficients = {"prefixes": float(len(widths))}
+        self.register_buffer("prefixes_coefficient", torch.tensor(float(len(widths))))
+
+    def losses(self, forward: Forward, decoder: Decoder) -> dict[str, Tensor]:
+        errors = [
+            reconstruction_error(decoder.decode_prefix(forward.z, width), forward.target, self.reduction)
+            for width in self.widths
+        ]
+        return {"prefixes": torch.stack(errors).mean(dim=0)}

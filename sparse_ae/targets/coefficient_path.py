@@ -1,0 +1,34 @@
+"""One run through many coefficients: a quick front of error against sparsity."""
+
+import math
+
+import torch
+from pydantic import PositiveFloat
+
+from sparse_ae.sparsity import Sparsity
+from sparse_ae.targets.base import Target, steered_coefficient
+
+
+class CoefficientPath(Target):
+    """coefficient(t) = first * (last / first)^(t / T): raised evenly on a logarithmic scale, from dense to sparse.
+
+    Each epoch's validation is a point of the front. The model has had little time at each coefficient, so the path is
+    an upper bound of the error that a run at a fixed one reaches.
+    """
+
+    def __init__(self, *, first: PositiveFloat, last: PositiveFloat) -> None:
+        super().__init__()
+        if last <= first:
+            raise ValueError(f"last={last:g}: the path rises (allowed: above first={first:g})")
+        self.first, self.last = first, last
+
+    def begin_(self, sparsity: Sparsity, threshold: float) -> None:
+        steered_coefficient(sparsity).fill_(self.first)
+
+    @torch.no_grad()
+    def schedule_(self, sparsity: Sparsity, step: int, total_steps: float) -> None:
+        if math.isinf(total_steps):
+            raise ValueError("trainer.max_epochs=-1: a path has an end (allowed: an end to training)")
+        assert sparsity.steered is not None
+        coefficient = self.first * (self.last / self.first) ** min(1.0, step / max(1.0, total_steps - 1))
+        sparsity.coefficients[sparsity.steered].fill_(coefficient)

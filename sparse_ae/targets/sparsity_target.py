@@ -1,0 +1,122 @@
+"""A controller that steers a coefficient until the codes are as sparse as asked for."""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, PositiveFloat
+from torch import Tensor
+
+from sparse_ae.functional import active
+from sparse_ae.sparsity import Forward, Sparsity
+from sparse_ae.targets.base import Target, Verdict, steered_coefficient
+
+Measure = Literal["l0", "population_sparsity", "lifetime_sparsity"]
+
+_SMOOTHING = 0.1
+"""Weight of the newest batch in the running mean of the measured sparsity."""
+_RANGE = math.log(1e6)
+"""How far, as a logarithm, the coefficient may come from where the config starts it, either way."""
+
+
+class SparsityTarget(Target):
+    """Proportional-integral control of a log-coefficient: with s_t the measure on the training batch, smoothed,
+
+        u_t = log(s_t / value) + offset
+        I_t = I_{t-1} + gain * u_t
+        coefficient = exp(I_t + damping * u_t)
+
+    so that too dense a code raises the coefficient and too sparse a one lowers it, by factors: how wrong the
+    coefficient was to begin with costs only time. It starts from ``start`` times the config's: units that too large a
+    coefficient kills do not come back. ``offset``, set after each validation, is log(measure on the validation split /
+    s_t): it is the validation split that meets the target.
+
+    ``measure`` is ``l0``, ``population_sparsity`` (share of units active in a sample) or ``lifetime_sparsity`` (share
+    of samples that activate a unit): the means of the latter two, over samples and over units, are the same number.
+    Methods that keep a number of units take the target as that number.
+    """
+
+    value: Tensor
+    integral: Tensor
+    low: Tensor
+    high: Tensor
+    level: Tensor
+    offset: Tensor
+    batches: Tensor
+
+    def __init__(
+        self,
+        *,
+        measure: Measure,
+        value: PositiveFloat,
+        gain: PositiveFloat,
+        damping: Annotated[float, Field(ge=0)],
+        start: PositiveFloat,
+        tolerance: PositiveFloat,
+    ) -> None:
+        super().__init__()
+        if measure != "l0" and value >= 1:
+            raise ValueError(f"value={value:g}: {measure} is a share (allowed: above 0 and below 1)")
+        self.measure = measure
+        self.gain, self.damping, self.start, self.tolerance = gain, damping, start, tolerance
+        self.threshold = 0.0
+        self.register_buffer("value", torch.tensor(value))
+        for name in ("integral", "low", "high", "level", "offset"):
+            self.register_buffer(name, torch.tensor(0.0))
+        self.register_buffer("batches", torch.tensor(0))
+
+    def arguments_for(self, method: type[Sparsity], latent_dim: int) -> dict[str, Any]:
+        value = float(self.value)
+        if self.measure == "l0" and value > latent_dim:
+            raise ValueError(f"value={value:g}: is more active units than model.latent_dim={latent_dim}")
+        return method.arguments_for(value if self.measure == "l0" else max(1, round(value * latent_dim)), latent_dim)
+
+    def begin_(self, sparsity: Sparsity, threshold: float) -> None:
+        self.threshold = threshold
+        if sparsity.steered is None:
+            return
+        if self.measure == "l0" and sparsity.code_range is not None:
+            raise ValueError(
+                f"{type(sparsity).__name__}'s codes are never exactly 0, so their L0 is always model.latent_dim "
+                "(allowed: target=population)"
+            )
+        coefficient = steered_coefficient(sparsity)
+        given = float(coefficient.log())
+        self.integral.fill_(given + math.log(self.start))
+        self.low.fill_(given - _RANGE)
+        self.high.fill_(given + _RANGE)
+        coefficient.mul_(self.start)
+
+    @torch.no_grad()
+    def observe_(self, sparsity: Sparsity, forward: Forward) -> None:
+        if sparsity.steered is None:
+            return
+        z = forward.z
+        on = z != 0 if self.measure == "l0" else active(z, self.threshold)
+        share = on.to(self.level.dtype).mean(dim=(-2, -1))
+        measured = share * z.shape[-1] if self.measure == "l0" else share
+        # An all-zero batch is as sparse as one active unit would make it: the error stays finite.
+        log_measured = measured.clamp_min(1 / on.numel()).log()
+        self.level.lerp_(log_measured, (1 / (self.batches + 1.0)).clamp_min(_SMOOTHING))
+        self.batches.add_(1)
+        error = self.level + self.offset - self.value.log()
+        self.integral.add_(self.gain * error).clamp_(self.low, self.high)
+        coefficient = sparsity.coefficients[sparsity.steered]
+        coefficient.copy_((self.integral + self.damping * error).clamp(self.low, self.high).exp())
+
+    @torch.no_grad()
+    def validated_(self, metrics: Mapping[str, float]) -> None:
+        reached = metrics[f"val/{self.measure}"]
+        if reached > 0 and self.batches > 0:
+            self.offset.fill_(math.log(reached)).sub_(self.level).clamp_(-0.5, 0.5)
+
+    def verdict(self, metrics: Mapping[str, float]) -> Verdict | None:
+        wanted, reached = float(self.value), metrics[f"val/{self.measure}"]
+        met = abs(reached / wanted - 1) <= self.tolerance
+        if met:
+            return Verdict(self.measure, wanted, reached, met, "")
+        bound = "lowest" if self.integral <= self.low else "highest" if self.integral >= self.high else None
+        how = "" if self.low == self.high else f"; the coefficient went to its {bound}, {float(self.integral.exp()):.3g}" if bound else "; it was still moving towards it: train longer, or raise target.gain"
+        reason = f"target {self.measure}={wanted:g} is not met: val/{self.measure} is {reached:.4g}{how}"
+        return Verdict(self.measure, wanted, reached, met, reason)

@@ -1,0 +1,53 @@
+"""Dead units while training: counted at the start, worked on between epochs."""
+
+import logging
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from sparse_ae.data import to_unit_interval
+from sparse_ae.data.order import stream_seed
+from sparse_ae.dead.base import Moment
+from sparse_ae.training.module import SparseAutoencoderModule
+
+log = logging.getLogger(__name__)
+
+_SAMPLES = 10_000
+"""So many training images say which units fire before training, and are what dead ones are started anew from."""
+
+
+class DeadUnitsCallback(Callback):
+    """Logs how many units are dead before the first step (``train/dead_at_init``: silent on all of 10,000 training
+    images), and gives ``DeadUnits.revive_`` its turn before every epoch but the first. ``train/dead_units`` and
+    ``train/revived_units`` are logged with the losses.
+
+    Not at an epoch's end: the checkpoint written there is of what was validated.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    @torch.no_grad()
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count at the first, work on the weights at the others."""
+        assert isinstance(pl_module, SparseAutoencoderModule)
+        model, epoch = pl_module.model, trainer.current_epoch
+        generator = torch.Generator().manual_seed(stream_seed(self.seed, epoch))
+        if trainer.global_step == 0:
+            dead = int((model.encode(self._sample(pl_module, generator)) == 0).all(dim=0).sum())
+            pl_module.results["train/dead_at_init"] = dead
+            if pl_module.logger is not None:
+                pl_module.logger.log_metrics({"train/dead_at_init": dead}, step=0)
+        elif epoch:
+            moment = Moment(
+                epoch, trainer.global_step / pl_module.total_steps(), self._sample(pl_module, generator), generator
+            )
+            replaced = pl_module.objective.dead.revive_(model, trainer.optimizers[0], moment)
+            if replaced:
+                log.info("epoch %d: %d dead units started anew", epoch + 1, replaced)
+
+    @staticmethod
+    def _sample(pl_module: SparseAutoencoderModule, generator: torch.Generator) -> torch.Tensor:
+        images = pl_module.data.split("train").x
+        chosen = torch.randperm(len(images), generator=generator)[:_SAMPLES]
+        return to_unit_interval(images[chosen.to(images.device)]).to(pl_module.device)
