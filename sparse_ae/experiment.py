@@ -30,7 +30,19 @@ class Settings(NamedTuple):
     rerun: Literal["all", "failed", "none"]
 
 
-_GROUPS = ("data", "model", "sparsity", "target", "dead", "optimizer", "scheduler", "trainer", "checkpoint", "visuals", "analysis")
+_GROUPS = (
+    "data",
+    "model",
+    "sparsity",
+    "target",
+    "dead",
+    "optimizer",
+    "scheduler",
+    "trainer",
+    "checkpoint",
+    "visuals",
+    "analysis",
+)
 
 
 class Experiment(NamedTuple):
@@ -51,12 +63,13 @@ def assemble(config: Mapping[str, Any], run: Run, stop: "StopSignals | None" = N
     from lightning.pytorch import seed_everything
 
     from sparse_ae.training.checkpoints import SealedCheckpointIO
+    from sparse_ae.training.dead import DeadUnitsCallback
+    from sparse_ae.training.health import Health
     from sparse_ae.training.logger import RunLogger
     from sparse_ae.training.module import SparseAutoencoderModule
     from sparse_ae.training.process import NoProfiler, tune_process
     from sparse_ae.training.progress import EpochBar, StatusProgress, progress_callbacks
     from sparse_ae.training.resume import ResumeState
-    from sparse_ae.training.dead import DeadUnitsCallback
     from sparse_ae.training.schedules import ObjectiveSchedule
     from sparse_ae.training.stop import StopSignals
 
@@ -75,6 +88,8 @@ def assemble(config: Mapping[str, Any], run: Run, stop: "StopSignals | None" = N
     )
     _check_optimizer(module)
     validates = data.val_size > 0 and config["trainer"]["limit_val_batches"] != 0
+    if module.objective.target is not None and not validates:
+        raise ConfigError(f"data.val_size={data.val_size}: a target is met on the validation split (allowed: above 0)")
     progress = progress_callbacks(config["trainer"]["enable_progress_bar"])
     logger = RunLogger(run.path)
     callbacks = [
@@ -83,6 +98,7 @@ def assemble(config: Mapping[str, Any], run: Run, stop: "StopSignals | None" = N
         ResumeState(logger),
         ObjectiveSchedule(),
         DeadUnitsCallback(settings.seed),
+        Health(),
         build(config["visuals"], "visuals"),
         build(
             config["checkpoint"],
@@ -108,8 +124,9 @@ def sparsity_spec(config: Mapping[str, Any]) -> dict[str, Any]:
     spec = dict(config["sparsity"])
     if target is None:
         return spec
+    method: Any = locate(spec["_target_"], "sparsity")
     try:
-        return spec | target.arguments_for(locate(spec["_target_"], "sparsity"), config["model"]["latent_dim"])
+        return spec | target.arguments_for(method, config["model"]["latent_dim"])
     except ValueError as error:
         raise ConfigError(f"target: {error}") from error
 

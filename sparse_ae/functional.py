@@ -75,6 +75,17 @@ def keep_largest(z: Tensor, k: int, by: Tensor | None = None) -> Tensor:
     return torch.zeros_like(z).scatter(-1, index, z.gather(-1, index))
 
 
+def update_mean_(mean: Tensor, value: Tensor, count: Tensor, forgets: float) -> None:
+    """mean += max(1/(count + 1), forgets) (value - mean), count += 1, in place: a mean at first, then a moving one.
+
+    A ``value`` that is not finite is left out.
+    """
+    finite = value.isfinite()
+    rate = (1 / (count + 1)).clamp_min(forgets).to(mean.dtype)
+    mean.add_(torch.where(finite, rate * (value.to(mean.dtype) - mean), 0.0))
+    count.add_(1)
+
+
 def _accumulator(z: Tensor) -> torch.dtype:
     """At least float32: under mixed precision codes are bfloat16, whose eps of 0.008 is above many a target rho."""
     return torch.promote_types(z.dtype, torch.float32)

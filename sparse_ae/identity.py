@@ -55,14 +55,29 @@ def _canonical(value: Any) -> Any:
 
 
 def run_name(config: Mapping[str, Any], method: str) -> str:
-    """``kl-w0.01-n128-s42-1a2b3c4d``: method, coefficient if it has one, latent_dim, seed, hash."""
-    coefficient = config["sparsity"].get("coefficient")
-    weight = f"w{coefficient:g}" if isinstance(coefficient, float) else f"w{coefficient}"
+    """``kl-w0.01-n128-s42-1a2b3c4d``: method, what sets its sparsity, latent_dim, seed, hash."""
     parts = [
         method,
-        *([] if coefficient is None else [weight]),
+        *_sparsity(config),
         f"n{config['model']['latent_dim']}",
         f"s{config['seed']}",
         config_hash(config),
     ]
     return "-".join(parts)
+
+
+def _sparsity(config: Mapping[str, Any]) -> list[str]:
+    """The target if there is one, else the coefficient or the number of units kept: ``l0-32``, ``w0.01``, ``k32``."""
+    target, method = config.get("target") or {}, config["sparsity"]
+    if "measure" in target:
+        return [f"{target['measure'].partition('_')[0]}-{_number(target['value'])}"]
+    if target:
+        return ["path"]
+    for key, letter in (("coefficient", "w"), ("k", "k"), ("share", "p")):
+        if key in method:
+            return [f"{letter}{_number(method[key])}"]
+    return []
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -63,7 +63,7 @@ def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str], sweep
                 log.exception("the run failed")
                 run.end("failed", config, describe(error))
                 raise
-            run.end("finished", config)
+            run.end("finished", config, target=_verdict(experiment))
 
 
 def starts_over(run: Run, rerun: str, sweep: str | None) -> bool:
@@ -172,7 +172,29 @@ def _write_results(experiment: Experiment, config: Mapping[str, Any], run: Run) 
     run.add_metrics(module.latest | module.results)
     model = module.model.cpu().float().eval()
     save_model(run, model, network=config["model"], sparsity=sparsity_spec(config), input_shape=data.input_shape)
+    _write_path(experiment, config, run)
     _analyse(experiment, config, run, config["analysis"])
+
+
+def _write_path(experiment: Experiment, config: Mapping[str, Any], run: Run) -> None:
+    """The front that a run has passed along, if its target was to record one."""
+    from sparse_ae.reporting.path import path_figures
+
+    target = experiment.module.objective.target
+    if target is not None and target.points:
+        method = config["sparsity"]["_target_"].rpartition(".")[2]
+        run.write_analysis("coefficient_path", {"points": target.points}, path_figures(target.points, method))
+
+
+def _verdict(experiment: Experiment) -> dict[str, Any] | None:
+    """Whether the run has the sparsity that was asked for, also told on the console if it has not."""
+    objective, results = experiment.module.objective, experiment.module.results
+    verdict = None if objective.target is None else objective.target.verdict(results)
+    if verdict is None:
+        return None
+    if not verdict.met:
+        _tell(f"warning: {verdict.reason}")
+    return verdict._asdict()
 
 
 def _analyse(experiment: Experiment, config: Mapping[str, Any], run: Run, analyses: Mapping[str, Any]) -> None:

@@ -89,4 +89,4 @@ class Objective(nn.Module):
     def validated_(self, metrics: Mapping[str, float]) -> None:
         """Follow a validation."""
         if self.target is not None:
-            self.target.validated_(metrics)
+            self.target.validated_(self.model.sparsity, metrics)

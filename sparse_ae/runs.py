@@ -215,12 +215,27 @@ class Run:
         """How much of the training is done, from 0 to 1, for whoever watches."""
         self._write_status(**self.status | {"progress": round(share, 4), "wall_seconds": self._wall_seconds()})
 
-    def end(self, state: State, config: Mapping[str, Any], error: str | None = None) -> None:
-        """Mark as finished, failed or interrupted: also a run that came to its end before it could start."""
+    def end(
+        self,
+        state: State,
+        config: Mapping[str, Any],
+        error: str | None = None,
+        target: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Mark as finished, failed or interrupted: also a run that came to its end before it could start. ``target``
+        says whether a finished run has the sparsity that was asked for.
+        """
         last = self._last_status()
         attempts = self._attempt or last.get("attempts", 0) + 1
         whose = {"config_hash": config_hash(config), "seed": config["seed"], "attempts": attempts}
-        ended = {"state": state, "error": error, "finished": _now(), "wall_seconds": self._wall_seconds()}
+        ended: dict[str, Any] = {
+            "state": state,
+            "error": error,
+            "finished": _now(),
+            "wall_seconds": self._wall_seconds(),
+        }
+        if target is not None:
+            ended["target"] = dict(target)
         self._write_status(**last | whose | ended)
 
     def mark_dead(self, error: str) -> None:

@@ -9,9 +9,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 import sparse_ae
+from sparse_ae.dead import AuxK, DeadUnits
 from sparse_ae.export import build_autoencoder, load, save_model
 from sparse_ae.models import SparseAutoencoder
+from sparse_ae.objective import Objective
 from sparse_ae.runs import Run
+from sparse_ae.sparsity import Forward
+from sparse_ae.targets import SparsityTarget
 from tests.conftest import plain_config
 
 CONF = Path(sparse_ae.__file__).parent / "conf"
@@ -23,13 +27,29 @@ pytestmark = [pytest.mark.parametrize("method", METHODS), pytest.mark.parametriz
 
 
 def _specs(method: str, network: str) -> tuple[dict[str, object], dict[str, object]]:
+    small = {"k": 3, "widths": [2, 4], "share": 0.2, "hidden_dim": 6}
     config = plain_config(f"sparsity={method}", f"model={network}", f"model.latent_dim={UNITS}")
-    return config["model"], config["sparsity"]
+    return tuple(  # type: ignore[return-value]
+        {key: small.get(key, value) for key, value in config[section].items()} for section in ("model", "sparsity")
+    )
 
 
 def _build(method: str, network: str, seed: int = 0) -> SparseAutoencoder:
     torch.manual_seed(seed)
     return build_autoencoder(*_specs(method, network), input_dim=DIM)
+
+
+def _objective(method: str, network: str, seed: int = 0) -> Objective:
+    """With all that there can be beside the method: an auxiliary loss, a target."""
+    model = _build(method, network, seed)
+    dead: DeadUnits = DeadUnits(window_epochs=1, latent_dim=UNITS)
+    if model.network.has_atoms:
+        dead = AuxK(coefficient=0.1, k_aux=2, window_epochs=1, latent_dim=UNITS)
+        dead.samples_since_fired[:3] = BATCH  # three are dead
+    dead.begin_(BATCH)
+    measure = "l0" if model.sparsity.code_range is None else "population_sparsity"
+    target = SparsityTarget(measure=measure, value=0.5, gain=0.1, damping=1, start=0.1, tolerance=0.1)
+    return Objective(model, dead, target)
 
 
 def _data(seed: int = 1) -> Tensor:
@@ -42,30 +62,32 @@ def test_shapes_and_loss(method: str, network: str) -> None:
     assert z.shape == (BATCH, UNITS)
     assert model.decode(z).shape == x.shape
     assert model.dictionary.shape == (UNITS, DIM)
-    objective = model.objective(x, x)
-    coefficients = model.sparsity.coefficients
-    assert objective.terms.keys() == coefficients.keys()
-    expected = objective.recon + sum(coefficients[name] * term for name, term in objective.terms.items())
-    torch.testing.assert_close(objective.loss, expected)
+    objective = _objective(method, network)
+    loss = objective(x, x)
+    coefficients = objective.coefficients
+    assert loss.terms.keys() == coefficients.keys()
+    expected = loss.recon + sum(coefficients[name] * term for name, term in loss.terms.items())
+    torch.testing.assert_close(loss.loss, expected)
 
 
 def test_every_parameter_gets_a_finite_gradient(method: str, network: str) -> None:
-    model, x = _build(method, network), _data()
-    model.objective(x, x).loss.backward()
-    for name, parameter in model.named_parameters():
+    objective, x = _objective(method, network), _data()
+    objective(x, x).loss.backward()
+    for name, parameter in objective.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert (parameter.grad != 0).any(), name
 
 
 def test_state_dict_round_trip(method: str, network: str) -> None:
-    model, other, x = _build(method, network, seed=0), _build(method, network, seed=5), _data()
-    for coefficient in model.sparsity.coefficients.values():
+    ours, other, x = _objective(method, network, seed=0), _objective(method, network, seed=5), _data()
+    for coefficient in ours.coefficients.values():
         coefficient.fill_(0.123)
-    assert not torch.equal(model.encode(x), other.encode(x))
-    other.load_state_dict(model.state_dict())
-    assert torch.equal(model.encode(x), other.encode(x))
-    assert torch.equal(model.objective(x, x).loss, other.objective(x, x).loss)
+    ours.observe_(ours(x, x).forward)
+    assert not torch.equal(ours.model.encode(x), other.model.encode(x))
+    other.load_state_dict(ours.state_dict())
+    assert torch.equal(ours.model.encode(x), other.model.encode(x))
+    assert torch.equal(ours(x, x).loss, other(x, x).loss)
 
 
 def test_export_and_reload_give_identical_codes(method: str, network: str, run_copy: Path) -> None:
@@ -79,42 +101,66 @@ def test_export_and_reload_give_identical_codes(method: str, network: str, run_c
     assert torch.equal(reloaded.decode(z), model.decode(z))
 
 
-class _Objective(nn.Module):
-    """``functional_call`` calls ``forward``: give it the training loss."""
+class _Program(nn.Module):
+    """``functional_call`` calls ``forward``: give it the training loss, or with a pass what follows it."""
 
-    def __init__(self, model: SparseAutoencoder) -> None:
+    def __init__(self, objective: Objective) -> None:
         super().__init__()
-        self.model = model
+        self.objective = objective
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model.objective(x, x).loss
+    def forward(self, x: Tensor, past: Forward | None = None) -> tuple[Tensor, Forward | None]:
+        if past is not None:
+            self.objective.observe_(past)
+            return x, None
+        loss = self.objective(x, x)
+        return loss.loss, loss.forward
 
 
 def test_two_models_under_vmap_train_as_one_after_the_other(method: str, network: str) -> None:
-    """Plain SGD for a few steps, models that differ in weights and coefficients: one stacked program, same result."""
+    """Plain SGD for a few steps, models that differ in weights and coefficients: one stacked program, same result,
+    in parameters and in whatever follows training.
+    """
     rate, steps = 0.5, 4
-    models = [_Objective(_build(method, network, seed)) for seed in (0, 1)]
-    for factor, objective in zip((0.5, 3.0), models, strict=True):
-        for coefficient in objective.model.sparsity.coefficients.values():
+    programs = [_Program(_objective(method, network, seed)) for seed in (0, 1)]
+    for factor, program in zip((0.5, 3.0), programs, strict=True):
+        for coefficient in program.objective.coefficients.values():
             coefficient.mul_(factor)
     batches = [_data(seed) for seed in range(steps)]
 
-    parameters, buffers = stack_module_state(models)
-    skeleton = copy.deepcopy(models[0]).to("meta")
+    parameters, buffers = stack_module_state(programs)
+    skeleton = copy.deepcopy(programs[0]).to("meta")
 
-    def loss(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
-        result: Tensor = functional_call(skeleton, (parameters, buffers), (x,))
+    def loss(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Forward]:
+        result: tuple[Tensor, Forward] = functional_call(skeleton, (parameters, buffers), (x,))
         return result
 
+    def observe(buffers: dict[str, Tensor], parameters: dict[str, Tensor], x: Tensor, past: Forward) -> Tensor:
+        functional_call(skeleton, (parameters, buffers), (x, past))
+        return x.sum()
+
     for x in batches:
-        gradients = vmap(grad(loss), in_dims=(0, 0, None))(parameters, buffers, x)
+        gradients, past = vmap(grad(loss, has_aux=True), in_dims=(0, 0, None))(parameters, buffers, x)
+        vmap(observe, in_dims=(0, 0, None, 0))(buffers, parameters, x, past)
         parameters = {name: value - rate * gradients[name] for name, value in parameters.items()}
 
-    for index, objective in enumerate(models):
-        optimizer = torch.optim.SGD(objective.parameters(), lr=rate)
+    for index, program in enumerate(programs):
+        optimizer = torch.optim.SGD(program.parameters(), lr=rate)
         for x in batches:
             optimizer.zero_grad()
-            objective(x).backward()
+            value, past = program(x)
+            value.backward()
+            program(x, past)
             optimizer.step()
-        for name, value in objective.named_parameters():
+        for name, value in program.named_parameters():
             torch.testing.assert_close(parameters[name][index], value, rtol=1e-4, atol=1e-6, msg=name)
+        for name, value in program.named_buffers():
+            torch.testing.assert_close(buffers[name][index], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_evaluating_the_loss_changes_nothing(method: str, network: str) -> None:
+    objective, x = _objective(method, network), _data()
+    before = {name: value.clone() for name, value in objective.state_dict().items() if isinstance(value, Tensor)}
+    first = objective(x, x)
+    assert torch.equal(objective(x, x).loss, first.loss)
+    for name, value in before.items():
+        assert torch.equal(objective.state_dict()[name], value), name

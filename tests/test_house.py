@@ -23,12 +23,27 @@ ALLOWED = {
     "metrics": {"functional"},
     "sparsity": {"functional"},
     "models": {"functional", "sparsity"},
+    "dead": {"functional", "models", "sparsity"},
+    "targets": {"functional", "sparsity"},
+    "objective": {"dead", "functional", "models", "sparsity", "targets"},
     "checkpoint_file": {"files"},
     "export": {"build", "checkpoint_file", "files", "models", "runs", "sparsity"},
     "analysis": {"build", "functional", "metrics", "models", "plotting", "runs"},
     "reporting": {"files", "identity", "plotting", "runs", "summary"},
     "stored": {"build", "data", "export", "files", "models", "runs"},
-    "training": {"checkpoint_file", "data", "files", "functional", "identity", "metrics", "models", "runs", "sparsity"},
+    "training": {
+        "checkpoint_file",
+        "data",
+        "dead",
+        "files",
+        "functional",
+        "identity",
+        "metrics",
+        "models",
+        "objective",
+        "runs",
+        "sparsity",
+    },
     "summary": {"runs"},
     "cli": {"build", "identity"},
 }
@@ -58,7 +73,9 @@ def test_imports_point_one_way(path: Path) -> None:
     assert (_imports(path) & names) - {part} <= ALLOWED[part]
 
 
-@pytest.mark.parametrize("group", ["data", "model", "sparsity", "optimizer", "scheduler", "trainer", "analysis"])
+@pytest.mark.parametrize(
+    "group", ["data", "model", "sparsity", "target", "dead", "optimizer", "scheduler", "trainer", "analysis"]
+)
 def test_every_yaml_is_commented_and_builds(group: str) -> None:
     from sparse_ae.build import check_arguments, locate
     from tests.conftest import plain_config

@@ -2,7 +2,9 @@
 
 from sparse_ae.models.autoencoder import Coder, SparseAutoencoder
 from sparse_ae.models.linear import Linear
+from sparse_ae.models.lista import LISTA
 from sparse_ae.models.mlp import MLP
+from sparse_ae.models.mlp_encoder import MLPEncoder
 from sparse_ae.models.network import Network
 
-__all__ = ["MLP", "Coder", "Linear", "Network", "SparseAutoencoder"]
+__all__ = ["LISTA", "MLP", "Coder", "Linear", "MLPEncoder", "Network", "SparseAutoencoder"]

@@ -33,8 +33,9 @@ class Look(NamedTuple):
 
 def looks(methods: Sequence[str]) -> dict[str, Look]:
     """A look for each different method, in their alphabetical order."""
+    colours, markers = len(_OKABE_ITO), len(_MARKERS)  # as many: the second round pairs them anew
     return {
-        method: Look(_OKABE_ITO[i % len(_OKABE_ITO)], _MARKERS[i % len(_MARKERS)], LINES[i % len(LINES)])
+        method: Look(_OKABE_ITO[i % colours], _MARKERS[(i + i // colours) % markers], LINES[i % len(LINES)])
         for i, method in enumerate(sorted(set(methods)))
     }
 

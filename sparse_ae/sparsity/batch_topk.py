@@ -6,7 +6,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from sparse_ae.functional import Reduction
+from sparse_ae.functional import Reduction, update_mean_
 from sparse_ae.sparsity.base import Forward, Sparsity, check_units, whole_units
 
 _FORGETS = 0.01
@@ -39,12 +39,8 @@ class BatchTopK(Sparsity):
 
     @torch.no_grad()
     def observe_(self, forward: Forward) -> None:
-        z = forward.z
-        smallest = torch.where(z > 0, z, torch.inf).amin(dim=(-2, -1)).to(self.threshold.dtype)
-        found = smallest.isfinite().to(self.threshold.dtype)
-        rate = (1 / (self.batches + 1)).clamp_min(_FORGETS) * found
-        self.threshold.lerp_(torch.where(found > 0, smallest, self.threshold), rate)
-        self.batches.add_(1)
+        smallest = torch.where(forward.z > 0, forward.z, torch.inf).amin(dim=(-2, -1))
+        update_mean_(self.threshold, smallest, self.batches, _FORGETS)
 
     @classmethod
     def arguments_for(cls, l0: float, latent_dim: int) -> dict[str, Any]:

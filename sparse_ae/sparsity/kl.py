@@ -30,9 +30,7 @@ class KL(Sparsity):
         warmup_steps: NonNegativeInt,
         latent_dim: PositiveInt,
     ) -> None:
-        super().__init__(
-            {"kl": coefficient}, latent_dim=latent_dim, reduction=reduction, warmup_steps=warmup_steps
-        )
+        super().__init__({"kl": coefficient}, latent_dim=latent_dim, reduction=reduction, warmup_steps=warmup_steps)
         self.register_buffer("rho", torch.tensor(rho))
 
     def activate(self, pre: Tensor) -> Tensor:

@@ -25,9 +25,7 @@ class L1(Sparsity):
         warmup_steps: NonNegativeInt,
         latent_dim: PositiveInt,
     ) -> None:
-        super().__init__(
-            {"l1": coefficient}, latent_dim=latent_dim, reduction=reduction, warmup_steps=warmup_steps
-        )
+        super().__init__({"l1": coefficient}, latent_dim=latent_dim, reduction=reduction, warmup_steps=warmup_steps)
         self.requires_atoms = atom_norm
 
     def activate(self, pre: Tensor) -> Tensor:

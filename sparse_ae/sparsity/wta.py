@@ -7,7 +7,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from sparse_ae.functional import Reduction
+from sparse_ae.functional import Reduction, update_mean_
 from sparse_ae.sparsity.base import Forward, Sparsity
 
 _FORGETS = 0.01
@@ -53,9 +53,7 @@ class WTA(Sparsity):
 
     @torch.no_grad()
     def observe_(self, forward: Forward) -> None:
-        smallest = torch.relu(self._smallest_kept(forward.pre)).to(self.threshold.dtype)
-        self.threshold.lerp_(smallest, (1 / (self.batches + 1)).clamp_min(_FORGETS))
-        self.batches.add_(1)
+        update_mean_(self.threshold, torch.relu(self._smallest_kept(forward.pre)), self.batches, _FORGETS)
 
     @classmethod
     def arguments_for(cls, l0: float, latent_dim: int) -> dict[str, Any]:

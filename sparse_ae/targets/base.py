@@ -22,7 +22,7 @@ class Verdict(NamedTuple):
 
 
 class Target(nn.Module, ABC):
-    """Writes to one coefficient of a ``Sparsity``. State is in buffers; ``observe_`` and ``schedule_`` are vmap-safe."""
+    """Writes to one coefficient of a ``Sparsity``. State is in buffers; ``observe_`` is vmap-safe."""
 
     measure: str = "l0"
     """The metric that it is about."""
@@ -32,7 +32,9 @@ class Target(nn.Module, ABC):
         return {}
 
     def begin_(self, sparsity: Sparsity, threshold: float) -> None:
-        """Take over before the first step; a code is active above ``threshold``. Raises ``ValueError`` if there is nothing to steer or it is steered already."""
+        """Take over before the first step; a code is active above ``threshold``. Raises ``ValueError`` if there is
+        nothing to steer, or it is steered already.
+        """
 
     def schedule_(self, sparsity: Sparsity, step: int, total_steps: float) -> None:
         """Before each step, of ``total_steps``."""
@@ -40,8 +42,18 @@ class Target(nn.Module, ABC):
     def observe_(self, sparsity: Sparsity, forward: Forward) -> None:
         """After each training batch."""
 
-    def validated_(self, metrics: Mapping[str, float]) -> None:
+    def validated_(self, sparsity: Sparsity, metrics: Mapping[str, float]) -> None:
         """After each validation, with its ``val/...`` metrics."""
+
+    @property
+    def stuck(self) -> str | None:
+        """Why the target cannot be met, if that is clear already."""
+        return None
+
+    @property
+    def points(self) -> list[dict[str, float]]:
+        """What was measured along the way, where that is what the run is for."""
+        return []
 
     def verdict(self, metrics: Mapping[str, float]) -> Verdict | None:
         """How it ended, from the last validation's metrics; None if nothing was asked for."""

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
-from sparse_ae.functional import active
+from sparse_ae.functional import active, update_mean_
 from sparse_ae.sparsity import Forward, Sparsity
 from sparse_ae.targets.base import Target, Verdict, steered_coefficient
 
@@ -97,26 +97,32 @@ class SparsityTarget(Target):
         share = on.to(self.level.dtype).mean(dim=(-2, -1))
         measured = share * z.shape[-1] if self.measure == "l0" else share
         # An all-zero batch is as sparse as one active unit would make it: the error stays finite.
-        log_measured = measured.clamp_min(1 / on.numel()).log()
-        self.level.lerp_(log_measured, (1 / (self.batches + 1.0)).clamp_min(_SMOOTHING))
-        self.batches.add_(1)
+        update_mean_(self.level, measured.clamp_min(1 / on.numel()).log(), self.batches, _SMOOTHING)
         error = self.level + self.offset - self.value.log()
-        self.integral.add_(self.gain * error).clamp_(self.low, self.high)
+        self.integral.copy_((self.integral + self.gain * error).clamp(self.low, self.high))
         coefficient = sparsity.coefficients[sparsity.steered]
         coefficient.copy_((self.integral + self.damping * error).clamp(self.low, self.high).exp())
 
     @torch.no_grad()
-    def validated_(self, metrics: Mapping[str, float]) -> None:
+    def validated_(self, sparsity: Sparsity, metrics: Mapping[str, float]) -> None:
         reached = metrics[f"val/{self.measure}"]
         if reached > 0 and self.batches > 0:
             self.offset.fill_(math.log(reached)).sub_(self.level).clamp_(-0.5, 0.5)
 
+    @property
+    def stuck(self) -> str | None:
+        if self.low == self.high:  # no coefficient is steered
+            return None
+        for bound, name in ((self.low, "lowest"), (self.high, "highest")):
+            if self.integral == bound:
+                return (
+                    f"target {self.measure}={float(self.value):g} is out of reach: the coefficient is at its "
+                    f"{name}, {float(bound.exp()):.2g}. Ask for another value, another sparsity= or more model.latent_dim"
+                )
+        return None
+
     def verdict(self, metrics: Mapping[str, float]) -> Verdict | None:
         wanted, reached = float(self.value), metrics[f"val/{self.measure}"]
         met = abs(reached / wanted - 1) <= self.tolerance
-        if met:
-            return Verdict(self.measure, wanted, reached, met, "")
-        bound = "lowest" if self.integral <= self.low else "highest" if self.integral >= self.high else None
-        how = "" if self.low == self.high else f"; the coefficient went to its {bound}, {float(self.integral.exp()):.3g}" if bound else "; it was still moving towards it: train longer, or raise target.gain"
-        reason = f"target {self.measure}={wanted:g} is not met: val/{self.measure} is {reached:.4g}{how}"
-        return Verdict(self.measure, wanted, reached, met, reason)
+        missed = f"target {self.measure}={wanted:g} is not met: val/{self.measure} is {reached:.4g} at the end"
+        return Verdict(self.measure, wanted, reached, met, "" if met else self.stuck or missed)

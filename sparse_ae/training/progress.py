@@ -49,8 +49,13 @@ class EpochLines(Callback):
         seconds = time.monotonic() - self._started
         epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
         line = f"{epoch}  {numbers}  {seconds:.1f} s"
-        bar = trainer.progress_bar_callback
-        bar.print(line) if isinstance(bar, EpochBar) else print(line, flush=True)
+        tell(trainer, line)
+
+
+def tell(trainer: Trainer, line: str) -> None:
+    """A line on the console, above the bar if there is one."""
+    bar = trainer.progress_bar_callback
+    bar.print(line) if isinstance(bar, EpochBar) else print(line, flush=True)
 
 
 class StatusProgress(Callback):

@@ -1,0 +1,46 @@
+"""The front that one run recorded while its coefficient rose."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from sparse_ae.plotting import Front, Panel, front_panels, sweep_panels, to_png
+from sparse_ae.reporting.front import knee, non_dominated
+
+
+def path_figures(points: Sequence[Mapping[str, float]], method: str) -> dict[str, bytes]:
+    """PNGs from one point per validation, ``{"coefficient": ..., "val/mse": ..., "val/l0": ...}``: error and sparsity
+    over the coefficient, and over each other.
+    """
+    coefficient, mse, l0, population = (
+        np.array([point[name] for point in points], dtype=float)
+        for name in ("coefficient", "val/mse", "val/l0", "val/population_sparsity")
+    )
+    names = [method] * len(points)
+    panels = [
+        Panel("validation MSE", mse, log=True),
+        Panel("L0 (codes != 0 per image)", l0, log=True),
+        Panel("population sparsity", population, log=True),
+    ]
+    over_coefficient = sweep_panels(
+        coefficient, panels, names, [""] * len(points), xlabel="coefficient", title="One run through all coefficients"
+    )
+    fronts = [
+        _front(label, x, mse, coefficient)
+        for label, x in (("L0 (codes != 0 per image)", l0), ("population sparsity", population))
+        if len(np.unique(x)) > 1
+    ]
+    figures = {"path": to_png(over_coefficient)}
+    if fronts:
+        title = "Error against sparsity along the path"
+        figures["front"] = to_png(front_panels(mse, fronts, names, ylabel="validation MSE", title=title))
+    return figures
+
+
+def _front(label: str, x: np.ndarray, mse: np.ndarray, coefficient: np.ndarray) -> Front:
+    best = non_dominated(x, mse)
+    positive = np.flatnonzero(best & (x > 0))
+    place = knee(x[positive], mse[positive])
+    if place is None:
+        return Front(label, x, best, None, "")
+    return Front(label, x, best, int(positive[place]), f"knee: coefficient {coefficient[positive[place]]:.2g}")

@@ -1,0 +1,187 @@
+"""Warnings while training, each with its reason and a remedy, and each once."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.optim import Optimizer
+
+from sparse_ae.data import to_unit_interval
+from sparse_ae.training.logger import RunLogger
+from sparse_ae.training.module import SparseAutoencoderModule
+from sparse_ae.training.progress import tell
+
+log = logging.getLogger(__name__)
+
+_SAMPLES = 512
+"""So many training images are looked at after each epoch."""
+_MOST = 0.5
+_NEGLIGIBLE = 1e-3
+"""A penalty whose gradient is so small a share of the reconstruction's changes nothing."""
+_NOTHING_LEARNED = 0.99
+"""The FVU of a model that says little more than the mean."""
+_FLAT = 1e-3
+"""Mean of (z - low)(high - z)/(high - low)^2, the slope of a sigmoid, below which no gradient passes."""
+_RUNAWAY = 10.0
+"""By such a factor the decoder's weights may grow."""
+
+
+class Health(Callback):
+    """Looks at the state of training after every epoch, and at the start, and tells what a user would want to mend:
+    on the console, in the log and as TensorBoard text. It changes nothing.
+    """
+
+    def __init__(self) -> None:
+        self._told: list[str] = []
+        self._norm_at_start = 0.0
+        self._steps = 0
+        self._clipped: Tensor | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was told already, and what later states are compared with."""
+        clipped = 0 if self._clipped is None else int(self._clipped)
+        return {"told": list(self._told), "norm": self._norm_at_start, "steps": self._steps, "clipped": clipped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` saved."""
+        self._told, self._norm_at_start = state_dict["told"], state_dict["norm"]
+        self._steps, self._clipped = state_dict["steps"], torch.tensor(state_dict["clipped"])
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, SparseAutoencoderModule)
+        if trainer.global_step == 0:
+            self._norm_at_start = _decoder_norm(pl_module)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        assert isinstance(pl_module, SparseAutoencoderModule)
+        if trainer.global_step > 0:
+            return
+        units, dead = pl_module.model.network.latent_dim, pl_module.results.get("train/dead_at_init", 0)
+        if dead > _MOST * units:
+            self._warn(
+                trainer,
+                "dead_at_init",
+                f"{dead:.0f} of {units} units fire for no training image before training begins. Such units may stay "
+                "dead: start the bias from the data (model.b_pre=mean), keep more units (sparsity.k), or use dead=auxk",
+            )
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Count the steps whose gradient is about to be clipped."""
+        limit = trainer.gradient_clip_val
+        if not limit:
+            return
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        if trainer.gradient_clip_algorithm == "value":
+            size = torch.stack([g.abs().max() for g in gradients]).max()
+        else:
+            size = torch.nn.utils.get_total_norm(gradients)
+        clipped = (size > limit).long()
+        self._clipped = clipped if self._clipped is None else self._clipped.to(clipped.device) + clipped
+        self._steps += 1
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look, before the checkpoint is written."""
+        assert isinstance(pl_module, SparseAutoencoderModule)
+        for name, message in (
+            *self._clipping(trainer),
+            *_codes(pl_module),
+            *self._norms(pl_module),
+            *_target(pl_module),
+        ):
+            self._warn(trainer, name, message)
+
+    def _clipping(self, trainer: Trainer) -> Iterator[tuple[str, str]]:
+        steps, clipped = self._steps, self._clipped
+        self._steps, self._clipped = 0, None
+        if steps and clipped is not None and int(clipped) == steps:
+            yield (
+                "clipping",
+                f"every gradient of the epoch was clipped to {trainer.gradient_clip_val}: only its direction counts. "
+                "Raise trainer.gradient_clip_val, or lower optimizer.lr instead",
+            )
+
+    def _norms(self, module: SparseAutoencoderModule) -> Iterator[tuple[str, str]]:
+        growth = _decoder_norm(module) / max(self._norm_at_start, 1e-12)
+        if growth > _RUNAWAY:
+            yield (
+                "decoder_norms",
+                f"the decoder's weights have grown {growth:.0f}-fold: a penalty on the size of codes is escaped by "
+                "small codes and large weights. Use sparsity.atom_norm=true or model.unit_norm=true (model=linear), "
+                "sparsity=hoyer, or optimizer=adamw",
+            )
+
+    def _warn(self, trainer: Trainer, name: str, message: str) -> None:
+        if name in self._told or not trainer.is_global_zero:
+            return
+        self._told.append(name)
+        log.warning(message)
+        tell(trainer, f"warning: {message}")
+        if isinstance(trainer.logger, RunLogger):
+            trainer.logger.experiment.add_text(f"health/{name}", message, trainer.global_step)
+
+
+def _decoder_norm(module: SparseAutoencoderModule) -> float:
+    return float(module.model.network.decoder_norms().detach().mean())
+
+
+def _codes(module: SparseAutoencoderModule) -> Iterator[tuple[str, str]]:
+    """What a batch's codes and gradients say."""
+    objective, sparsity = module.objective, module.model.sparsity
+    x = to_unit_interval(module.data.split("train").x[:_SAMPLES]).to(module.device)
+    with torch.enable_grad():
+        loss = objective(x, x)
+        recon = _gradient_norm(module, loss.recon)
+        penalties = {name: _gradient_norm(module, loss.terms[name]) for name in sparsity.coefficients}
+    for name, size in penalties.items():
+        weighted = float(sparsity.coefficients[name]) * size
+        if size == 0:
+            yield (
+                f"no_gradient_{name}",
+                f"the term {name} has no gradient: nothing that is trained can change it. Its codes may all be 0 "
+                "(lower sparsity.coefficient) or stuck (another sparsity=, or dead=auxk)",
+            )
+        elif name == sparsity.steered and objective.target is None and weighted < _NEGLIGIBLE * recon:
+            yield (
+                "negligible",
+                f"sparsity.coefficient={float(sparsity.coefficients[name]):g} changes nothing: the gradient of {name} "
+                f"is {weighted / recon:.1g} of the reconstruction's. Raise it, or ask for a sparsity with target=l0",
+            )
+    fvu = module.results.get("val/fvu", 0.0)
+    if penalties and objective.target is None and fvu > _NOTHING_LEARNED:
+        yield (
+            "penalty_won",
+            f"the codes tell nothing about the data (val/fvu {fvu:.3f}), and a larger coefficient cannot change that. "
+            "Lower sparsity.coefficient, or raise it step by step with sparsity.warmup_steps or target=l0",
+        )
+    if sparsity.code_range is not None:
+        low, high = sparsity.code_range
+        slope = float(((loss.forward.z - low) * (high - loss.forward.z)).mean()) / (high - low) ** 2
+        if slope < _FLAT:
+            yield (
+                "saturated",
+                f"the codes are saturated at {low:g} or {high:g}, where no gradient passes (mean slope {slope:.1g}). "
+                "Lower sparsity.coefficient or optimizer.lr, or raise sparsity.rho",
+            )
+    dead, units = int(objective.dead.dead.sum()), module.model.network.latent_dim
+    if dead > _MOST * units:
+        yield (
+            "dead",
+            f"{dead} of {units} units have not fired for {objective.dead.window_epochs:g} epochs. Lower "
+            "sparsity.coefficient, use fewer units (model.latent_dim), or bring them back (model=linear dead=auxk)",
+        )
+
+
+def _target(module: SparseAutoencoderModule) -> Iterator[tuple[str, str]]:
+    target = module.objective.target
+    if target is not None and target.stuck is not None:
+        yield "target", target.stuck
+
+
+def _gradient_norm(module: SparseAutoencoderModule, value: Tensor) -> float:
+    if not value.requires_grad:
+        return 0.0
+    gradients = torch.autograd.grad(value, list(module.parameters()), retain_graph=True, allow_unused=True)
+    return float(torch.nn.utils.get_total_norm([g for g in gradients if g is not None]))
