@@ -228,15 +228,9 @@ class Run:
         last = self._last_status()
         attempts = self._attempt or last.get("attempts", 0) + 1
         whose = {"config_hash": config_hash(config), "seed": config["seed"], "attempts": attempts}
-        ended: dict[str, Any] = {
-            "state": state,
-            "error": error,
-            "finished": _now(),
-            "wall_seconds": self._wall_seconds(),
-        }
-        if target is not None:
-            ended["target"] = dict(target)
-        self._write_status(**last | whose | ended)
+        ended = {"state": state, "error": error, "finished": _now(), "wall_seconds": self._wall_seconds()}
+        reached = {} if target is None else {"target": dict(target)}
+        self._write_status(**last | whose | ended | reached)
 
     def mark_dead(self, error: str) -> None:
         """Say in ``status.json`` what ended the process that was training this run, if it could not say so itself."""

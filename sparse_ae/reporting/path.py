@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sparse_ae.plotting import Front, Panel, front_panels, sweep_panels, to_png
-from sparse_ae.reporting.front import knee, non_dominated
+from sparse_ae.reporting.front import non_dominated
 
 
 def path_figures(points: Sequence[Mapping[str, float]], method: str) -> dict[str, bytes]:
@@ -26,7 +26,7 @@ def path_figures(points: Sequence[Mapping[str, float]], method: str) -> dict[str
         coefficient, panels, names, [""] * len(points), xlabel="coefficient", title="One run through all coefficients"
     )
     fronts = [
-        _front(label, x, mse, coefficient)
+        Front(label, x, non_dominated(x, mse), None, "")
         for label, x in (("L0 (codes != 0 per image)", l0), ("population sparsity", population))
         if len(np.unique(x)) > 1
     ]
@@ -35,12 +35,3 @@ def path_figures(points: Sequence[Mapping[str, float]], method: str) -> dict[str
         title = "Error against sparsity along the path"
         figures["front"] = to_png(front_panels(mse, fronts, names, ylabel="validation MSE", title=title))
     return figures
-
-
-def _front(label: str, x: np.ndarray, mse: np.ndarray, coefficient: np.ndarray) -> Front:
-    best = non_dominated(x, mse)
-    positive = np.flatnonzero(best & (x > 0))
-    place = knee(x[positive], mse[positive])
-    if place is None:
-        return Front(label, x, best, None, "")
-    return Front(label, x, best, int(positive[place]), f"knee: coefficient {coefficient[positive[place]]:.2g}")

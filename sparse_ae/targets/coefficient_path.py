@@ -12,7 +12,7 @@ from sparse_ae.targets.base import Target, steered_coefficient
 
 
 class CoefficientPath(Target):
-    """coefficient(t) = c first (last / first)^(t / T), c the config's: raised evenly on a logarithmic scale, from dense to sparse.
+    """coefficient(t) = c first (last / first)^(t / T), c the config's: from dense to sparse, evenly in its logarithm.
 
     Each epoch's validation is a point of the front. The model has had little time at each coefficient, so the path is
     an upper bound of the error that a run at a fixed one reaches.

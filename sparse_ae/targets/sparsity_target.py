@@ -16,6 +16,8 @@ Measure = Literal["l0", "population_sparsity", "lifetime_sparsity"]
 
 _SMOOTHING = 0.1
 """Weight of the newest batch in the running mean of the measured sparsity."""
+_LARGEST_GAP = 0.5
+"""Beyond it, codes change too fast for the two splits to be compared."""
 _RANGE = math.log(1e6)
 """How far, as a logarithm, the coefficient may come from where the config starts it, either way."""
 
@@ -29,8 +31,8 @@ class SparsityTarget(Target):
 
     so that too dense a code raises the coefficient and too sparse a one lowers it, by factors: how wrong the
     coefficient was to begin with costs only time. It starts from ``start`` times the config's: units that too large a
-    coefficient kills do not come back. ``offset``, set after each validation, is log(measure on the validation split /
-    s_t): it is the validation split that meets the target.
+    coefficient kills do not come back. ``offset`` is the mean, over the validations so far, of log(measure on the
+    validation split / s_t): it is the validation split that meets the target.
 
     ``measure`` is ``l0``, ``population_sparsity`` (share of units active in a sample) or ``lifetime_sparsity`` (share
     of samples that activate a unit): the means of the latter two, over samples and over units, are the same number.
@@ -44,6 +46,7 @@ class SparsityTarget(Target):
     level: Tensor
     offset: Tensor
     batches: Tensor
+    validations: Tensor
 
     def __init__(
         self,
@@ -64,7 +67,8 @@ class SparsityTarget(Target):
         self.register_buffer("value", torch.tensor(value))
         for name in ("integral", "low", "high", "level", "offset"):
             self.register_buffer(name, torch.tensor(0.0))
-        self.register_buffer("batches", torch.tensor(0))
+        for name in ("batches", "validations"):
+            self.register_buffer(name, torch.tensor(0))
 
     def arguments_for(self, method: type[Sparsity], latent_dim: int) -> dict[str, Any]:
         value = float(self.value)
@@ -107,7 +111,8 @@ class SparsityTarget(Target):
     def validated_(self, sparsity: Sparsity, metrics: Mapping[str, float]) -> None:
         reached = metrics[f"val/{self.measure}"]
         if reached > 0 and self.batches > 0:
-            self.offset.fill_(math.log(reached)).sub_(self.level).clamp_(-0.5, 0.5)
+            gap = (math.log(reached) - self.level).clamp(-_LARGEST_GAP, _LARGEST_GAP)
+            update_mean_(self.offset, gap, self.validations, _SMOOTHING)
 
     @property
     def stuck(self) -> str | None:
@@ -117,7 +122,7 @@ class SparsityTarget(Target):
             if self.integral == bound:
                 return (
                     f"target {self.measure}={float(self.value):g} is out of reach: the coefficient is at its "
-                    f"{name}, {float(bound.exp()):.2g}. Ask for another value, another sparsity= or more model.latent_dim"
+                    f"{name}, {float(bound.exp()):.2g}. Ask for another value, another sparsity= or more units"
                 )
         return None
 

@@ -158,7 +158,8 @@ def _codes(module: SparseAutoencoderModule) -> Iterator[tuple[str, str]]:
         )
     if sparsity.code_range is not None:
         low, high = sparsity.code_range
-        slope = float(((loss.forward.z - low) * (high - loss.forward.z)).mean()) / (high - low) ** 2
+        z = loss.forward.z.detach()
+        slope = float(((z - low) * (high - z)).mean()) / (high - low) ** 2
         if slope < _FLAT:
             yield (
                 "saturated",
@@ -184,4 +185,4 @@ def _gradient_norm(module: SparseAutoencoderModule, value: Tensor) -> float:
     if not value.requires_grad:
         return 0.0
     gradients = torch.autograd.grad(value, list(module.parameters()), retain_graph=True, allow_unused=True)
-    return float(torch.nn.utils.get_total_norm([g for g in gradients if g is not None]))
+    return float(torch.nn.utils.get_total_norm([g for g in gradients if g is not None]).detach())

@@ -1,19 +1,34 @@
 """Each method's activation and loss terms, by hand."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from sparse_ae.build import ConfigError, build
 from sparse_ae.functional import bernoulli_kl
-from sparse_ae.models import Linear
-from sparse_ae.sparsity import KL, L1, Forward, NoSparsity
+from sparse_ae.models import MLP, Linear
+from sparse_ae.sparsity import (
+    KL,
+    L1,
+    WTA,
+    BatchTopK,
+    Forward,
+    Gated,
+    Hoyer,
+    JumpReLU,
+    KSparse,
+    Matryoshka,
+    NoSparsity,
+    TopK,
+)
 
 PRE = torch.tensor([[-1.0, 2.0], [3.0, -4.0]])
 
 
 def _forward(z: torch.Tensor) -> Forward:
     x = torch.zeros(2, 3)
-    return Forward(x, PRE, z, x)
+    return Forward(x, x, PRE, z, x)
 
 
 def _network() -> Linear:
@@ -21,13 +36,13 @@ def _network() -> Linear:
 
 
 def test_none_is_dense() -> None:
-    method = NoSparsity(reduction="mean")
+    method = NoSparsity(reduction="mean", latent_dim=2)
     assert torch.equal(method.activate(PRE), PRE)
     assert method.losses(_forward(PRE), _network()) == {} == method.coefficients
 
 
 def test_l1() -> None:
-    method = L1(coefficient=0.5, atom_norm=False, reduction="mean", warmup_steps=0)
+    method = L1(coefficient=0.5, atom_norm=False, reduction="mean", warmup_steps=0, latent_dim=2)
     z = method.activate(PRE)
     assert z.tolist() == [[0, 2], [3, 0]]
     assert method.losses(_forward(z), _network())["l1"].item() == 5 / 4
@@ -35,7 +50,7 @@ def test_l1() -> None:
 
 
 def test_l1_with_atom_norms_cannot_be_cheated_by_large_atoms() -> None:
-    method = L1(coefficient=0.5, atom_norm=True, reduction="sum", warmup_steps=0)
+    method = L1(coefficient=0.5, atom_norm=True, reduction="sum", warmup_steps=0, latent_dim=2)
     network = _network()
     z = method.activate(PRE)
     before = method.losses(_forward(z), network)["l1"]
@@ -46,7 +61,7 @@ def test_l1_with_atom_norms_cannot_be_cheated_by_large_atoms() -> None:
 
 
 def test_kl() -> None:
-    method = KL(coefficient=0.5, rho=0.25, reduction="mean", warmup_steps=0)
+    method = KL(coefficient=0.5, rho=0.25, reduction="mean", warmup_steps=0, latent_dim=2)
     z = method.activate(PRE)
     torch.testing.assert_close(z, 1 / (1 + torch.exp(-PRE)))
     expected = bernoulli_kl(torch.tensor(0.25), z.mean(dim=0)).sum()
@@ -54,9 +69,9 @@ def test_kl() -> None:
 
 
 def test_coefficients_and_rho_are_buffers_that_a_checkpoint_restores() -> None:
-    method = KL(coefficient=0.5, rho=0.25, reduction="mean", warmup_steps=0)
+    method = KL(coefficient=0.5, rho=0.25, reduction="mean", warmup_steps=0, latent_dim=2)
     method.coefficients["kl"].fill_(7)
-    other = KL(coefficient=0.1, rho=0.5, reduction="mean", warmup_steps=0)
+    other = KL(coefficient=0.1, rho=0.5, reduction="mean", warmup_steps=0, latent_dim=2)
     other.load_state_dict(method.state_dict())
     assert other.coefficients["kl"].item() == 7
     assert other.get_buffer("rho").item() == 0.25
@@ -72,4 +87,221 @@ def test_kl_with_another_activation_cannot_be_expressed() -> None:
         "warmup_steps": 0,
     }
     with pytest.raises(ConfigError, match=r"sparsity\.activation: no such key"):
-        build(spec | {"activation": "relu"}, "sparsity")
+        build(spec | {"activation": "relu"}, "sparsity", latent_dim=2)
+
+
+WIDE = torch.tensor([[0.3, -2.0, 1.5, 0.9], [-0.1, 0.2, -0.3, -0.4], [4.0, 3.0, 2.0, 1.0]])
+
+
+def test_topk_keeps_the_k_largest_and_rectifies() -> None:
+    method = TopK(k=2, signed=False, reduction="mean", latent_dim=4)
+    expected = torch.tensor([[0, 0, 1.5, 0.9], [0, 0.2, 0, 0], [4, 3, 0, 0]])
+    assert torch.equal(method.activate(WIDE), expected)
+
+
+def test_signed_topk_keeps_the_largest_by_magnitude() -> None:
+    method = TopK(k=2, signed=True, reduction="mean", latent_dim=4)
+    expected = torch.tensor([[0, -2, 1.5, 0], [0, 0, -0.3, -0.4], [4, 3, 0, 0]])
+    assert torch.equal(method.activate(WIDE), expected)
+
+
+def test_topk_keeps_exactly_k_of_equal_values() -> None:
+    method = TopK(k=2, signed=False, reduction="mean", latent_dim=4)
+    assert (method.activate(torch.ones(5, 4)) != 0).sum(dim=1).tolist() == [2] * 5
+
+
+def test_batch_topk_lets_samples_share() -> None:
+    method = BatchTopK(k=2, reduction="mean", latent_dim=4)
+    z = method.activate_batch(WIDE)  # the 6 largest of 12
+    assert torch.equal(z, torch.tensor([[0, 0, 1.5, 0.9], [0, 0, 0, 0], [4, 3, 2, 1]]))
+
+
+def test_batch_topk_codes_a_single_sample_by_the_mean_of_what_training_kept_least() -> None:
+    method = BatchTopK(k=2, reduction="mean", latent_dim=4)
+    assert torch.equal(method.activate(WIDE), WIDE.relu())  # nothing was estimated yet
+    for scale in (1.0, 2.0, 6.0):
+        z = method.activate_batch(scale * WIDE)
+        method.observe_(_forward(z))
+    assert method.threshold.item() == pytest.approx(0.9 * (1 + 2 + 6) / 3)
+    alone = torch.cat([method.activate(row[None]) for row in WIDE])
+    assert torch.equal(alone, method.activate(WIDE))
+    assert torch.equal(alone, WIDE * (WIDE > 2.7))
+    method.observe_(_forward(torch.zeros(2, 4)))  # a batch that kept nothing says nothing
+    assert method.threshold.item() == pytest.approx(2.7)
+
+
+def test_matryoshka_adds_up_to_the_mean_over_all_prefixes() -> None:
+    torch.manual_seed(0)
+    network = Linear(input_dim=3, latent_dim=4, tied=False, unit_norm=False, b_pre="zeros")
+    method = Matryoshka(k=2, widths=[1, 3], reduction="sum", latent_dim=4)
+    z, target = torch.rand(5, 4), torch.rand(5, 3)
+    forward = Forward(target, target, z, z, network.decode(z))
+    errors = []
+    for width in (1, 3, 4):
+        kept = z * (torch.arange(4) < width)
+        errors.append((target - kept @ network.atoms - network.b_pre).square().sum(dim=1).mean())
+    terms = method.losses(forward, network)
+    loss = errors[-1] + method.coefficients["prefixes"] * terms["prefixes"]
+    torch.testing.assert_close(loss, 3 * torch.stack(errors).mean())
+
+
+@pytest.mark.parametrize("network", ["linear", "mlp"])
+def test_a_prefix_is_the_first_units_alone(network: str) -> None:
+    torch.manual_seed(0)
+    net = (
+        Linear(input_dim=3, latent_dim=4, tied=False, unit_norm=True, b_pre="zeros")
+        if network == "linear"
+        else MLP(input_dim=3, latent_dim=4, hidden_sizes=[5])
+    )
+    z = torch.rand(6, 4)
+    torch.testing.assert_close(net.decode_prefix(z, 3), net.decode(z * torch.tensor([1, 1, 1, 0])))
+
+
+class _JumpReLUByDefinition(torch.autograd.Function):
+    """The source's pseudo-code: rectangle kernel, gradient to theta only through it."""
+
+    @staticmethod
+    def forward(ctx, pre, theta, bandwidth, value):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(pre, theta)
+        ctx.bandwidth, ctx.value = bandwidth, value
+        return pre * (pre > theta) if value else (pre > theta).to(pre.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        pre, theta = ctx.saved_tensors
+        kernel = (((pre - theta) / ctx.bandwidth).abs() < 0.5).to(pre.dtype)
+        scale = theta / ctx.bandwidth if ctx.value else 1 / ctx.bandwidth
+        to_theta = (-scale * kernel * grad).sum(dim=0)
+        return (grad * (pre > theta) if ctx.value else None), to_theta, None, None
+
+
+@pytest.mark.parametrize("l0_target", [None, 2.0])
+def test_jumprelu_has_the_straight_through_gradients_of_its_source(l0_target: float | None) -> None:
+    torch.manual_seed(0)
+    method = JumpReLU(
+        coefficient=1,
+        theta=0.5,
+        speed=1,
+        bandwidth=0.4,
+        l0_target=l0_target,
+        reduction="sum",
+        warmup_steps=0,
+        latent_dim=6,
+    )
+    pre = torch.rand(32, 6, requires_grad=True)
+    weights = torch.randn(32, 6)
+    z = method.activate(pre)
+    x = torch.zeros(32, 3)
+    l0 = method.losses(Forward(x, x, pre, z, x), _network())["l0"]
+    ((z * weights).sum() + l0).backward()
+
+    pre_ref = pre.detach().clone().requires_grad_()
+    log_theta = torch.full((6,), 0.5).log().requires_grad_()
+    z_ref = _JumpReLUByDefinition.apply(pre_ref, log_theta.exp(), 0.4, True)
+    count = _JumpReLUByDefinition.apply(pre_ref, log_theta.exp(), 0.4, False).sum() / 32
+    l0_ref = count if l0_target is None else (count / l0_target - 1) ** 2
+    ((z_ref * weights).sum() + l0_ref).backward()
+
+    torch.testing.assert_close(z, z_ref)
+    torch.testing.assert_close(l0, l0_ref)
+    torch.testing.assert_close(pre.grad, pre_ref.grad)
+    torch.testing.assert_close(method.log_threshold.grad, log_theta.grad)
+
+
+def test_gated_trains_the_gate_without_the_decoder() -> None:
+    torch.manual_seed(0)
+    network = Linear(input_dim=3, latent_dim=2, tied=False, unit_norm=False, b_pre="zeros")
+    method = Gated(coefficient=0.5, reduction="sum", warmup_steps=0, latent_dim=2)
+    with torch.no_grad():
+        method.log_scale.copy_(torch.tensor([0.0, 1.0]))
+        method.shift.copy_(torch.tensor([-1.0, 0.5]))
+    pre = PRE.clone().requires_grad_()
+    z = method.activate(pre)
+    # unit 0: exp(0) 3 - 1; unit 1: e * 2 + 0.5; elsewhere the gate is closed
+    torch.testing.assert_close(z, torch.tensor([[0.0, 2 * torch.e + 0.5], [2.0, 0.0]]))
+    target = torch.rand(2, 3)
+    terms = method.losses(Forward(target, target, pre, z, target), network)
+    assert terms["l1"].item() == 2.5
+    gate = PRE.relu()
+    expected = (target - gate @ network.atoms).square().sum(dim=1).mean()
+    torch.testing.assert_close(terms["gate"], expected)
+    terms["gate"].backward()
+    assert network.atoms.grad is None
+    assert network.b_pre.grad is None
+    assert pre.grad is not None
+    assert (pre.grad != 0).any()
+
+
+def test_hoyer_is_one_minus_the_sparseness_and_ignores_scale() -> None:
+    method = Hoyer(coefficient=1, reduction="mean", warmup_steps=0, latent_dim=4)
+    z = torch.tensor([[0.0, 0, 3, 0], [2, 2, 2, 2], [0, 0, 0, 0], [3, 4, 0, 0]], requires_grad=True)
+    x = torch.zeros(4, 3)
+    term = method.losses(Forward(x, x, z, z, x), _network())["hoyer"]
+    assert term.item() == pytest.approx((0 + 1 + 0 + (7 / 5 - 1)) / 4)
+    scaled = method.losses(Forward(x, x, z, 10 * z, x), _network())["hoyer"]
+    torch.testing.assert_close(scaled, term)
+    term.backward()
+    assert z.grad is not None
+    assert z.grad.isfinite().all()
+
+
+def test_k_sparse_anneals_k_and_does_not_rectify() -> None:
+    method = KSparse(k=1, alpha=3.0, anneal_from=4.0, anneal_share=0.5, reduction="mean", latent_dim=4)
+    kept = []
+    for step in (0, 20, 40, 50, 99):
+        method.schedule_(step, 100)
+        kept.append(int((method.activate_batch(WIDE) != 0).sum(dim=1)[2]))
+    assert kept == [4, 3, 2, 1, 1]
+    method.schedule_(20, 100)
+    assert torch.equal(method.activate_batch(WIDE)[1], torch.tensor([-0.1, 0.2, -0.3, 0]))
+    assert torch.equal(method.activate(WIDE)[1], torch.tensor([-0.1, 0.2, -0.3, 0]))  # alpha * k = 3
+    with pytest.raises(ValueError, match="max_epochs=-1"):
+        method.schedule_(0, float("inf"))
+
+
+def test_wta_keeps_each_units_strongest_responses() -> None:
+    method = WTA(share=0.3, encode="threshold", reduction="mean", latent_dim=4)  # ceil(0.9) = 1 of 3 samples
+    z = method.activate_batch(WIDE)
+    assert torch.equal(z, torch.tensor([[0.0, 0, 0, 0], [0, 0, 0, 0], [4, 3, 2, 1]]))
+    method.observe_(_forward(z)._replace(pre=WIDE))
+    assert method.threshold.tolist() == [4, 3, 2, 1]
+    assert torch.equal(method.activate(WIDE), z)
+    free = WTA(share=0.3, encode="relu", reduction="mean", latent_dim=4)
+    assert torch.equal(free.activate(WIDE), WIDE.relu())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TopK(k=9, signed=False, reduction="mean", latent_dim=4), "k=9: is no number of units"),
+        (lambda: TopK(k=0, signed=False, reduction="mean", latent_dim=4), "k=0: is no number of units"),
+        (lambda: Matryoshka(k=2, widths=[3, 2], reduction="mean", latent_dim=4), r"widths=\[3, 2\]: are no nested"),
+        (lambda: Matryoshka(k=2, widths=[2, 4], reduction="mean", latent_dim=4), r"widths=\[2, 4\]: are no nested"),
+        (lambda: Matryoshka(k=2, widths=[], reduction="mean", latent_dim=4), r"widths=\[\]: names no prefix"),
+        (lambda: Hoyer(coefficient=1, reduction="mean", warmup_steps=0, latent_dim=1), "one unit has no sparseness"),
+        (lambda: TopK.arguments_for(2.5, 4), "2.5 active units: the method keeps a whole number"),
+        (lambda: WTA.arguments_for(5, 4), "5 active units"),
+        (lambda: NoSparsity.arguments_for(2, 4), "NoSparsity has no sparsity to set"),
+    ],
+)
+def test_impossible_numbers_are_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_methods_take_a_target_as_their_own_number() -> None:
+    assert (
+        TopK.arguments_for(32, 100) == BatchTopK.arguments_for(32, 100) == KSparse.arguments_for(32, 100) == {"k": 32}
+    )
+    assert WTA.arguments_for(5, 100) == {"share": 0.05}
+    assert L1.arguments_for(5, 100) == {}
+
+
+def test_warmup_raises_the_steered_coefficient_alone() -> None:
+    method = Gated(coefficient=0.5, reduction="mean", warmup_steps=10, latent_dim=2)
+    seen = []
+    for step in (0, 4, 9, 50):
+        method.schedule_(step, 100)
+        seen.append(round(method.coefficients["l1"].item(), 6))
+    assert seen == [0.05, 0.25, 0.5, 0.5]
+    assert method.coefficients["gate"].item() == 1

@@ -1,0 +1,168 @@
+"""Dead units: counted in samples, revived by a loss or by being started anew."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from sparse_ae.dead import AuxK, DeadUnits, Resample
+from sparse_ae.dead.base import Moment
+from sparse_ae.models import MLP, Linear, SparseAutoencoder
+from sparse_ae.objective import Objective
+from sparse_ae.sparsity import Forward, JumpReLU, TopK
+
+UNITS, DIM, BATCH = 6, 4, 8
+
+
+def _codes(*active: int) -> Forward:
+    z = torch.zeros(BATCH, UNITS)
+    z[3, list(active)] = -1.0  # one sample is enough, and a negative code is one
+    x = torch.zeros(BATCH, DIM)
+    return Forward(x, x, z, z, x)
+
+
+def _linear() -> Linear:
+    torch.manual_seed(0)
+    return Linear(input_dim=DIM, latent_dim=UNITS, tied=False, unit_norm=True, b_pre="zeros")
+
+
+def test_samples_since_each_unit_fired_and_how_many_came_back() -> None:
+    units = DeadUnits(window_epochs=0.5, latent_dim=UNITS)
+    units.observe_(_codes())
+    assert not units.dead.any()  # how long an epoch is, was not said yet
+    units.begin_(samples_per_epoch=32)
+    units.observe_(_codes(0, 1))
+    assert units.samples_since_fired.tolist() == [0, 0, 16, 16, 16, 16]
+    assert units.dead.tolist() == [False, False, True, True, True, True]
+    units.observe_(_codes(0, 2))
+    assert units.samples_since_fired.tolist() == [0, 8, 0, 24, 24, 24]
+    assert int(units.revived) == 1
+    other = DeadUnits(window_epochs=0.5, latent_dim=UNITS)
+    other.load_state_dict(units.state_dict())
+    assert other.dead.tolist() == units.dead.tolist()
+    assert int(other.revived) == 1
+
+
+def _auxk(dead: list[int], k_aux: int = 2) -> AuxK:
+    auxk = AuxK(coefficient=0.5, k_aux=k_aux, window_epochs=1, latent_dim=UNITS)
+    auxk.begin_(BATCH)
+    auxk.samples_since_fired[dead] = BATCH
+    return auxk
+
+
+def _pass(network: Linear, pre: Tensor) -> Forward:
+    x = torch.rand(BATCH, DIM, generator=torch.Generator().manual_seed(2))
+    z = pre.relu()
+    return Forward(x, x, pre, z, network.decode(z))
+
+
+def test_auxk_is_the_share_of_the_residual_that_dead_units_leave() -> None:
+    network, dead = _linear(), [1, 3, 4]
+    pre = torch.randn(BATCH, UNITS, generator=torch.Generator().manual_seed(1))
+    forward = _pass(network, pre)
+    term = _auxk(dead).losses(forward, network)["auxk"]
+
+    residual = forward.x - forward.x_hat
+    error = torch.tensor(0.0)
+    for b in range(BATCH):
+        two = sorted(dead, key=lambda i: -float(pre[b, i]))[:2]
+        error += (residual[b] - sum(pre[b, i] * network.atoms[i] for i in two)).square().sum()
+    torch.testing.assert_close(term, error / residual.square().sum())
+
+
+def test_auxk_detaches_the_residual_and_reaches_only_dead_rows() -> None:
+    network, dead = _linear(), [1, 3]
+    model = SparseAutoencoder(network, TopK(k=1, signed=False, reduction="mean", latent_dim=UNITS))
+    objective = Objective(model, _auxk(dead))
+    x = torch.rand(BATCH, DIM)
+    objective(x, x).terms["auxk"].backward()
+    assert network.encoder_weight is not None
+    for parameter in (network.atoms, network.encoder_weight, network.encoder_bias):
+        assert parameter.grad is not None
+        rows = (parameter.grad.reshape(UNITS, -1) != 0).any(dim=1)
+        assert rows.nonzero().squeeze(1).tolist() == dead
+
+
+def test_auxk_is_0_while_every_unit_lives() -> None:
+    network = _linear()
+    pre = torch.randn(BATCH, UNITS, requires_grad=True)
+    term = _auxk([]).losses(_pass(network, pre), network)["auxk"]
+    assert term.item() == 0
+    term.backward()
+    assert pre.grad is not None
+    assert (pre.grad == 0).all()
+
+
+def _moment(x: Tensor, epoch: int = 2, progress: float = 0.1) -> Moment:
+    return Moment(epoch, progress, x, torch.Generator().manual_seed(0))
+
+
+def test_resampling_starts_dead_units_anew_in_the_model_itself() -> None:
+    network = _linear()
+    method = JumpReLU(
+        coefficient=1,
+        theta=0.1,
+        speed=1,
+        bandwidth=1,
+        l0_target=None,
+        reduction="mean",
+        warmup_steps=0,
+        latent_dim=UNITS,
+    )
+    model = SparseAutoencoder(network, method)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    x = torch.rand(BATCH, DIM)
+    resample = Resample(window_epochs=1, every_epochs=2, until=0.5, scale=0.2, latent_dim=UNITS)
+    resample.begin_(BATCH)
+    Objective(model, resample)(x, x).loss.backward()
+    optimizer.step()
+    resample.samples_since_fired[[1, 4]] = BATCH
+    assert network.encoder_weight is not None
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    pointers = [p.data_ptr() for p in model.parameters()]
+
+    assert resample.revive_(model, optimizer, _moment(x, epoch=1)) == 0  # not its turn
+    assert resample.revive_(model, optimizer, _moment(x, progress=0.6)) == 0  # too late
+    assert resample.revive_(model, optimizer, _moment(x)) == 2
+
+    assert [p.data_ptr() for p in model.parameters()] == pointers
+    dead, alive = [1, 4], [0, 2, 3, 5]
+    typical = before["network.encoder_weight"][alive].norm(dim=1).mean()
+    inputs = torch.nn.functional.normalize(x - network.b_pre, dim=1)
+    for unit in dead:
+        atom = network.atoms[unit]
+        assert any(torch.allclose(atom, row) for row in inputs)
+        torch.testing.assert_close(network.encoder_weight[unit], 0.2 * typical * atom)
+        assert network.encoder_bias[unit] == 0
+        assert method.theta[unit].item() == pytest.approx(0.1)
+    for parameter in (network.atoms, network.encoder_weight, network.encoder_bias, method.log_threshold):
+        for moment in ("exp_avg", "exp_avg_sq"):
+            state = optimizer.state[parameter][moment]
+            assert (state[dead] == 0).all()
+    assert (optimizer.state[network.atoms]["exp_avg_sq"][alive] != 0).any()
+    for name in ("network.atoms", "network.encoder_weight"):
+        assert torch.equal(dict(model.named_parameters())[name][alive], before[name][alive])
+    assert not resample.dead.any()
+
+
+def test_inputs_are_drawn_by_the_square_of_their_error() -> None:
+    """10,000 dead units: how often each of three inputs is taken."""
+    units = 10_000
+    network = Linear(input_dim=3, latent_dim=units, tied=False, unit_norm=True, b_pre="zeros")
+    model = SparseAutoencoder(network, TopK(k=1, signed=False, reduction="mean", latent_dim=units))
+    with torch.no_grad():
+        network.atoms.zero_()  # nothing is reconstructed: the squared error is |x|^2
+    x = torch.diag(torch.tensor([1.0, 2.0, 3.0]).sqrt())
+    resample = Resample(window_epochs=1, every_epochs=1, until=1, scale=1, latent_dim=units)
+    resample.begin_(1)
+    resample.samples_since_fired.fill_(1)
+    assert resample.revive_(model, torch.optim.SGD(model.parameters(), lr=1), _moment(x)) == units
+    taken = (network.atoms > 0.5).float().mean(dim=0)
+    torch.testing.assert_close(taken, torch.tensor([1.0, 4.0, 9.0]) / 14, atol=0.015, rtol=0)
+
+
+@pytest.mark.parametrize("dead", [_auxk([]), Resample(window_epochs=1, every_epochs=1, until=1, scale=1, latent_dim=6)])
+def test_what_needs_atoms_says_so(dead: DeadUnits) -> None:
+    mlp = MLP(input_dim=DIM, latent_dim=UNITS, hidden_sizes=[5])
+    model = SparseAutoencoder(mlp, TopK(k=1, signed=False, reduction="mean", latent_dim=UNITS))
+    with pytest.raises(ValueError, match=r"works on the atoms of a linear decoder, and MLP has none \(allowed:"):
+        Objective(model, dead)

@@ -1,0 +1,189 @@
+"""Targets: real training on real images, from coefficients that are wrong by a factor of a hundred either way."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sparse_ae.build import build
+from sparse_ae.data import MNIST, to_unit_interval
+from sparse_ae.dead import DeadUnits
+from sparse_ae.export import build_autoencoder
+from sparse_ae.objective import Objective
+from sparse_ae.sparsity import L1, Forward, NoSparsity
+from sparse_ae.targets import CoefficientPath, SparsityTarget
+from tests.conftest import plain_config
+
+UNITS = 64
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    data: MNIST = build(plain_config()["data"], "data")
+    data.prepare_data()
+    whole = to_unit_interval(data.split("train").x[:6000]).reshape(-1, 1, 28, 28)
+    return F.avg_pool2d(whole, 4).flatten(1)  # 7 x 7: small and quick, and still handwriting
+
+
+def _objective(*overrides: str) -> Objective:
+    torch.manual_seed(0)
+    config: dict[str, Any] = plain_config(f"model.latent_dim={UNITS}", *overrides)
+    if "hidden_sizes" in config["model"]:
+        config["model"]["hidden_sizes"] = [64]
+    model = build_autoencoder(config["model"], config["sparsity"], input_dim=49)
+    return Objective(model, DeadUnits(window_epochs=1, latent_dim=UNITS), build(config["target"], "target"))
+
+
+def _train(objective: Objective, images: Tensor, steps: int) -> dict[str, float]:
+    """Returns the sparsity on images not trained on."""
+    train, val = images[:5000], images[5000:]
+    network = objective.model.network
+    network.fit_to_(train, train.mean(dim=0))
+    optimizer = torch.optim.Adam(objective.parameters(), lr=1e-3)
+    generator = torch.Generator().manual_seed(0)
+    metrics: dict[str, float] = {}
+    for step in range(steps):
+        x = train[torch.randint(len(train), (128,), generator=generator)]
+        objective.schedule_(step, steps)
+        loss = objective(x, x)
+        optimizer.zero_grad()
+        loss.loss.backward()
+        objective.observe_(loss.forward)
+        network.before_step_()
+        optimizer.step()
+        network.after_step_()
+        if (step + 1) % (steps // 5) == 0:
+            with torch.no_grad():
+                z = objective.model.encode(val)
+            metrics = {
+                "val/l0": float((z != 0).double().sum(dim=1).mean()),
+                "val/population_sparsity": float((z > 0.1).double().mean()),
+            }
+            objective.validated_(metrics)
+    return metrics
+
+
+@pytest.mark.parametrize("wrong", [0.01, 100])
+@pytest.mark.parametrize(
+    ("method", "network"),
+    [
+        ("l1", "linear"),
+        ("l1", "mlp"),
+        ("hoyer", "linear"),
+        ("gated", "linear"),
+        ("jumprelu", "linear"),
+        ("kl", "linear"),
+    ],
+)
+def test_the_target_is_met_from_coefficients_wrong_by_a_hundred(
+    method: str, network: str, wrong: float, images: Tensor
+) -> None:
+    measure, value = ("population", 0.15) if method == "kl" else ("l0", 10)
+    objective = _objective(
+        f"sparsity={method}",
+        f"model={network}",
+        f"target={measure}",
+        f"target.value={value}",
+        f"sparsity.coefficient={0.01 * wrong}",
+    )
+    metrics = _train(objective, images, 2500)
+    assert isinstance(objective.target, SparsityTarget)
+    verdict = objective.target.verdict(metrics)
+    assert verdict is not None
+    assert verdict.reached == pytest.approx(value, rel=0.05)
+    assert verdict.met == (abs(verdict.reached / value - 1) <= objective.target.tolerance)
+
+
+def test_a_target_out_of_reach_is_told(images: Tensor) -> None:
+    """Codes of a dense batch cannot be made denser by any coefficient."""
+    objective = _objective("sparsity=l1", "model=linear", "target=l0", "target.value=63.9", "target.gain=100")
+    metrics = _train(objective, images, 100)
+    assert objective.target is not None
+    assert objective.target.stuck is not None
+    verdict = objective.target.verdict(metrics)
+    assert verdict is not None
+    assert not verdict.met
+    assert verdict.reason.startswith("target l0=63.9 is out of reach: the coefficient is at its lowest, 1e-08.")
+
+
+def _observed(target: SparsityTarget, method: L1, active: int) -> float:
+    z = torch.zeros(4, 10)
+    z[:, :active] = 1
+    x = torch.zeros(4, 3)
+    target.observe_(method, Forward(x, x, z, z, x))
+    return method.coefficients["l1"].item()
+
+
+def test_the_controller_by_hand() -> None:
+    target = SparsityTarget(measure="l0", value=2, gain=0.1, damping=0.5, start=0.01, tolerance=0.02)
+    method = L1(coefficient=1, atom_norm=False, reduction="mean", warmup_steps=0, latent_dim=10)
+    target.begin_(method, threshold=0.1)
+    assert method.coefficients["l1"].item() == pytest.approx(0.01)
+    error = math.log(8 / 2)
+    integral = math.log(0.01) + 0.1 * error
+    assert _observed(target, method, 8) == pytest.approx(math.exp(integral + 0.5 * error))
+    error = (math.log(8 / 2) + math.log(1 / 2)) / 2  # the mean of two batches
+    integral += 0.1 * error
+    assert _observed(target, method, 1) == pytest.approx(math.exp(integral + 0.5 * error))
+    target.validated_(method, {"val/l0": 3 * math.sqrt(2)})  # half as much again as training measured
+    error = (2 * error + math.log(1 / 2)) / 3 + math.log(1.5)
+    integral += 0.1 * error
+    assert _observed(target, method, 1) == pytest.approx(math.exp(integral + 0.5 * error), rel=1e-5)
+
+
+def test_the_controllers_state_is_in_its_checkpoint() -> None:
+    states = []
+    for _ in range(2):
+        target = SparsityTarget(measure="l0", value=2, gain=0.1, damping=0.5, start=0.01, tolerance=0.02)
+        method = L1(coefficient=1, atom_norm=False, reduction="mean", warmup_steps=0, latent_dim=10)
+        target.begin_(method, threshold=0.1)
+        states.append((target, method))
+    (first, method), (second, other) = states
+    for active in (8, 3, 1):
+        _observed(first, method, active)
+    second.load_state_dict(first.state_dict())
+    other.load_state_dict(method.state_dict())
+    assert _observed(first, method, 5) == _observed(second, other, 5)
+
+
+def test_a_path_rises_from_first_to_last_and_keeps_its_points() -> None:
+    path = CoefficientPath(first=0.1, last=10)
+    method = L1(coefficient=2, atom_norm=False, reduction="mean", warmup_steps=0, latent_dim=10)
+    path.begin_(method, threshold=0.1)
+    seen = []
+    for step in (0, 5, 10):
+        path.schedule_(method, step, 11)
+        seen.append(method.coefficients["l1"].item())
+        path.validated_(method, {"val/mse": float(step), "test/mse": 1.0})
+    assert seen == pytest.approx([0.2, 2, 20])
+    path.validated_(method, {"val/mse": 10.0})  # the same coefficient once more
+    other = CoefficientPath(first=0.1, last=10)
+    other.load_state_dict(path.state_dict())
+    assert other.points == [
+        {"coefficient": pytest.approx(c), "val/mse": mse} for c, mse in zip(seen, (0.0, 5.0, 10.0), strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["sparsity=kl", "target=l0"], "KL's codes are never exactly 0"),
+        (["sparsity=l1", "target=l0", "sparsity.warmup_steps=5"], "warmup_steps=5: the target steers"),
+        (["sparsity=l1", "target=l0", "sparsity.coefficient=0"], "coefficient=0: is where the search begins"),
+        (["sparsity=topk", "target=coefficient_path"], "TopK has no coefficient to steer"),
+        (["sparsity=l1", "target=population", "target.value=2"], "target.value=2: population_sparsity is a share"),
+        (["sparsity=l1", "target=coefficient_path", "target.last=1e-9"], "target.last=1e-09: the path rises"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _objective(*overrides)
+
+
+def test_nothing_to_set_is_refused() -> None:
+    target = SparsityTarget(measure="l0", value=2, gain=0.1, damping=0.5, start=0.01, tolerance=0.02)
+    with pytest.raises(ValueError, match="NoSparsity has no sparsity to set"):
+        target.arguments_for(NoSparsity, 10)
