@@ -25,6 +25,7 @@ class Settings(NamedTuple):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     active_threshold: NonNegativeFloat
     compile: bool
+    matmul_precision: Literal["highest", "high", "medium"]
     threads: PositiveInt | None
     resume: StrictStr | None
     rerun: Literal["all", "failed", "none"]
@@ -74,7 +75,7 @@ def assemble(config: Mapping[str, Any], run: Run, stop: "StopSignals | None" = N
     from sparse_ae.training.stop import StopSignals
 
     settings = _settings(config)
-    tune_process(settings.threads)
+    tune_process(settings.threads, settings.matmul_precision)
     seed_everything(settings.seed, verbose=False)
 
     data = build(config["data"], "data")
@@ -128,7 +129,7 @@ def sparsity_spec(config: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return spec | target.arguments_for(method, config["model"]["latent_dim"])
     except ValueError as error:
-        raise ConfigError(f"target: {error}") from error
+        raise ConfigError(f"target.value={config['target'].get('value')}: {error}") from error
 
 
 def _target(config: Mapping[str, Any]) -> "Target | None":

@@ -129,6 +129,18 @@ VARIANTS: dict[str, list[str]] = {
     "validation within an epoch": ["+trainer.val_check_interval=4"],
     "linear, projected atoms, AdamW": ["model=linear", "sparsity=l1", "sparsity.atom_norm=true", "optimizer=adamw"],
     "mixed precision, SGD": ["trainer.precision=bf16-mixed", "optimizer=sgd"],
+    "a target, thresholds": ["model=linear", "sparsity=jumprelu", "target=l0", "target.value=20"],
+    "a running threshold, dead units": ["model=linear", "sparsity=batch_topk", "dead=auxk", "dead.window_epochs=0.2"],
+    "dead units started anew": [
+        "model=linear",
+        "sparsity=topk",
+        "sparsity.k=1",
+        "dead=resample",
+        "dead.every_epochs=1",
+        "dead.until=1",
+    ],
+    "k annealed": ["model=lista", "sparsity=k_sparse"],
+    "a path of coefficients": ["model=mlp", "sparsity=gated", "target=coefficient_path"],
     "clipped": ["trainer.gradient_clip_val=0.1"],
     "one GPU": ["trainer=gpu", "trainer.deterministic=true"],
 }

@@ -13,7 +13,7 @@ class AuxK(DeadUnits):
     """term = |e - e_hat|^2 / |e|^2 over the batch, with e = target - x_hat, detached, and e_hat = z_aux @ atoms.
 
     z_aux holds of each sample the ``k_aux`` largest pre-activations of dead units. Only dead units' atoms and encoder
-    rows get a gradient from it. 0 while no unit is dead.
+    rows get a gradient from it. 0 while no unit is dead, and not computed while the last count found none.
     Source: Gao et al., arXiv 2406.04093, appendix A.2, with two changes that MNIST asks for. A unit is dead there after
     10 million samples, which would be 180 epochs. And z_aux is rectified there, but the pre-activations of units that
     died here are negative for every sample: rectified, they would get no gradient.
@@ -38,6 +38,8 @@ class AuxK(DeadUnits):
         return {"auxk": self.get_buffer("auxk_coefficient")}
 
     def losses(self, forward: Forward, decoder: Decoder) -> dict[str, Tensor]:
+        if not self.some_dead:
+            return {"auxk": forward.x.new_zeros(())}
         dead = self.dead
         residual = (forward.target - forward.x_hat).detach()
         ranked = forward.pre.detach().masked_fill(~dead, -torch.inf)

@@ -1,6 +1,6 @@
 """Which units are dead: since how many training samples each has not fired."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -45,10 +45,27 @@ class DeadUnits(nn.Module):
         self.register_buffer("samples_since_fired", torch.zeros(latent_dim, dtype=torch.int64))
         self.register_buffer("window", torch.tensor(torch.iinfo(torch.int64).max))
         self.register_buffer("revived", torch.tensor(0))
+        self.some_dead = True
 
     def begin_(self, samples_per_epoch: int) -> None:
         """Say how many training samples an epoch has, before the first step; until then no unit counts as dead."""
         self.window.fill_(max(1, round(self.window_epochs * samples_per_epoch)))
+
+    def count_(self) -> int:
+        """How many units are dead now. This waits for the device, so it is done now and then; what is worth doing only
+        while some are dead goes by the last count.
+        """
+        dead = int(self.dead.sum())
+        self.some_dead = dead > 0
+        return dead
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The last count goes into each checkpoint."""
+        return {"some_dead": self.some_dead}
+
+    def set_extra_state(self, state: Any) -> None:
+        """Restore what ``get_extra_state`` saved."""
+        self.some_dead = state["some_dead"]
 
     @property
     def dead(self) -> Tensor:

@@ -142,6 +142,6 @@ def whole_units(l0: float, latent_dim: int) -> int:
     """``l0`` as a number of units that can be kept. Raises ``ValueError`` unless it is one."""
     if l0 != int(l0) or not 1 <= l0 <= latent_dim:
         raise ValueError(
-            f"{l0:g} active units: the method keeps a whole number (allowed: 1 to model.latent_dim={latent_dim})"
+            f"{l0:g} active units: a whole number of them is kept (allowed: 1 to model.latent_dim={latent_dim})"
         )
     return int(l0)

@@ -63,7 +63,9 @@ class Target(nn.Module, ABC):
 def steered_coefficient(sparsity: Sparsity) -> Tensor:
     """The coefficient to write to. Raises ``ValueError`` unless it is free to be steered."""
     if sparsity.steered is None:
-        raise ValueError(f"{type(sparsity).__name__} has no coefficient to steer (allowed: a penalty, or target=none)")
+        raise ValueError(
+            f"target: {type(sparsity).__name__} has no coefficient to steer (allowed: a penalty, or target=none)"
+        )
     if sparsity.warmup_steps:
         raise ValueError(
             f"sparsity.warmup_steps={sparsity.warmup_steps}: the target steers the coefficient (allowed: 0)"

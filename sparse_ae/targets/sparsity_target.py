@@ -73,7 +73,7 @@ class SparsityTarget(Target):
     def arguments_for(self, method: type[Sparsity], latent_dim: int) -> dict[str, Any]:
         value = float(self.value)
         if self.measure == "l0" and value > latent_dim:
-            raise ValueError(f"value={value:g}: is more active units than model.latent_dim={latent_dim}")
+            raise ValueError(f"is more active units than model.latent_dim={latent_dim} (allowed: up to it)")
         return method.arguments_for(value if self.measure == "l0" else max(1, round(value * latent_dim)), latent_dim)
 
     def begin_(self, sparsity: Sparsity, threshold: float) -> None:
@@ -82,7 +82,7 @@ class SparsityTarget(Target):
             return
         if self.measure == "l0" and sparsity.code_range is not None:
             raise ValueError(
-                f"{type(sparsity).__name__}'s codes are never exactly 0, so their L0 is always model.latent_dim "
+                f"target: {type(sparsity).__name__}'s codes are never exactly 0, so their L0 is always model.latent_dim "
                 "(allowed: target=population)"
             )
         coefficient = steered_coefficient(sparsity)

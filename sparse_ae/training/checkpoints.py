@@ -34,7 +34,7 @@ class SealedCheckpointIO(TorchCheckpointIO):
         return read_checkpoint(Path(path), map_location)
 
 
-_MUST_AGREE = ("model", "sparsity", "optimizer", "scheduler")
+_MUST_AGREE = ("model", "sparsity", "target", "dead", "optimizer", "scheduler")
 """What a checkpoint's tensors, coefficients and moments belong to; the trainer and the data may differ."""
 
 

@@ -23,6 +23,8 @@ _NEGLIGIBLE = 1e-3
 """A penalty whose gradient is so small a share of the reconstruction's changes nothing."""
 _NOTHING_LEARNED = 0.99
 """The FVU of a model that says little more than the mean."""
+_CONSTANT = 0.05
+"""Codes whose standard deviation is so small a share of their size do not tell one image from another."""
 _FLAT = 1e-3
 """Mean of (z - low)(high - z)/(high - low)^2, the slope of a sigmoid, below which no gradient passes."""
 _RUNAWAY = 10.0
@@ -149,16 +151,16 @@ def _codes(module: SparseAutoencoderModule) -> Iterator[tuple[str, str]]:
                 f"sparsity.coefficient={float(sparsity.coefficients[name]):g} changes nothing: the gradient of {name} "
                 f"is {weighted / recon:.1g} of the reconstruction's. Raise it, or ask for a sparsity with target=l0",
             )
-    fvu = module.results.get("val/fvu", 0.0)
-    if penalties and objective.target is None and fvu > _NOTHING_LEARNED:
+    z = loss.forward.z.detach()
+    fvu, variation = module.results.get("val/fvu", 0.0), float(z.std(dim=0).mean() / z.abs().mean().clamp_min(1e-12))
+    if penalties and objective.target is None and fvu > _NOTHING_LEARNED and variation < _CONSTANT:
         yield (
             "penalty_won",
-            f"the codes tell nothing about the data (val/fvu {fvu:.3f}), and a larger coefficient cannot change that. "
+            f"the codes are the same for every image (val/fvu {fvu:.3f}), and a larger coefficient cannot change that. "
             "Lower sparsity.coefficient, or raise it step by step with sparsity.warmup_steps or target=l0",
         )
     if sparsity.code_range is not None:
         low, high = sparsity.code_range
-        z = loss.forward.z.detach()
         slope = float(((z - low) * (high - z)).mean()) / (high - low) ** 2
         if slope < _FLAT:
             yield (

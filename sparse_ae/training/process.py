@@ -17,10 +17,12 @@ _UNHELPFUL = (
 )
 
 
-def tune_process(threads: int | None) -> None:
+def tune_process(threads: int | None, matmul_precision: str) -> None:
     """Call before the first tensor operation, whose threads inherit it; ``threads`` is how many of them, None for all
-    cores.
+    cores. ``matmul_precision`` is what torch calls it: ``highest`` is float32 throughout; ``medium`` multiplies in
+    bfloat16 and adds in float32, where the hardware can; ``high`` is in between.
     """
+    torch.set_float32_matmul_precision(matmul_precision)
     if threads is not None:
         torch.set_num_threads(threads)
 

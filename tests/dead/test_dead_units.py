@@ -92,6 +92,19 @@ def test_auxk_is_0_while_every_unit_lives() -> None:
     assert (pre.grad == 0).all()
 
 
+def test_auxk_is_left_out_while_the_last_count_found_no_dead_unit() -> None:
+    network, auxk = _linear(), _auxk([])
+    pre = torch.randn(BATCH, UNITS, requires_grad=True)
+    assert auxk.count_() == 0
+    assert not auxk.losses(_pass(network, pre), network)["auxk"].requires_grad
+    other = _auxk([])
+    other.load_state_dict(auxk.state_dict())
+    assert not other.some_dead
+    auxk.samples_since_fired[2] = BATCH
+    assert auxk.count_() == 1
+    assert auxk.losses(_pass(network, pre), network)["auxk"].requires_grad
+
+
 def _moment(x: Tensor, epoch: int = 2, progress: float = 0.1) -> Moment:
     return Moment(epoch, progress, x, torch.Generator().manual_seed(0))
 

@@ -279,7 +279,7 @@ def test_wta_keeps_each_units_strongest_responses() -> None:
         (lambda: Matryoshka(k=2, widths=[2, 4], reduction="mean", latent_dim=4), r"widths=\[2, 4\]: are no nested"),
         (lambda: Matryoshka(k=2, widths=[], reduction="mean", latent_dim=4), r"widths=\[\]: names no prefix"),
         (lambda: Hoyer(coefficient=1, reduction="mean", warmup_steps=0, latent_dim=1), "one unit has no sparseness"),
-        (lambda: TopK.arguments_for(2.5, 4), "2.5 active units: the method keeps a whole number"),
+        (lambda: TopK.arguments_for(2.5, 4), "2.5 active units: a whole number"),
         (lambda: WTA.arguments_for(5, 4), "5 active units"),
         (lambda: NoSparsity.arguments_for(2, 4), "NoSparsity has no sparsity to set"),
     ],

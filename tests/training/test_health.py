@@ -23,16 +23,21 @@ def _warnings(folder: Path, capsys: pytest.CaptureFixture[str], *overrides: str)
     return "\n".join(line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: "))
 
 
-@pytest.mark.parametrize("method", ["kl", "l1", "hoyer", "gated", "jumprelu"])
-def test_a_healthy_run_warns_of_nothing(method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _warnings(tmp_path, capsys, f"sparsity={method}") == ""
+@pytest.mark.parametrize(
+    ("method", "network"),
+    [("kl", "mlp"), ("l1", "mlp"), *((method, "linear") for method in ("hoyer", "gated", "jumprelu", "topk"))],
+)
+def test_a_healthy_run_warns_of_nothing(
+    method: str, network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _warnings(tmp_path, capsys, f"sparsity={method}", f"model={network}") == ""
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["sparsity=l1", "sparsity.coefficient=1e-9"], "sparsity.coefficient=1e-09 changes nothing"),
-        (["sparsity=l1", "sparsity.coefficient=1e6"], "the codes tell nothing about the data"),
+        (["sparsity=l1", "sparsity.coefficient=1e6"], "the codes are the same for every image"),
         (["sparsity=l1", "sparsity.coefficient=1e6"], "the term l1 has no gradient"),
         (["sparsity=kl", "sparsity.coefficient=1e4", "sparsity.rho=1e-5"], "the codes are saturated at 0 or 1"),
         (["trainer.gradient_clip_val=1e-9"], "every gradient of the epoch was clipped to 1e-09"),
@@ -59,7 +64,7 @@ def test_trouble_is_told_once_with_a_remedy(
     overrides: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = _warnings(tmp_path, capsys, *overrides)
-    assert told.count(message) == 1
+    assert told.count(message) == (2 if "out of reach" in message else 1)  # the end says it once more
     texts = [tag for tag in _events(tmp_path).Tags()["tensors"] if tag.startswith("health/")]
     assert len(texts) >= 1
     assert message in Run(tmp_path).log.read_text()
