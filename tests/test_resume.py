@@ -35,7 +35,6 @@ SHORT = [
     "trainer.log_every_n_steps=3",
     "visuals.every_n_epochs=2",
     "scheduler=cosine",
-    "sparsity.warmup_steps=12",
     "analysis=[]",
     "trainer.enable_progress_bar=false",
     "threads=1",
@@ -44,6 +43,7 @@ SHORT = [
     "trainer.limit_val_batches=2",
     "trainer.limit_test_batches=2",
 ]
+WARMUP = "sparsity.warmup_steps=12"
 
 
 def assert_same(run: Run, whole: Run) -> None:
@@ -92,7 +92,13 @@ class CrashAt(Callback):
 
 def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
     """Real SIGKILLs, each attempt a process of its own, in training, validation, saving, logging, testing."""
-    overrides = [*SHORT, "trainer.max_epochs=20", "trainer.limit_train_batches=30", "checkpoint.every_n_minutes=0.001"]
+    overrides = [
+        *SHORT,
+        WARMUP,
+        "trainer.max_epochs=20",
+        "trainer.limit_train_batches=30",
+        "checkpoint.every_n_minutes=0.001",
+    ]
     whole, half = Run(tmp_path / "whole"), Run(tmp_path / "half")
     start(whole.path, *overrides).join()
     seconds = whole.status["wall_seconds"]
@@ -116,9 +122,9 @@ def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
 
 
 VARIANTS: dict[str, list[str]] = {
-    "plain": [],
+    "plain": [WARMUP],
     "max_steps": ["trainer.max_steps=20"],
-    "accumulated": ["trainer.accumulate_grad_batches=2"],
+    "accumulated": [WARMUP, "trainer.accumulate_grad_batches=2"],
     "workers and transforms": [
         "data.resident=false",
         "data.num_workers=2",
@@ -127,10 +133,22 @@ VARIANTS: dict[str, list[str]] = {
     "no validation": ["data.val_size=0"],
     "validation every second epoch": ["trainer.check_val_every_n_epoch=2"],
     "validation within an epoch": ["+trainer.val_check_interval=4"],
-    "linear, projected atoms, AdamW": ["model=linear", "sparsity=l1", "sparsity.atom_norm=true", "optimizer=adamw"],
+    "linear, projected atoms, AdamW": [
+        "model=linear",
+        "sparsity=l1",
+        "sparsity.atom_norm=true",
+        "optimizer=adamw",
+        WARMUP,
+    ],
     "mixed precision, SGD": ["trainer.precision=bf16-mixed", "optimizer=sgd"],
-    "a target, thresholds": ["model=linear", "sparsity=jumprelu", "target=l0", "target.value=20"],
-    "a running threshold, dead units": ["model=linear", "sparsity=batch_topk", "dead=auxk", "dead.window_epochs=0.2"],
+    "a target, thresholds": ["model=linear", "sparsity=jumprelu", "target=l0", "target.value=5"],
+    "a running threshold, dead units": [
+        "model=linear",
+        "sparsity=batch_topk",
+        "sparsity.k=3",
+        "dead=auxk",
+        "dead.window_epochs=0.2",
+    ],
     "dead units started anew": [
         "model=linear",
         "sparsity=topk",
@@ -139,7 +157,7 @@ VARIANTS: dict[str, list[str]] = {
         "dead.every_epochs=1",
         "dead.until=1",
     ],
-    "k annealed": ["model=lista", "sparsity=k_sparse"],
+    "k annealed": ["model=lista", "sparsity=k_sparse", "sparsity.k=3"],
     "a path of coefficients": ["model=mlp", "sparsity=gated", "target=coefficient_path"],
     "clipped": ["trainer.gradient_clip_val=0.1"],
     "one GPU": ["trainer=gpu", "trainer.deterministic=true"],

@@ -82,8 +82,8 @@ class SparsityTarget(Target):
             return
         if self.measure == "l0" and sparsity.code_range is not None:
             raise ValueError(
-                f"target: {type(sparsity).__name__}'s codes are never exactly 0, so their L0 is always model.latent_dim "
-                "(allowed: target=population)"
+                f"target: {type(sparsity).__name__}'s codes are never exactly 0, so their L0 is always "
+                "model.latent_dim (allowed: target=population)"
             )
         coefficient = steered_coefficient(sparsity)
         given = float(coefficient.log())
