@@ -59,8 +59,8 @@ class Linear(Network):
         norms: Tensor = torch.linalg.vector_norm(self.atoms, dim=1)
         return norms
 
-    def combine(self, z: Tensor) -> Tensor:
-        return z @ self.atoms
+    def combine(self, z: Tensor, units: Tensor) -> Tensor:
+        return z @ self.atoms.index_select(0, units)
 
     @torch.no_grad()
     def replace_units_(self, units: Tensor, x: Tensor, scale: float) -> list[nn.Parameter]:

@@ -41,5 +41,5 @@ class LISTA(Linear):
         centred = x - self.b_pre
         for step in range(self.steps):
             z = activate(pre)
-            pre = z + F.linear(centred - self.combine(z), self.step_weights[step % len(self.step_weights)])
+            pre = z + F.linear(centred - z @ self.atoms, self.step_weights[step % len(self.step_weights)])
         return pre

@@ -55,8 +55,11 @@ class Network(nn.Module, ABC):
     def decoder_norms(self) -> Tensor:
         """|w_i|_2 of the weights that read unit i, ``(N,)``: what a code can be traded for."""
 
-    def combine(self, z: Tensor) -> Tensor:
-        """z @ atoms ``(B, D)``, ``decode`` without its bias. Raises ``TypeError`` unless ``has_atoms``."""
+    def combine(self, z: Tensor, units: Tensor) -> Tensor:
+        """z @ atoms[units] ``(B, D)``, without a bias, from the codes ``(B, m)`` of m units.
+
+        Raises ``TypeError`` unless ``has_atoms``.
+        """
         raise TypeError(f"{type(self).__name__} has no linear decoder, so no atoms to combine")
 
     def replace_units_(self, units: Tensor, x: Tensor, scale: float) -> list[nn.Parameter]:

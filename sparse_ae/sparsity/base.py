@@ -37,8 +37,10 @@ class Decoder(Protocol):
     def decode_frozen(self, z: Tensor) -> Tensor:
         """The same, with a gradient to the codes alone."""
 
-    def combine(self, z: Tensor) -> Tensor:
-        """z @ atoms ``(B, D)``, without a bias; only where ``has_atoms``."""
+    def combine(self, z: Tensor, units: Tensor) -> Tensor:
+        """z @ atoms[units] ``(B, D)``, without a bias, from the codes ``(B, m)`` of m units; only where
+        ``has_atoms``.
+        """
 
     def decode_prefix(self, z: Tensor, width: int) -> Tensor:
         """The reconstruction ``(B, D)`` from the first ``width`` units."""

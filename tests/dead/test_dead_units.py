@@ -57,15 +57,15 @@ def _pass(network: Linear, pre: Tensor) -> Forward:
 
 def test_auxk_is_the_share_of_the_residual_that_dead_units_leave() -> None:
     network, dead = _linear(), [1, 3, 4]
+    auxk = _auxk(dead)
+    auxk.samples_since_fired[3] += 1
+    auxk.samples_since_fired[4] += 2  # k_aux = 2: the first has to wait
     pre = torch.randn(BATCH, UNITS, generator=torch.Generator().manual_seed(1))
     forward = _pass(network, pre)
-    term = _auxk(dead).losses(forward, network)["auxk"]
+    term = auxk.losses(forward, network)["auxk"]
 
     residual = forward.x - forward.x_hat
-    error = torch.tensor(0.0)
-    for b in range(BATCH):
-        two = sorted(dead, key=lambda i: -float(pre[b, i]))[:2]
-        error += (residual[b] - sum(pre[b, i] * network.atoms[i] for i in two)).square().sum()
+    error = (residual - pre[:, 3:4] * network.atoms[3] - pre[:, 4:5] * network.atoms[4]).square().sum()
     torch.testing.assert_close(term, error / residual.square().sum())
 
 
