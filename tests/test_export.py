@@ -33,7 +33,7 @@ def test_final_and_best_weights(finished_run: Path) -> None:
         assert torch.equal(tensor, saved[name])
     checkpoint = torch.load(finished_run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     for name, tensor in best.state_dict().items():
-        assert torch.equal(tensor, checkpoint[f"model.{name}"])
+        assert torch.equal(tensor, checkpoint[f"objective.model.{name}"])
 
 
 def _edit(run: Path, **changes: object) -> None:

@@ -5,7 +5,9 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
+from sparse_ae.dead import DeadUnits
 from sparse_ae.models import MLP, Linear, SparseAutoencoder
+from sparse_ae.objective import Objective
 from sparse_ae.sparsity import L1, NoSparsity
 
 
@@ -17,7 +19,7 @@ def _linear(**changes: object) -> Linear:
 def test_with_principal_atoms_it_is_pca() -> None:
     x = np.random.default_rng(0).normal(size=(100, 12)) @ np.diag(range(1, 13))
     pca = PCA(5).fit(x)
-    model = SparseAutoencoder(_linear(tied=True), NoSparsity(reduction="mean")).double()
+    model = SparseAutoencoder(_linear(tied=True), NoSparsity(reduction="mean", latent_dim=5)).double()
     with torch.no_grad():
         model.network.atoms.copy_(torch.from_numpy(pca.components_))
         model.network.b_pre.copy_(torch.from_numpy(pca.mean_))
@@ -38,14 +40,14 @@ def test_tied_has_one_matrix_and_untied_starts_from_the_same() -> None:
 def test_unit_norm_keeps_atoms_on_the_sphere_and_gradients_tangent(tied: bool) -> None:
     torch.manual_seed(0)
     model = SparseAutoencoder(
-        _linear(tied=tied), L1(coefficient=0.1, atom_norm=False, reduction="mean", warmup_steps=0)
+        _linear(tied=tied), L1(coefficient=0.1, atom_norm=False, reduction="mean", warmup_steps=0, latent_dim=5)
     )
     network = model.network
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     for _ in range(5):
         optimizer.zero_grad()
         x = torch.rand(20, 12)
-        model.objective(x, x).loss.backward()
+        Objective(model, DeadUnits(window_epochs=1, latent_dim=5))(x, x).loss.backward()
         network.before_step_()
         torch.testing.assert_close((network.atoms.grad * network.atoms).sum(dim=1), torch.zeros(5), atol=1e-6, rtol=0)
         optimizer.step()
@@ -77,7 +79,7 @@ def test_b_pre_starts_from_the_data() -> None:
 
 def test_only_a_linear_decoder_has_atom_norms() -> None:
     mlp = MLP(input_dim=12, latent_dim=5, hidden_sizes=[7, 6])
-    sparsity = L1(coefficient=0.1, atom_norm=True, reduction="mean", warmup_steps=0)
+    sparsity = L1(coefficient=0.1, atom_norm=True, reduction="mean", warmup_steps=0, latent_dim=5)
     with pytest.raises(ValueError, match="model=linear"):
         SparseAutoencoder(mlp, sparsity)
     with pytest.raises(TypeError, match="no linear decoder"):

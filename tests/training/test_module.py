@@ -109,7 +109,7 @@ def test_a_diverging_term_is_named_with_its_step_and_the_last_good_checkpoint_st
     assert module.global_step == 34  # found at the end of the interval, in its last step
     checkpoint = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
     assert checkpoint["global_step"] == 20
-    assert all(t.isfinite().all() for t in checkpoint["state_dict"].values())
+    assert all(t.isfinite().all() for t in checkpoint["state_dict"].values() if isinstance(t, torch.Tensor))
 
 
 @pytest.mark.parametrize("val_size", [0, 5000])
