@@ -57,6 +57,9 @@ def key_metrics(run: Run) -> str:
         if shown.brief and value is not None:
             of = f"/{units}" if _counts_units(shown) else ""
             parts.append(f"{shown.brief} {shown.form.format(value)}{of}")
+    target = run.status.get("target")
+    if target and not target["met"]:
+        parts.append(f"target {target['measure']}={target['wanted']:g} missed")
     return "  ".join(parts)
 
 
