@@ -8,7 +8,7 @@ from typing import Any
 Flat = Mapping[str, Any]
 """A configuration as dotted keys; a section that a class is built from has its option too: ``model: mlp``."""
 
-METHOD, COEFFICIENT, UNITS, SEED = "sparsity", "sparsity.coefficient", "model.latent_dim", "seed"
+METHOD, COEFFICIENT, UNITS, SEED, TARGET = "sparsity", "sparsity.coefficient", "model.latent_dim", "seed", "target"
 _TARGET = "_target_"
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from sparse_ae.plotting import Curves, Front, Panel, curve_panels, front_panels, sweep_panels, to_png
 from sparse_ae.reporting.collect import Entry, Sweep
-from sparse_ae.reporting.columns import COEFFICIENT, METHOD, SEED, UNITS, as_number, cell_text
+from sparse_ae.reporting.columns import COEFFICIENT, METHOD, SEED, TARGET, UNITS, as_number, cell_text
 from sparse_ae.reporting.curves import Curve, read_curves
 from sparse_ae.reporting.front import knee, non_dominated
 
@@ -46,7 +46,7 @@ def draw(sweep: Sweep) -> list[Drawing]:
 
 def _weights(runs: Sequence[Entry], group: Sequence[str]) -> Drawing:
     title = "Sparsity weight"
-    weight = _config(runs, COEFFICIENT)
+    weight = np.where([TARGET in run.config for run in runs], np.nan, _config(runs, COEFFICIENT))  # a target steers it
     own = ~np.isnan(weight)
     if len(np.unique(weight[own])) < 2:
         return Drawing("weights", title, "Not drawn: it takes finished runs of two different sparsity weights.", None)
@@ -70,7 +70,7 @@ def _weights(runs: Sequence[Entry], group: Sequence[str]) -> Drawing:
     )
     if not own.all():
         others = sorted({method for method, has in zip(_methods(runs), own, strict=True) if not has})
-        caption += f" Without a weight, and so not here: {', '.join(others)}."
+        caption += f" Without a weight of their own, and so not here: {', '.join(others)}."
     return Drawing("weights", title, caption, _png(figure))
 
 

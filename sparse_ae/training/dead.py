@@ -50,4 +50,4 @@ class DeadUnitsCallback(Callback):
     def _sample(pl_module: SparseAutoencoderModule, generator: torch.Generator) -> torch.Tensor:
         images = pl_module.data.split("train").x
         chosen = torch.randperm(len(images), generator=generator)[:_SAMPLES]
-        return to_unit_interval(images[chosen.to(images.device)]).to(pl_module.device)
+        return to_unit_interval(images[chosen.to(images.device)]).to(next(pl_module.parameters()))

@@ -132,7 +132,7 @@ def _decoder_norm(module: SparseAutoencoderModule) -> float:
 def _codes(module: SparseAutoencoderModule) -> Iterator[tuple[str, str]]:
     """What a batch's codes and gradients say."""
     objective, sparsity = module.objective, module.model.sparsity
-    x = to_unit_interval(module.data.split("train").x[:_SAMPLES]).to(module.device)
+    x = to_unit_interval(module.data.split("train").x[:_SAMPLES]).to(next(module.parameters()))
     with torch.enable_grad():
         loss = objective(x, x)
         recon = _gradient_norm(module, loss.recon)
