@@ -177,7 +177,7 @@ def _check_optimizer(module: "SparseAutoencoderModule") -> None:
     from sparse_ae.training.module import make_scheduler
 
     try:
-        optimizer = module.make_optimizer(module.parameters())
+        optimizer = module.new_optimizer()
     except ValueError as error:
         raise ConfigError(f"optimizer: {error}") from error
     if module.make_scheduler is not None:

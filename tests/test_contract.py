@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.parametrize("method", METHODS), pytest.mark.parametriz
 
 
 def _specs(method: str, network: str) -> tuple[dict[str, object], dict[str, object]]:
-    small = {"k": 3, "widths": [2, 4], "share": 0.2, "hidden_dim": 6}
+    small = {"k": 3, "refine_steps": 2, "widths": [2, 4], "share": 0.2, "hidden_dim": 6}
     config = plain_config(f"sparsity={method}", f"model={network}", f"model.latent_dim={UNITS}")
     return tuple(  # type: ignore[return-value]
         {key: small.get(key, value) for key, value in config[section].items()} for section in ("model", "sparsity")

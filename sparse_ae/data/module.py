@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sparse_ae.data.order import EpochSampler
-from sparse_ae.data.resident import Batch, ResidentLoader, to_unit_interval
+from sparse_ae.data.resident import Batch, ResidentLoader, Shift, to_unit_interval
 from sparse_ae.data.transformed import Transform, TransformedImages, transformed_loader
 
 Split = Literal["train", "val", "test"]
@@ -40,6 +40,7 @@ class ImageDataModule(LightningDataModule, ABC):
     - ``device``: where it lives; ``auto`` is the trainer's device.
     - ``transform_target``: whether the transformed image is also what is to be reconstructed (augmentation) or the
       clean one (denoising).
+    - ``shift``, ``shift_epochs``: augmentation of resident training data, see ``Shift``.
     """
 
     input_shape: ClassVar[tuple[int, ...]]
@@ -61,6 +62,8 @@ class ImageDataModule(LightningDataModule, ABC):
         num_workers: NonNegativeInt,
         transforms: list[Callable[..., Tensor]],
         transform_target: bool,
+        shift: NonNegativeInt,
+        shift_epochs: NonNegativeInt | None,
     ) -> None:
         super().__init__()
         train_size = self.train_file_size - val_size
@@ -72,6 +75,9 @@ class ImageDataModule(LightningDataModule, ABC):
             raise ValueError(f"batch_size={batch_size}: larger than the data (allowed: 1 to {train_size})")
         if resident and transforms:
             raise ValueError("resident=true: transforms need the DataLoader path (allowed: data.resident=false)")
+        if shift and not resident:
+            raise ValueError(f"shift={shift}: is of resident data (allowed: 0, or data.resident=true)")
+        self.shift = Shift(shift, shift_epochs, self.input_shape)
         self.root = user_cache_path("sparse_ae") if root is None else Path(root).expanduser()
         self.seed = seed
         self.batch_size = batch_size
@@ -152,7 +158,8 @@ class ImageDataModule(LightningDataModule, ABC):
         )
         if self.resident or not shuffle:  # evaluation transforms nothing
             device = self._resident_device()
-            return ResidentLoader(images.x.to(device), images.label.to(device), sampler, batch_size)
+            shift = self.shift if shuffle else None
+            return ResidentLoader(images.x.to(device), images.label.to(device), sampler, batch_size, shift)
         dataset = TransformedImages(
             *images,
             self.input_shape,

@@ -44,7 +44,7 @@ class SparseAutoencoder(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """Data ``(B, D)`` to codes ``(B, N)``."""
         activate = self.sparsity.activate
-        return activate(self.network.encode(x, activate))
+        return self.network.refine(x, activate(self.network.encode(x, activate)))
 
     def decode(self, z: Tensor) -> Tensor:
         """Codes ``(B, N)`` to reconstructions ``(B, D)``."""
@@ -59,5 +59,5 @@ class SparseAutoencoder(nn.Module):
         """One pass of a training batch, everything in it kept for the losses."""
         activate = self.sparsity.activate_batch
         pre = self.network.encode(x, activate)
-        z = activate(pre)
+        z = self.network.refine(x, activate(pre))
         return Forward(x, target, pre, z, self.network.decode(z))

@@ -4,13 +4,16 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from sparse_ae.functional import geometric_median
 from sparse_ae.models.network import Activation, Network
 
 BPre = Literal["zeros", "mean", "geometric_median"]
+Start = Literal["random", "patches"]
+_PATCH = 3.0
+"""Standard deviation in pixels of the window that cuts a patch out of an image."""
 
 
 class Linear(Network):
@@ -21,6 +24,10 @@ class Linear(Network):
       optimizer's moments stay on the sphere's tangent, and the atoms are renormalised after it.
     - ``b_pre``: what the learned bias b_pre starts from: ``zeros``, the training data's ``mean`` or their
       ``geometric_median``.
+    - ``start``: the atoms start as ``random`` directions, or as ``patches``: training images less their mean, seen
+      through a Gaussian window around one of their bright pixels.
+    - ``encoder_scale``: W_e starts at so many times the atoms.
+    - ``atom_rate``: the atoms learn at so many times the optimizer's rate.
 
     Source: Bricken et al., "Towards monosemanticity", 2023; Gao et al., arXiv 2406.04093.
     """
@@ -28,13 +35,27 @@ class Linear(Network):
     has_atoms = True
 
     def __init__(
-        self, *, input_dim: PositiveInt, latent_dim: PositiveInt, tied: bool, unit_norm: bool, b_pre: BPre
+        self,
+        *,
+        input_dim: PositiveInt,
+        latent_dim: PositiveInt,
+        tied: bool,
+        unit_norm: bool,
+        b_pre: BPre,
+        start: Start,
+        encoder_scale: PositiveFloat,
+        atom_rate: PositiveFloat,
     ) -> None:
         super().__init__(input_dim, latent_dim)
+        if tied and encoder_scale != 1:
+            raise ValueError(f"encoder_scale={encoder_scale:g}: tied weights are the atoms (allowed: 1)")
+        self.start = start
+        self.encoder_scale = encoder_scale
+        self.atom_rate = atom_rate
         self.unit_norm = unit_norm
         self.b_pre_init = b_pre
         self.atoms = nn.Parameter(F.normalize(torch.randn(latent_dim, input_dim), dim=1))
-        self.encoder_weight = None if tied else nn.Parameter(self.atoms.detach().clone())
+        self.encoder_weight = None if tied else nn.Parameter(encoder_scale * self.atoms.detach())
         self.encoder_bias = nn.Parameter(torch.zeros(latent_dim))
         self.b_pre = nn.Parameter(torch.zeros(input_dim))
 
@@ -78,12 +99,25 @@ class Linear(Network):
     def decoder_norms(self) -> Tensor:
         return self.atom_norms()
 
+    @property
+    def learning_rates(self) -> dict[str, float]:
+        return {"atoms": self.atom_rate}
+
     @torch.no_grad()
-    def fit_to_(self, sample: Tensor, mean: Tensor) -> None:
+    def fit_to_(self, sample: Tensor, mean: Tensor, shape: tuple[int, ...]) -> None:
+        if self.start == "patches":
+            self.set_atoms_(_patches(sample, mean, shape, self.latent_dim))
         if self.b_pre_init == "mean":
             self.b_pre.copy_(mean)
         elif self.b_pre_init == "geometric_median":
             self.b_pre.copy_(geometric_median(sample))
+
+    @torch.no_grad()
+    def set_atoms_(self, atoms: Tensor) -> None:
+        """Start from these atoms ``(N, D)``, normalised, and whatever else starts from them."""
+        self.atoms.copy_(F.normalize(atoms, dim=1))
+        if self.encoder_weight is not None:
+            self.encoder_weight.copy_(self.encoder_scale * self.atoms)
 
     @torch.no_grad()
     def before_step_(self) -> None:
@@ -96,3 +130,15 @@ class Linear(Network):
     def after_step_(self) -> None:
         if self.unit_norm:
             self.atoms.copy_(F.normalize(self.atoms, dim=1))
+
+
+def _patches(sample: Tensor, mean: Tensor, shape: tuple[int, ...], n: int) -> Tensor:
+    """(image - mean) exp(-|p - c|^2 / (2 * _PATCH^2)), ``(n, D)``: images at random, centres c as likely as bright."""
+    images = sample[torch.randint(len(sample), (n,))]
+    height, width = shape[-2:]
+    brightness = images.reshape(n, -1, height, width).sum(dim=1).flatten(1).clamp_min(0) + 1e-9
+    centre = torch.multinomial(brightness, 1)
+    rows, columns = torch.arange(height * width) // width, torch.arange(height * width) % width
+    distance = (rows - centre // width).square() + (columns - centre % width).square()
+    window = torch.exp(-distance / (2 * _PATCH**2)).repeat(1, shape[0])
+    return (images - mean) * window + 1e-3 * torch.randn_like(images)

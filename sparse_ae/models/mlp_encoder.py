@@ -1,10 +1,10 @@
 """A deeper encoder in front of a linear decoder."""
 
 import torch
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from sparse_ae.models.linear import BPre, Linear
+from sparse_ae.models.linear import BPre, Linear, Start
 from sparse_ae.models.network import Activation
 
 
@@ -16,9 +16,27 @@ class MLPEncoder(Linear):
     """
 
     def __init__(
-        self, *, input_dim: PositiveInt, latent_dim: PositiveInt, hidden_dim: PositiveInt, unit_norm: bool, b_pre: BPre
+        self,
+        *,
+        input_dim: PositiveInt,
+        latent_dim: PositiveInt,
+        hidden_dim: PositiveInt,
+        unit_norm: bool,
+        b_pre: BPre,
+        start: Start,
+        encoder_scale: PositiveFloat,
+        atom_rate: PositiveFloat,
     ) -> None:
-        super().__init__(input_dim=input_dim, latent_dim=latent_dim, tied=False, unit_norm=unit_norm, b_pre=b_pre)
+        super().__init__(
+            input_dim=input_dim,
+            latent_dim=latent_dim,
+            tied=False,
+            unit_norm=unit_norm,
+            b_pre=b_pre,
+            start=start,
+            encoder_scale=encoder_scale,
+            atom_rate=atom_rate,
+        )
         self.hidden = nn.Linear(input_dim, hidden_dim)
         self.correction = nn.Linear(hidden_dim, latent_dim, bias=False)
         nn.init.normal_(self.correction.weight, std=0.01)

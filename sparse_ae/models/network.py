@@ -70,11 +70,20 @@ class Network(nn.Module, ABC):
         """
         raise TypeError(f"{type(self).__name__} has no linear decoder, so no atoms to replace")
 
-    def fit_to_(self, sample: Tensor, mean: Tensor) -> None:
+    def fit_to_(self, sample: Tensor, mean: Tensor, shape: tuple[int, ...]) -> None:
         """Set what is initialised from data: from a ``sample (B, D)`` of training images, and the ``mean (D,)`` of all.
 
-        Called once, before the first step.
+        ``shape`` is that of one image, D = C H W. Called once, before the first step.
         """
+
+    @property
+    def learning_rates(self) -> dict[str, float]:
+        """Parameters, by name, that learn at so many times the optimizer's rate."""
+        return {}
+
+    def refine(self, x: Tensor, z: Tensor) -> Tensor:
+        """Codes ``(B, N)`` made better without changing which are 0, where the network does that."""
+        return z
 
     def before_step_(self) -> None:
         """Project gradients onto the constraint set. Called after every backward pass, before clipping."""

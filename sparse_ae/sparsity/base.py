@@ -119,6 +119,11 @@ class Sparsity(nn.Module, ABC):
         return []
 
     @property
+    def learning_rates(self) -> dict[str, float]:
+        """Parameters, by name, that learn at so many times the optimizer's rate."""
+        return {}
+
+    @property
     def is_scheduled(self) -> bool:
         """Whether ``schedule_`` has anything to set."""
         return self.warmup_steps > 0

@@ -106,11 +106,25 @@ class SparseAutoencoderModule(LightningModule):
         """Initialise from the data what is initialised from data. A resume overwrites it from the checkpoint."""
         if stage == "fit":
             sample = to_unit_interval(self.data.split("train").x[:_FIT_SAMPLES])
-            self.model.network.fit_to_(sample, self.data.train_mean)
+            self.model.network.fit_to_(sample, self.data.train_mean, self.data.input_shape)
             self.objective.dead.begin_(self._samples_per_epoch)
 
+    def new_optimizer(self) -> Optimizer:
+        """A group of parameters for each learning rate: the optimizer's own, and multiples of it that parts ask for."""
+        parts = {"network": self.model.network, "sparsity": self.model.sparsity}
+        rates = {f"{part}.{name}": rate for part, of in parts.items() for name, rate in of.learning_rates.items()}
+        groups: dict[float, list[torch.nn.Parameter]] = {1.0: []}
+        for name, parameter in self.model.named_parameters():
+            groups.setdefault(rates.get(name, 1.0), []).append(parameter)
+        lr = getattr(self.make_optimizer, "keywords", {}).get("lr")
+        if len(groups) > 1 and lr is None:
+            raise ValueError("lr: is needed, for some parameters learn at multiples of it (allowed: optimizer.lr=...)")
+        return self.make_optimizer(
+            [{"params": own} | ({} if rate == 1 else {"lr": rate * lr}) for rate, own in groups.items() if own]
+        )
+
     def configure_optimizers(self) -> Any:
-        optimizer = self.make_optimizer(self.parameters())
+        optimizer = self.new_optimizer()
         if self.make_scheduler is None:
             return optimizer
         total_steps = self.total_steps()

@@ -1,11 +1,12 @@
 """Order, coverage and rank split, for any size."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sparse_ae.data.order import EpochSampler, epoch_order
-from sparse_ae.data.resident import ResidentLoader, to_unit_interval
+from sparse_ae.data.resident import ResidentLoader, Shift, to_unit_interval
 
 SIZES = st.integers(1, 300)
 SEEDS = st.integers(0, 2**31)
@@ -65,3 +66,34 @@ def test_uint8_is_converted_as_totensor_does() -> None:
     assert torch.equal(to_unit_interval(values), expected)
     floats = torch.rand(3)
     assert to_unit_interval(floats) is floats
+
+
+def test_shifted_batches_are_a_function_of_seed_epoch_and_batch() -> None:
+    shift = Shift(pixels=1, epochs=3, shape=(1, 5, 5))
+    image = torch.zeros(2, 25)
+    image[:, 12] = 1  # the middle
+    places: dict[int, int] = {}
+    for batch in range(600):
+        moved = shift(image, seed=1, epoch=0, batch=batch)
+        assert torch.equal(moved, shift(image, seed=1, epoch=0, batch=batch))
+        place = int(moved[0].argmax())
+        assert torch.equal(moved[0], moved[1])
+        places[place] = places.get(place, 0) + 1
+    assert set(places) == {6, 7, 8, 11, 12, 13, 16, 17, 18}
+    assert places[12] == pytest.approx(300 + 300 / 9, rel=0.15)
+    assert torch.equal(shift(image, seed=1, epoch=3, batch=0), image)
+
+
+def test_a_loader_that_goes_on_in_the_middle_shifts_as_the_whole_epoch_did() -> None:
+    images, labels = torch.rand(50, 25), torch.zeros(50, dtype=torch.int64)
+    shift = Shift(pixels=2, epochs=None, shape=(1, 5, 5))
+
+    def batches(seen: int) -> list[torch.Tensor]:
+        sampler = EpochSampler(50, seed=3, shuffle=True, resume_at=(1, seen))
+        sampler.set_epoch(1)
+        return [batch.x for batch in ResidentLoader(images, labels, sampler, 8, shift)]
+
+    whole, rest = batches(0), batches(24)
+    assert len(rest) == len(whole) - 3
+    for ours, theirs in zip(rest, whole[3:], strict=True):
+        assert torch.equal(ours, theirs)

@@ -1,5 +1,7 @@
 """Dead units: counted in samples, revived by a loss or by being started anew."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +11,8 @@ from sparse_ae.dead.base import Moment
 from sparse_ae.models import MLP, Linear, SparseAutoencoder
 from sparse_ae.objective import Objective
 from sparse_ae.sparsity import Forward, JumpReLU, TopK
+
+PLAIN: Any = {"start": "random", "encoder_scale": 1, "atom_rate": 1}
 
 UNITS, DIM, BATCH = 6, 4, 8
 
@@ -22,7 +26,7 @@ def _codes(*active: int) -> Forward:
 
 def _linear() -> Linear:
     torch.manual_seed(0)
-    return Linear(input_dim=DIM, latent_dim=UNITS, tied=False, unit_norm=True, b_pre="zeros")
+    return Linear(input_dim=DIM, latent_dim=UNITS, tied=False, unit_norm=True, b_pre="zeros", **PLAIN)
 
 
 def test_samples_since_each_unit_fired_and_how_many_came_back() -> None:
@@ -114,7 +118,7 @@ def test_resampling_starts_dead_units_anew_in_the_model_itself() -> None:
     method = JumpReLU(
         coefficient=1,
         theta=0.1,
-        speed=1,
+        theta_rate=1,
         bandwidth=1,
         l0_target=None,
         reduction="mean",
@@ -146,8 +150,8 @@ def test_resampling_starts_dead_units_anew_in_the_model_itself() -> None:
         assert any(torch.allclose(atom, row) for row in inputs)
         torch.testing.assert_close(network.encoder_weight[unit], 0.2 * typical * atom)
         assert network.encoder_bias[unit] == 0
-        assert method.theta[unit].item() == pytest.approx(0.1)
-    for parameter in (network.atoms, network.encoder_weight, network.encoder_bias, method.log_threshold):
+        assert method.log_theta[unit].exp().item() == pytest.approx(0.1)
+    for parameter in (network.atoms, network.encoder_weight, network.encoder_bias, method.log_theta):
         for moment in ("exp_avg", "exp_avg_sq"):
             state = optimizer.state[parameter][moment]
             assert (state[dead] == 0).all()
@@ -160,7 +164,7 @@ def test_resampling_starts_dead_units_anew_in_the_model_itself() -> None:
 def test_inputs_are_drawn_by_the_square_of_their_error() -> None:
     """10,000 dead units: how often each of three inputs is taken."""
     units = 10_000
-    network = Linear(input_dim=3, latent_dim=units, tied=False, unit_norm=True, b_pre="zeros")
+    network = Linear(input_dim=3, latent_dim=units, tied=False, unit_norm=True, b_pre="zeros", **PLAIN)
     model = SparseAutoencoder(network, TopK(k=1, signed=False, reduction="mean", latent_dim=units))
     with torch.no_grad():
         network.atoms.zero_()  # nothing is reconstructed: the squared error is |x|^2

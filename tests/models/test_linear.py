@@ -1,19 +1,35 @@
 """The linear network against scikit-learn and the geometry it promises."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
 
 from sparse_ae.dead import DeadUnits
-from sparse_ae.models import MLP, Linear, SparseAutoencoder
+from sparse_ae.experiment import assemble
+from sparse_ae.models import LISTA, MLP, Linear, SparseAutoencoder
 from sparse_ae.objective import Objective
+from sparse_ae.runs import Run
 from sparse_ae.sparsity import L1, NoSparsity
+from tests.conftest import plain_config
+
+OPTIONS: dict[str, Any] = {
+    "input_dim": 12,
+    "latent_dim": 5,
+    "tied": False,
+    "unit_norm": True,
+    "b_pre": "zeros",
+    "start": "random",
+    "encoder_scale": 1.0,
+    "atom_rate": 1.0,
+}
 
 
 def _linear(**changes: object) -> Linear:
-    options = {"input_dim": 12, "latent_dim": 5, "tied": False, "unit_norm": True, "b_pre": "zeros"}
-    return Linear(**(options | changes))
+    return Linear(**(OPTIONS | changes))
 
 
 def test_with_principal_atoms_it_is_pca() -> None:
@@ -71,7 +87,7 @@ def test_b_pre_starts_from_the_data() -> None:
     x[0] += 1000
     zeros, mean, median = (_linear(b_pre=kind) for kind in ("zeros", "mean", "geometric_median"))
     for network in (zeros, mean, median):
-        network.fit_to_(x, x.mean(dim=0))
+        network.fit_to_(x, x.mean(dim=0), (1, 3, 4))
     assert (zeros.b_pre == 0).all()
     torch.testing.assert_close(mean.b_pre.detach(), x.mean(dim=0))
     assert (median.b_pre < 1).all()  # the outlier does not move it
@@ -92,3 +108,76 @@ def test_mlp_layers_and_dictionary() -> None:
     assert shapes == [(7, 12), (6, 7), (5, 6), (6, 5), (7, 6), (12, 7)]
     torch.testing.assert_close(mlp.dictionary[2], mlp.decode(torch.eye(5)[2]))
     assert len(list(MLP(input_dim=12, latent_dim=5, hidden_sizes=[]).parameters())) == 4
+
+
+def test_atoms_may_start_as_patches_of_images() -> None:
+    """Images of one bright pixel each: the patch around it is that pixel's deviation from the mean."""
+    torch.manual_seed(0)
+    images = torch.eye(81)  # 9 x 9
+    network = _linear(input_dim=81, latent_dim=40, start="patches", encoder_scale=0.2)
+    assert network.encoder_weight is not None
+    network.fit_to_(images, images.mean(dim=0), (1, 9, 9))
+    torch.testing.assert_close(network.atom_norms(), torch.ones(40))
+    torch.testing.assert_close(network.encoder_weight, 0.2 * network.atoms)
+    assert (network.atoms.max(dim=1).values > 0.98).all()
+    far = torch.full((1, 81), 0.5)
+    far[0, 0] = 1.0
+    network.fit_to_(far, torch.zeros(81), (1, 9, 9))
+    for atom in network.atoms.detach().reshape(40, 9, 9):  # a Gaussian bump: near its middle about exp(-1/18)
+        row, column = divmod(int(atom.argmax()), 9)
+        beside = atom[row, column + 1 if column < 8 else column - 1]
+        if (row, column) != (0, 0):
+            assert (beside / atom.max()).item() == pytest.approx(np.exp(-1 / 18), abs=0.02)
+
+
+def test_tied_weights_cannot_start_smaller() -> None:
+    with pytest.raises(ValueError, match=r"encoder_scale=0\.2: tied weights"):
+        _linear(tied=True, encoder_scale=0.2)
+
+
+def _lista(**changes: object) -> LISTA:
+    options = {key: value for key, value in OPTIONS.items() if key != "tied"}
+    return LISTA(**(options | {"steps": 2, "shared": False, "step_size": 0.1, "refine_steps": 0} | changes))
+
+
+def test_lista_with_the_gradients_own_steps_is_proximal_gradient_descent() -> None:
+    """W_t = s * atoms, a = soft thresholding: each correction is one step of ISTA."""
+    torch.manual_seed(0)
+    network, x = _lista(steps=30, shared=True).double(), torch.rand(7, 12, dtype=torch.float64)
+    atoms = network.atoms.detach()
+    step, penalty = 1 / torch.linalg.matrix_norm(atoms, 2).item() ** 2, 0.3
+    with torch.no_grad():
+        network.step_weights[0].copy_(step * atoms)
+
+    def shrink(pre: torch.Tensor) -> torch.Tensor:
+        return (pre - step * penalty).relu()
+
+    z = shrink(network.encode(x, shrink))
+    expected = shrink(torch.nn.functional.linear(x, network.encoder_weight))
+    for _ in range(30):
+        expected = shrink(expected + step * (x - expected @ atoms) @ atoms.T)
+    torch.testing.assert_close(z, expected)
+
+
+def test_refining_reaches_the_least_squares_solution_on_the_support() -> None:
+    torch.manual_seed(0)
+    network, x = _lista(refine_steps=3).double(), torch.randn(6, 12, dtype=torch.float64)
+    z = torch.zeros(6, 5, dtype=torch.float64)
+    for row in range(5):  # the last sample keeps nothing
+        z[row, torch.randperm(5)[:3]] = -1e-6  # negative codes may go anywhere
+    refined = network.refine(x, z).detach()
+    assert torch.equal(refined != 0, z != 0)
+    for row in range(5):
+        on = z[row] != 0
+        best = np.linalg.lstsq(network.atoms.detach()[on].T.numpy(), x[row].numpy(), rcond=None)[0]
+        np.testing.assert_allclose(refined[row, on], best, atol=1e-8)
+    assert (network.refine(x, -z) >= 0).all()  # positive ones stay so
+
+
+def test_parts_learn_at_multiples_of_the_rate(tmp_path: Path) -> None:
+    config = plain_config("model=linear", "model.atom_rate=2", "sparsity=jumprelu", "optimizer.lr=0.01")
+    module = assemble(config, Run(tmp_path)).module
+    groups = module.new_optimizer().param_groups
+    assert [(group["lr"], len(group["params"])) for group in groups] == [(0.01, 3), (0.02, 1), (0.1, 1)]
+    assert groups[1]["params"][0] is module.model.network.atoms
+    assert groups[2]["params"][0] is module.model.sparsity.log_theta

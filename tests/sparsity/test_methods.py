@@ -1,6 +1,7 @@
 """Each method's activation and loss terms, by hand."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +24,8 @@ from sparse_ae.sparsity import (
     TopK,
 )
 
+PLAIN: Any = {"start": "random", "encoder_scale": 1, "atom_rate": 1}
+
 PRE = torch.tensor([[-1.0, 2.0], [3.0, -4.0]])
 
 
@@ -32,7 +35,7 @@ def _forward(z: torch.Tensor) -> Forward:
 
 
 def _network() -> Linear:
-    return Linear(input_dim=3, latent_dim=2, tied=False, unit_norm=False, b_pre="zeros")
+    return Linear(input_dim=3, latent_dim=2, tied=False, unit_norm=False, b_pre="zeros", **PLAIN)
 
 
 def test_none_is_dense() -> None:
@@ -132,7 +135,7 @@ def test_batch_topk_codes_a_single_sample_by_the_mean_of_what_training_kept_leas
 
 def test_matryoshka_adds_up_to_the_mean_over_all_prefixes() -> None:
     torch.manual_seed(0)
-    network = Linear(input_dim=3, latent_dim=4, tied=False, unit_norm=False, b_pre="zeros")
+    network = Linear(input_dim=3, latent_dim=4, tied=False, unit_norm=False, b_pre="zeros", **PLAIN)
     method = Matryoshka(k=2, widths=[1, 3], reduction="sum", latent_dim=4)
     z, target = torch.rand(5, 4), torch.rand(5, 3)
     forward = Forward(target, target, z, z, network.decode(z))
@@ -149,7 +152,7 @@ def test_matryoshka_adds_up_to_the_mean_over_all_prefixes() -> None:
 def test_a_prefix_is_the_first_units_alone(network: str) -> None:
     torch.manual_seed(0)
     net = (
-        Linear(input_dim=3, latent_dim=4, tied=False, unit_norm=True, b_pre="zeros")
+        Linear(input_dim=3, latent_dim=4, tied=False, unit_norm=True, b_pre="zeros", **PLAIN)
         if network == "linear"
         else MLP(input_dim=3, latent_dim=4, hidden_sizes=[5])
     )
@@ -181,7 +184,7 @@ def test_jumprelu_has_the_straight_through_gradients_of_its_source(l0_target: fl
     method = JumpReLU(
         coefficient=1,
         theta=0.5,
-        speed=1,
+        theta_rate=1,
         bandwidth=0.4,
         l0_target=l0_target,
         reduction="sum",
@@ -205,12 +208,12 @@ def test_jumprelu_has_the_straight_through_gradients_of_its_source(l0_target: fl
     torch.testing.assert_close(z, z_ref)
     torch.testing.assert_close(l0, l0_ref)
     torch.testing.assert_close(pre.grad, pre_ref.grad)
-    torch.testing.assert_close(method.log_threshold.grad, log_theta.grad)
+    torch.testing.assert_close(method.log_theta.grad, log_theta.grad)
 
 
 def test_gated_trains_the_gate_without_the_decoder() -> None:
     torch.manual_seed(0)
-    network = Linear(input_dim=3, latent_dim=2, tied=False, unit_norm=False, b_pre="zeros")
+    network = Linear(input_dim=3, latent_dim=2, tied=False, unit_norm=False, b_pre="zeros", **PLAIN)
     method = Gated(coefficient=0.5, reduction="sum", warmup_steps=0, latent_dim=2)
     with torch.no_grad():
         method.log_scale.copy_(torch.tensor([0.0, 1.0]))

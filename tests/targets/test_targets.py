@@ -41,7 +41,7 @@ def _train(objective: Objective, images: Tensor, steps: int) -> dict[str, float]
     """Returns the sparsity on images not trained on."""
     train, val = images[:5000], images[5000:]
     network = objective.model.network
-    network.fit_to_(train, train.mean(dim=0))
+    network.fit_to_(train, train.mean(dim=0), (1, 7, 7))
     optimizer = torch.optim.Adam(objective.parameters(), lr=1e-3)
     generator = torch.Generator().manual_seed(0)
     metrics: dict[str, float] = {}
