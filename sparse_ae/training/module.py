@@ -111,17 +111,19 @@ class SparseAutoencoderModule(LightningModule):
 
     def new_optimizer(self) -> Optimizer:
         """A group of parameters for each learning rate: the optimizer's own, and multiples of it that parts ask for."""
-        parts = {"network": self.model.network, "sparsity": self.model.sparsity}
-        rates = {f"{part}.{name}": rate for part, of in parts.items() for name, rate in of.learning_rates.items()}
-        groups: dict[float, list[torch.nn.Parameter]] = {1.0: []}
+        network, sparsity = self.model.network, self.model.sparsity
+        rates = {f"network.{name}": rate for name, rate in network.learning_rates.items()}
+        rates |= {f"sparsity.{name}": rate for name, rate in sparsity.learning_rates.items()}
+        together: dict[float, list[torch.nn.Parameter]] = {1.0: []}
         for name, parameter in self.model.named_parameters():
-            groups.setdefault(rates.get(name, 1.0), []).append(parameter)
-        lr = getattr(self.make_optimizer, "keywords", {}).get("lr")
-        if len(groups) > 1 and lr is None:
-            raise ValueError("lr: is needed, for some parameters learn at multiples of it (allowed: optimizer.lr=...)")
-        return self.make_optimizer(
-            [{"params": own} | ({} if rate == 1 else {"lr": rate * lr}) for rate, own in groups.items() if own]
-        )
+            together.setdefault(rates.get(name, 1.0), []).append(parameter)
+        groups: list[dict[str, Any]] = [{"params": together.pop(1.0)}]
+        if together:
+            lr = getattr(self.make_optimizer, "keywords", {}).get("lr")
+            if lr is None:
+                raise ValueError("lr: is needed, for parts learn at multiples of it (allowed: optimizer.lr=...)")
+            groups += [{"params": own, "lr": rate * lr} for rate, own in together.items()]
+        return self.make_optimizer(groups)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.new_optimizer()
