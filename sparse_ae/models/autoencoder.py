@@ -55,6 +55,12 @@ class SparseAutoencoder(nn.Module):
         """Atoms ``(N, D)``."""
         return self.network.dictionary
 
+    @property
+    def learning_rates(self) -> dict[str, float]:
+        """Parameters, by name, that learn at so many times the optimizer's rate."""
+        parts = {"network": self.network.learning_rates, "sparsity": self.sparsity.learning_rates}
+        return {f"{part}.{name}": rate for part, rates in parts.items() for name, rate in rates.items()}
+
     def forward(self, x: Tensor, target: Tensor) -> Forward:
         """One pass of a training batch, everything in it kept for the losses."""
         activate = self.sparsity.activate_batch

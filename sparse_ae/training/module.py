@@ -111,9 +111,7 @@ class SparseAutoencoderModule(LightningModule):
 
     def new_optimizer(self) -> Optimizer:
         """A group of parameters for each learning rate: the optimizer's own, and multiples of it that parts ask for."""
-        network, sparsity = self.model.network, self.model.sparsity
-        rates = {f"network.{name}": rate for name, rate in network.learning_rates.items()}
-        rates |= {f"sparsity.{name}": rate for name, rate in sparsity.learning_rates.items()}
+        rates = self.model.learning_rates
         together: dict[float, list[torch.nn.Parameter]] = {1.0: []}
         for name, parameter in self.model.named_parameters():
             together.setdefault(rates.get(name, 1.0), []).append(parameter)

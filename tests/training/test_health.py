@@ -9,9 +9,10 @@ from tests.conftest import train_run
 from tests.training.test_module import _events
 
 SHORT = [
-    "data.batch_size=512",
+    "data.batch_size=256",
     "trainer.limit_train_batches=40",
-    "trainer.limit_val_batches=2",
+    "trainer.limit_val_batches=1",
+    "trainer.limit_test_batches=1",
     "analysis=[]",
     "visuals.every_n_epochs=100",
     "trainer.max_epochs=2",
