@@ -90,7 +90,14 @@ def assemble(config: Mapping[str, Any], run: Run, stop: "StopSignals | None" = N
     _check_optimizer(module)
     validates = data.val_size > 0 and config["trainer"]["limit_val_batches"] != 0
     if module.objective.target is not None and not validates:
-        raise ConfigError(f"data.val_size={data.val_size}: a target is met on the validation split (allowed: above 0)")
+        key = (
+            f"trainer.limit_val_batches={config['trainer']['limit_val_batches']}"
+            if data.val_size
+            else "data.val_size=0"
+        )
+        raise ConfigError(f"{key}: a target is met on the validation split (allowed: above 0)")
+    if module.objective.needs_an_end and config["trainer"]["max_epochs"] == config["trainer"]["max_steps"] == -1:
+        raise ConfigError("trainer.max_epochs=-1: what is scheduled over a share of training needs an end to it")
     progress = progress_callbacks(config["trainer"]["enable_progress_bar"])
     logger = RunLogger(run.path)
     callbacks = [
@@ -123,11 +130,12 @@ def sparsity_spec(config: Mapping[str, Any]) -> dict[str, Any]:
     """The spec of the sparsity method with what the target sets in it, such as k."""
     target = _target(config)
     spec = dict(config["sparsity"])
-    if target is None:
+    units = config["model"].get("latent_dim")
+    if target is None or not isinstance(units, int):  # the network says what is wrong with it
         return spec
     method: Any = locate(spec["_target_"], "sparsity")
     try:
-        return spec | target.arguments_for(method, config["model"]["latent_dim"])
+        return spec | target.arguments_for(method, units)
     except ValueError as error:
         raise ConfigError(f"target.value={config['target'].get('value')}: {error}") from error
 

@@ -83,7 +83,7 @@ def update_mean_(mean: Tensor, value: Tensor, count: Tensor, forgets: float) -> 
     finite = value.isfinite()
     rate = (1 / (count + 1)).clamp_min(forgets).to(mean.dtype)
     mean.add_(torch.where(finite, rate * (value.to(mean.dtype) - mean), 0.0))
-    count.add_(1)
+    count.add_(finite.flatten().any(dim=0))
 
 
 def _accumulator(z: Tensor) -> torch.dtype:

@@ -59,7 +59,7 @@ class Objective(nn.Module):
         sparsity, network = self.model.sparsity, self.model.network
         forward: Forward = self.model(x, target)
         recon = reconstruction_error(forward.x_hat, target, sparsity.reduction)
-        terms = sparsity.losses(forward, network) | self.dead.losses(forward, network)
+        terms = sparsity.losses(forward, network) | self.dead.losses(forward, network, sparsity.reduction)
         coefficients = self.coefficients
         loss = recon
         for name, term in terms.items():
@@ -70,6 +70,11 @@ class Objective(nn.Module):
     def is_scheduled(self) -> bool:
         """Whether ``schedule_`` has anything to do."""
         return self.model.sparsity.is_scheduled or self.target is not None
+
+    @property
+    def needs_an_end(self) -> bool:
+        """Whether something is scheduled over a share of all steps."""
+        return self.model.sparsity.needs_an_end or (self.target is not None and self.target.needs_an_end)
 
     def schedule_(self, step: int, total_steps: float) -> None:
         """Set what is a function of the steps taken so far."""

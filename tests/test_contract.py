@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.parametrize("method", METHODS), pytest.mark.parametriz
 
 
 def _specs(method: str, network: str) -> tuple[dict[str, object], dict[str, object]]:
-    small = {"k": 3, "refine_steps": 2, "widths": [2, 4], "share": 0.2, "hidden_dim": 6}
+    small = {"k": 3, "refine_steps": 0 if method == "kl" else 2, "widths": [2, 4], "share": 0.2, "hidden_dim": 6}
     config = plain_config(f"sparsity={method}", f"model={network}", f"model.latent_dim={UNITS}")
     return tuple(  # type: ignore[return-value]
         {key: small.get(key, value) for key, value in config[section].items()} for section in ("model", "sparsity")
@@ -164,3 +164,18 @@ def test_evaluating_the_loss_changes_nothing(method: str, network: str) -> None:
     assert torch.equal(objective(x, x).loss, first.loss)
     for name, value in before.items():
         assert torch.equal(objective.state_dict()[name], value), name
+
+
+def test_a_sample_alone_is_coded_about_as_sparsely_as_in_training(method: str, network: str) -> None:
+    """Where a batch shares its codes out, what ``observe_`` estimates has to keep their number."""
+    objective = _objective(method, network)
+    alone = batch = 0.0
+    for seed in range(60):
+        x = _data(seed)
+        forward = objective(x, x).forward
+        objective.observe_(forward)
+        batch += float((forward.z != 0).sum())
+        alone += float((objective.model.encode(x) != 0).sum()) if seed >= 20 else batch / (seed + 1)
+    if method == "k_sparse":  # anneals k in training
+        return
+    assert alone == pytest.approx(batch, rel=0.25)

@@ -77,6 +77,8 @@ class ImageDataModule(LightningDataModule, ABC):
             raise ValueError("resident=true: transforms need the DataLoader path (allowed: data.resident=false)")
         if shift and not resident:
             raise ValueError(f"shift={shift}: is of resident data (allowed: 0, or data.resident=true)")
+        if shift >= min(self.input_shape[-2:]):
+            raise ValueError(f"shift={shift}: is as large as an image (allowed: 0 to {min(self.input_shape[-2:]) - 1})")
         self.shift = Shift(shift, shift_epochs, self.input_shape)
         self.root = user_cache_path("sparse_ae") if root is None else Path(root).expanduser()
         self.seed = seed

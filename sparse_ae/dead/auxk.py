@@ -5,18 +5,21 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from sparse_ae.dead.base import DeadUnits
+from sparse_ae.functional import Reduction, reconstruction_error
 from sparse_ae.sparsity import Decoder, Forward
 
 
 class AuxK(DeadUnits):
-    """term = |e - e_hat|^2 / |e|^2 over the batch, with e = target - x_hat, detached, and e_hat = z_aux @ atoms.
+    """term = |e - e_hat|^2, reduced as the reconstruction is, with e = target - x_hat, detached, e_hat = z_aux @ atoms.
 
-    z_aux holds the pre-activations of dead units: of the ``k_aux`` that have been silent longest, if there are more.
-    Only those units' atoms and encoder rows get a gradient from it. 0 while no unit is dead, and not computed while the
-    last count found none.
+    z_aux holds the pre-activations of dead units: of the ``k_aux`` that have been silent longest, if there are more. Of
+    the decoder only those units' atoms get a gradient from it; of the encoder, whatever their pre-activations depend
+    on: their rows, those of the last correction with ``LISTA``, and what all units share, such as b_pre. 0 while no
+    unit is dead, and not computed while the last look found none.
     Source: Gao et al., arXiv 2406.04093, appendix A.2, with changes that MNIST asks for. There a unit is dead after 10
-    million samples, which would be 180 epochs; and of each sample the k_aux largest pre-activations are rectified, but
-    those of units that died here are negative for every sample: they would get no gradient.
+    million samples, which would be 180 epochs; of each sample the k_aux largest pre-activations are rectified, but
+    those of units that died here are negative for every sample, and would get no gradient; and both errors are divided
+    by what they explain, here by the same.
     """
 
     requires_atoms = True
@@ -37,12 +40,11 @@ class AuxK(DeadUnits):
     def coefficients(self) -> dict[str, Tensor]:
         return {"auxk": self.get_buffer("auxk_coefficient")}
 
-    def losses(self, forward: Forward, decoder: Decoder) -> dict[str, Tensor]:
+    def losses(self, forward: Forward, decoder: Decoder, reduction: Reduction) -> dict[str, Tensor]:
         if not self.some_dead:
             return {"auxk": forward.x.new_zeros(())}
         silent, units = self.samples_since_fired.topk(self.k_aux, sorted=False)
         residual = (forward.target - forward.x_hat).detach()
         z_aux = forward.pre.index_select(-1, units) * (silent >= self.window)
-        error = (residual - decoder.combine(z_aux, units)).square().sum(dim=(-2, -1))
-        share = error / residual.square().sum(dim=(-2, -1)).clamp_min(torch.finfo(error.dtype).tiny)
-        return {"auxk": torch.where(self.dead.any(dim=-1), share, 0.0)}
+        error = reconstruction_error(decoder.combine(z_aux, units), residual, reduction)
+        return {"auxk": torch.where(self.dead.any(dim=-1), error, 0.0)}

@@ -1,5 +1,6 @@
 """Which units are dead: since how many training samples each has not fired."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -7,6 +8,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sparse_ae.functional import Reduction
 from sparse_ae.models import SparseAutoencoder
 from sparse_ae.sparsity import Decoder, Forward
 
@@ -18,8 +20,8 @@ class Moment(NamedTuple):
     """How many are done."""
     progress: float
     """The share of training that is done."""
-    x: Tensor
-    """Training samples ``(B, D)``."""
+    samples: Callable[[], Tensor]
+    """Draws training samples ``(B, D)``."""
     generator: torch.Generator
     """Of random numbers, on the CPU: the same for the same run and epoch."""
 
@@ -43,7 +45,8 @@ class DeadUnits(nn.Module):
         super().__init__()
         self.window_epochs = window_epochs
         self.register_buffer("samples_since_fired", torch.zeros(latent_dim, dtype=torch.int64))
-        self.register_buffer("window", torch.tensor(torch.iinfo(torch.int64).max))
+        unknown = torch.tensor(torch.iinfo(torch.int64).max)
+        self.register_buffer("window", unknown, persistent=False)  # of this run's epochs, whatever it starts from
         self.register_buffer("revived", torch.tensor(0))
         self.some_dead = True
 
@@ -51,16 +54,17 @@ class DeadUnits(nn.Module):
         """Say how many training samples an epoch has, before the first step; until then no unit counts as dead."""
         self.window.fill_(max(1, round(self.window_epochs * samples_per_epoch)))
 
-    def count_(self) -> int:
-        """How many units are dead now. This waits for the device, so it is done now and then; what is worth doing only
-        while some are dead goes by the last count.
+    def look_(self) -> None:
+        """Note whether any unit is dead, for what is worth doing only then. This waits for the device, so it is done
+        now and then, at steps that depend on nothing but their number; in a distributed run the processes agree first
+        on when each unit last fired.
         """
-        dead = int(self.dead.sum())
-        self.some_dead = dead > 0
-        return dead
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(self.samples_since_fired, op=torch.distributed.ReduceOp.MIN)
+        self.some_dead = bool(self.dead.any())
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The last count goes into each checkpoint."""
+        """The last look goes into each checkpoint."""
         return {"some_dead": self.some_dead}
 
     def set_extra_state(self, state: Any) -> None:
@@ -77,7 +81,7 @@ class DeadUnits(nn.Module):
         """The scalar buffer that weighs each term."""
         return {}
 
-    def losses(self, forward: Forward, decoder: Decoder) -> dict[str, Tensor]:
+    def losses(self, forward: Forward, decoder: Decoder, reduction: Reduction) -> dict[str, Tensor]:
         """Unweighted scalar terms, one for each coefficient."""
         return {}
 

@@ -42,7 +42,7 @@ class Resample(DeadUnits):
         units = self.dead.nonzero().squeeze(-1)
         if moment.epoch % self.every_epochs or moment.progress > self.until or not len(units):
             return 0
-        x = moment.x
+        x = moment.samples()
         error = (x - model.decode(model.encode(x))).square().sum(dim=1)
         drawn = torch.multinomial(error.double().square().cpu(), len(units), True, generator=moment.generator)
         chosen = x[drawn.to(x.device)]

@@ -38,6 +38,11 @@ class SparseAutoencoder(nn.Module):
                 f"sparsity: {type(sparsity).__name__} as configured weighs codes by the norms of a linear decoder's "
                 f"atoms, and {type(network).__name__} has none (allowed: model=linear)"
             )
+        if sparsity.code_range is not None and network.refine_steps:
+            raise ValueError(
+                f"model.refine_steps={network.refine_steps}: would take {type(sparsity).__name__}'s codes out of their "
+                "range (allowed: 0)"
+            )
         self.network = network
         self.sparsity = sparsity
 

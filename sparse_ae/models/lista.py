@@ -82,6 +82,13 @@ class LISTA(Linear):
         return torch.where(z > 0, refined.clamp_min(0), refined)
 
     @torch.no_grad()
+    def replace_units_(self, units: Tensor, x: Tensor, scale: float) -> list[nn.Parameter]:
+        changed = super().replace_units_(units, x, scale)
+        for weight in self.step_weights:
+            weight[units] = self.step_size * self.atoms[units]
+        return [*changed, *self.step_weights]
+
+    @torch.no_grad()
     def set_atoms_(self, atoms: Tensor) -> None:
         super().set_atoms_(atoms)
         for weight in self.step_weights:

@@ -19,6 +19,9 @@ class Network(nn.Module, ABC):
     has_atoms = False
     """Whether the decoder is linear, ``x_hat = z @ atoms + bias``, so that ``atom_norms`` exists."""
 
+    refine_steps = 0
+    """How often ``refine`` improves the codes."""
+
     def __init__(self, input_dim: int, latent_dim: int) -> None:
         super().__init__()
         self.input_dim = input_dim

@@ -59,8 +59,10 @@ class Sparsity(nn.Module, ABC):
 
     requires_atoms = False
     """Whether the losses read ``decoder.atom_norms()``, which only a linear decoder has."""
-    steered: ClassVar[str | None] = None
+    steered: str | None = None
     """The term whose coefficient makes the codes sparser the larger it is; None if the sparsity is set directly."""
+    needs_an_end: ClassVar[bool] = False
+    """Whether ``schedule_`` needs to know how many steps there are."""
     code_range: ClassVar[tuple[float, float] | None] = None
     """Where the activation saturates on both sides, if it does."""
 

@@ -26,7 +26,7 @@ class JumpReLU(Sparsity):
     Source: Rajamanoharan et al., "Jumping ahead", arXiv 2407.14435.
     """
 
-    steered = "l0"
+    steered: str | None = "l0"
 
     def __init__(
         self,
@@ -44,6 +44,8 @@ class JumpReLU(Sparsity):
         if l0_target is not None and l0_target > latent_dim:
             raise ValueError(f"l0_target={l0_target:g}: is more than model.latent_dim={latent_dim} (allowed: up to it)")
         self.l0_target = l0_target
+        if l0_target is not None:  # a larger coefficient brings L0 nearer to that, not down
+            self.steered = None
         self.log_start = math.log(theta)
         self.log_theta = nn.Parameter(torch.full((latent_dim,), self.log_start))
         self.theta_rate = theta_rate

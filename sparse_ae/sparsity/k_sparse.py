@@ -19,6 +19,7 @@ class KSparse(Sparsity):
     Source: Makhzani and Frey, "k-sparse autoencoders", arXiv 1312.5663, with the weights tied (``model.tied=true``).
     """
 
+    needs_an_end = True
     k_now: Tensor
 
     def __init__(
@@ -60,4 +61,4 @@ class KSparse(Sparsity):
 
     @classmethod
     def arguments_for(cls, l0: float, latent_dim: int) -> dict[str, Any]:
-        return {"k": whole_units(l0, latent_dim)}
+        return {"k": whole_units(l0, latent_dim), "alpha": 1.0}

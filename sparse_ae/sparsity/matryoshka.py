@@ -20,7 +20,6 @@ class Matryoshka(BatchTopK):
     def __init__(
         self, *, k: int, widths: list[PositiveInt] | None, reduction: Reduction, latent_dim: PositiveInt
     ) -> None:
-        super().__init__(k=k, reduction=reduction, latent_dim=latent_dim)
         if widths is None:
             widths = sorted({latent_dim // part for part in (8, 4, 2)} - {0, latent_dim})
         elif widths != sorted(set(widths)) or not all(width < latent_dim for width in widths):
@@ -29,9 +28,9 @@ class Matryoshka(BatchTopK):
             )
         if not widths:
             raise ValueError(f"widths=[]: names no prefix (allowed: increasing, below model.latent_dim={latent_dim})")
+        coefficients = {"prefixes": float(len(widths))}
+        super().__init__(k=k, reduction=reduction, latent_dim=latent_dim, coefficients=coefficients)
         self.widths = widths
-        self.full_coefficients = {"prefixes": float(len(widths))}
-        self.register_buffer("prefixes_coefficient", torch.tensor(float(len(widths))))
 
     def losses(self, forward: Forward, decoder: Decoder) -> dict[str, Tensor]:
         errors = [

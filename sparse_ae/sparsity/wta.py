@@ -1,4 +1,4 @@
-"""Lifetime winner-take-all: every unit keeps its strongest responses in the batch, so that none can die."""
+"""Lifetime winner-take-all: every unit keeps its strongest responses in the batch, so that few die."""
 
 import math
 from typing import Annotated, Any, Literal
@@ -15,7 +15,8 @@ _FORGETS = 0.01
 
 
 class WTA(Sparsity):
-    """In training z_bi = ReLU(pre_bi) where it is among the ``share`` largest of unit i over the batch, else 0.
+    """In training z_bi = ReLU(pre_bi) where it is among the ``share`` largest of unit i over the batch
+    (rounded up to whole samples), else 0.
 
     For a single sample, ``encode: relu`` takes off the constraint as the source does; ``threshold`` keeps what exceeds
     the running mean of the smallest activation that the unit kept in training, so that codes stay as sparse as there.
@@ -48,7 +49,7 @@ class WTA(Sparsity):
 
     def _smallest_kept(self, pre: Tensor) -> Tensor:
         """Of each unit, ``(N,)``."""
-        winners = math.ceil(self.share * pre.shape[-2])
+        winners = math.ceil(self.share * pre.shape[-2] - 1e-9)
         return pre.topk(winners, dim=-2, sorted=False).values.amin(dim=-2)
 
     @torch.no_grad()

@@ -24,6 +24,8 @@ class Verdict(NamedTuple):
 class Target(nn.Module, ABC):
     """Writes to one coefficient of a ``Sparsity``. State is in buffers; ``observe_`` is vmap-safe."""
 
+    needs_an_end = False
+    """Whether ``schedule_`` needs to know how many steps there are."""
     measure: str = "l0"
     """The metric that it is about."""
 

@@ -14,9 +14,11 @@ from sparse_ae.targets.base import Target, steered_coefficient
 class CoefficientPath(Target):
     """coefficient(t) = c first (last / first)^(t / T), c the config's: from dense to sparse, evenly in its logarithm.
 
-    Each epoch's validation is a point of the front. The model has had little time at each coefficient, so the path is
-    an upper bound of the error that a run at a fixed one reaches.
+    Each epoch's validation is a point of the front. The model has had little time at each coefficient, so a
+    run at a fixed one may do better.
     """
+
+    needs_an_end = True
 
     def __init__(self, *, first: PositiveFloat, last: PositiveFloat) -> None:
         super().__init__()
@@ -39,7 +41,7 @@ class CoefficientPath(Target):
     def validated_(self, sparsity: Sparsity, metrics: Mapping[str, float]) -> None:
         assert sparsity.steered is not None
         coefficient = float(sparsity.coefficients[sparsity.steered])
-        validated = {name: value for name, value in metrics.items() if name.startswith("val/")}
+        validated = {name: v for name, v in metrics.items() if name.startswith("val/") and math.isfinite(v)}
         if not any(point["coefficient"] == coefficient for point in self._points):  # else validated once more
             self._points.append({"coefficient": coefficient, **validated})
 

@@ -31,7 +31,7 @@ class SparsityTarget(Target):
 
     so that too dense a code raises the coefficient and too sparse a one lowers it, by factors: how wrong the
     coefficient was to begin with costs only time. It starts from ``start`` times the config's: units that too large a
-    coefficient kills do not come back. ``offset`` is the mean, over the validations so far, of log(measure on the
+    coefficient kills do not come back. ``offset`` is the running mean, over validations, of log(measure on the
     validation split / s_t): it is the validation split that meets the target.
 
     ``measure`` is ``l0``, ``population_sparsity`` (share of units active in a sample) or ``lifetime_sparsity`` (share
@@ -61,7 +61,7 @@ class SparsityTarget(Target):
         super().__init__()
         if measure != "l0" and value >= 1:
             raise ValueError(f"value={value:g}: {measure} is a share (allowed: above 0 and below 1)")
-        self.measure = measure
+        self.measure, self.wanted = measure, value
         self.gain, self.damping, self.start, self.tolerance = gain, damping, start, tolerance
         self.threshold = 0.0
         self.register_buffer("value", torch.tensor(value))
@@ -79,6 +79,8 @@ class SparsityTarget(Target):
     def begin_(self, sparsity: Sparsity, threshold: float) -> None:
         self.threshold = threshold
         if sparsity.steered is None:
+            if type(sparsity).steered is not None:
+                raise ValueError("sparsity.l0_target: is a target already (allowed: null, or target=none)")
             return
         if self.measure == "l0" and sparsity.code_range is not None:
             raise ValueError(
@@ -98,10 +100,10 @@ class SparsityTarget(Target):
             return
         z = forward.z
         on = z != 0 if self.measure == "l0" else active(z, self.threshold)
-        share = on.to(self.level.dtype).mean(dim=(-2, -1))
+        # An all-zero batch counts as one with a single active code: the error stays finite.
+        share = on.to(self.level.dtype).mean(dim=(-2, -1)).clamp_min(1 / (z.shape[-2] * z.shape[-1]))
         measured = share * z.shape[-1] if self.measure == "l0" else share
-        # An all-zero batch is as sparse as one active unit would make it: the error stays finite.
-        update_mean_(self.level, measured.clamp_min(1 / on.numel()).log(), self.batches, _SMOOTHING)
+        update_mean_(self.level, measured.log(), self.batches, _SMOOTHING)
         error = self.level + self.offset - self.value.log()
         self.integral.copy_((self.integral + self.gain * error).clamp(self.low, self.high))
         coefficient = sparsity.coefficients[sparsity.steered]
@@ -127,7 +129,7 @@ class SparsityTarget(Target):
         return None
 
     def verdict(self, metrics: Mapping[str, float]) -> Verdict | None:
-        wanted, reached = float(self.value), metrics[f"val/{self.measure}"]
+        wanted, reached = self.wanted, metrics[f"val/{self.measure}"]
         met = abs(reached / wanted - 1) <= self.tolerance
         missed = f"target {self.measure}={wanted:g} is not met: val/{self.measure} is {reached:.4g} at the end"
         return Verdict(self.measure, wanted, reached, met, "" if met else self.stuck or missed)

@@ -1,6 +1,7 @@
 """Dead units while training: counted at the start, worked on between epochs."""
 
 import logging
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -12,6 +13,8 @@ from sparse_ae.training.module import SparseAutoencoderModule
 
 log = logging.getLogger(__name__)
 
+_LOOK_EVERY = 50
+"""Steps. Not the logging interval: logging must not change training."""
 _SAMPLES = 10_000
 """So many training images say which units fire before training, and are what dead ones are started anew from."""
 
@@ -39,12 +42,17 @@ class DeadUnitsCallback(Callback):
             if pl_module.logger is not None:
                 pl_module.logger.log_metrics({"train/dead_at_init": dead}, step=0)
         elif epoch:
-            moment = Moment(
-                epoch, trainer.global_step / pl_module.total_steps(), self._sample(pl_module, generator), generator
-            )
+            pl_module.objective.dead.look_()
+            progress = trainer.global_step / pl_module.total_steps()
+            moment = Moment(epoch, progress, lambda: self._sample(pl_module, generator), generator)
             replaced = pl_module.objective.dead.revive_(model, trainer.optimizers[0], moment)
             if replaced:
                 log.info("epoch %d: %d dead units started anew", epoch + 1, replaced)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        assert isinstance(pl_module, SparseAutoencoderModule)
+        if trainer.global_step % _LOOK_EVERY == 0:
+            pl_module.objective.dead.look_()
 
     @staticmethod
     def _sample(pl_module: SparseAutoencoderModule, generator: torch.Generator) -> torch.Tensor:

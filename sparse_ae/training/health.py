@@ -52,9 +52,15 @@ class Health(Callback):
         self._told, self._norm_at_start = state_dict["told"], state_dict["norm"]
         self._steps, self._clipped = state_dict["steps"], torch.tensor(state_dict["clipped"])
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """What another run was told, this one was not."""
+        assert isinstance(pl_module, SparseAutoencoderModule)
+        if not pl_module.wrote(checkpoint):
+            checkpoint["callbacks"].pop(self.state_key, None)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, SparseAutoencoderModule)
-        if trainer.global_step == 0:
+        if not self._norm_at_start:
             self._norm_at_start = _decoder_norm(pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -67,7 +73,7 @@ class Health(Callback):
                 trainer,
                 "dead_at_init",
                 f"{dead:.0f} of {units} units fire for no training image before training begins. Such units may stay "
-                "dead: start the bias from the data (model.b_pre=mean), keep more units (sparsity.k), or use dead=auxk",
+                "dead: {_more_alive(pl_module)}",
             )
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
@@ -142,13 +148,13 @@ def _codes(module: SparseAutoencoderModule) -> Iterator[tuple[str, str]]:
         if size == 0:
             yield (
                 f"no_gradient_{name}",
-                f"the term {name} has no gradient: nothing that is trained can change it. Its codes may all be 0 "
-                "(lower sparsity.coefficient) or stuck (another sparsity=, or dead=auxk)",
+                f"the term {name} has no gradient: nothing that is trained can change it. The codes may all be 0, or "
+                "stuck: lower sparsity.coefficient, or use another sparsity=",
             )
-        elif name == sparsity.steered and objective.target is None and weighted < _NEGLIGIBLE * recon:
+        elif name == sparsity.steered and _is_settled(module) and weighted < _NEGLIGIBLE * recon:
             yield (
                 "negligible",
-                f"sparsity.coefficient={float(sparsity.coefficients[name]):g} changes nothing: the gradient of {name} "
+                f"sparsity.coefficient={sparsity.full_coefficients[name]:g} changes nothing: the gradient of {name} "
                 f"is {weighted / recon:.1g} of the reconstruction's. Raise it, or ask for a sparsity with target=l0",
             )
     z = loss.forward.z.detach()
@@ -172,9 +178,30 @@ def _codes(module: SparseAutoencoderModule) -> Iterator[tuple[str, str]]:
     if dead > _MOST * units:
         yield (
             "dead",
-            f"{dead} of {units} units have not fired for {objective.dead.window_epochs:g} epochs. Lower "
-            "sparsity.coefficient, use fewer units (model.latent_dim), or bring them back (model=linear dead=auxk)",
+            f"{dead} of {units} units have not fired for {objective.dead.window_epochs:g} epochs: "
+            f"{_more_alive(module)}",
         )
+
+
+def _is_settled(module: SparseAutoencoderModule) -> bool:
+    """Whether the steered coefficient is the one that the user gave, and not 0."""
+    sparsity = module.model.sparsity
+    assert sparsity.steered is not None
+    full = sparsity.full_coefficients[sparsity.steered]
+    return module.objective.target is None and 0 < full <= float(sparsity.coefficients[sparsity.steered]) * 1.001
+
+
+def _more_alive(module: SparseAutoencoderModule) -> str:
+    """What this run could do about dead units."""
+    sparsity, network, dead = module.model.sparsity, module.model.network, module.objective.dead
+    denser = "a denser target" if module.objective.target else "a smaller sparsity.coefficient"
+    remedies = [
+        "fewer units (model.latent_dim)",
+        denser if sparsity.steered or module.objective.target else "a larger sparsity.k or share",
+        *(["dead=auxk"] if network.has_atoms and not dead.coefficients else []),
+        *([] if network.has_atoms else ["a network whose dead units can be brought back (model=linear dead=auxk)"]),
+    ]
+    return f"try {', '.join(remedies[:-1])} or {remedies[-1]}"
 
 
 def _target(module: SparseAutoencoderModule) -> Iterator[tuple[str, str]]:

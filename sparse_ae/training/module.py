@@ -273,7 +273,8 @@ class SparseAutoencoderModule(LightningModule):
         self.latest = {f"train/{name}": mean for name, mean in zip(self._names, means, strict=True)}
         state = {f"train/{t}_coefficient": float(c) for t, c in self.objective.coefficients.items()}
         dead = self.objective.dead
-        state |= {"train/dead_units": dead.count_(), "train/revived_units": int(dead.revived)}
+        state |= {"train/dead_units": int(dead.dead.sum()), "train/revived_units": int(dead.revived)}
+        self.results |= {name: state[name] for name in ("train/dead_units", "train/revived_units")}
         if self.logger is not None:
             self.logger.log_metrics(self.latest | state, step=step)
 

@@ -41,6 +41,7 @@ def test_samples_since_each_unit_fired_and_how_many_came_back() -> None:
     assert units.samples_since_fired.tolist() == [0, 8, 0, 24, 24, 24]
     assert int(units.revived) == 1
     other = DeadUnits(window_epochs=0.5, latent_dim=UNITS)
+    other.begin_(samples_per_epoch=32)
     other.load_state_dict(units.state_dict())
     assert other.dead.tolist() == units.dead.tolist()
     assert int(other.revived) == 1
@@ -59,18 +60,18 @@ def _pass(network: Linear, pre: Tensor) -> Forward:
     return Forward(x, x, pre, z, network.decode(z))
 
 
-def test_auxk_is_the_share_of_the_residual_that_dead_units_leave() -> None:
+def test_auxk_is_the_error_of_rebuilding_the_residual_from_dead_units() -> None:
     network, dead = _linear(), [1, 3, 4]
     auxk = _auxk(dead)
     auxk.samples_since_fired[3] += 1
     auxk.samples_since_fired[4] += 2  # k_aux = 2: the first has to wait
     pre = torch.randn(BATCH, UNITS, generator=torch.Generator().manual_seed(1))
     forward = _pass(network, pre)
-    term = auxk.losses(forward, network)["auxk"]
+    term = auxk.losses(forward, network, "sum")["auxk"]
 
     residual = forward.x - forward.x_hat
     error = (residual - pre[:, 3:4] * network.atoms[3] - pre[:, 4:5] * network.atoms[4]).square().sum()
-    torch.testing.assert_close(term, error / residual.square().sum())
+    torch.testing.assert_close(term, error / BATCH)
 
 
 def test_auxk_detaches_the_residual_and_reaches_only_dead_rows() -> None:
@@ -89,7 +90,7 @@ def test_auxk_detaches_the_residual_and_reaches_only_dead_rows() -> None:
 def test_auxk_is_0_while_every_unit_lives() -> None:
     network = _linear()
     pre = torch.randn(BATCH, UNITS, requires_grad=True)
-    term = _auxk([]).losses(_pass(network, pre), network)["auxk"]
+    term = _auxk([]).losses(_pass(network, pre), network, "sum")["auxk"]
     assert term.item() == 0
     term.backward()
     assert pre.grad is not None
@@ -99,18 +100,18 @@ def test_auxk_is_0_while_every_unit_lives() -> None:
 def test_auxk_is_left_out_while_the_last_count_found_no_dead_unit() -> None:
     network, auxk = _linear(), _auxk([])
     pre = torch.randn(BATCH, UNITS, requires_grad=True)
-    assert auxk.count_() == 0
-    assert not auxk.losses(_pass(network, pre), network)["auxk"].requires_grad
+    auxk.look_()
+    assert not auxk.losses(_pass(network, pre), network, "sum")["auxk"].requires_grad
     other = _auxk([])
     other.load_state_dict(auxk.state_dict())
     assert not other.some_dead
     auxk.samples_since_fired[2] = BATCH
-    assert auxk.count_() == 1
-    assert auxk.losses(_pass(network, pre), network)["auxk"].requires_grad
+    auxk.look_()
+    assert auxk.losses(_pass(network, pre), network, "sum")["auxk"].requires_grad
 
 
 def _moment(x: Tensor, epoch: int = 2, progress: float = 0.1) -> Moment:
-    return Moment(epoch, progress, x, torch.Generator().manual_seed(0))
+    return Moment(epoch, progress, lambda: x, torch.Generator().manual_seed(0))
 
 
 def test_resampling_starts_dead_units_anew_in_the_model_itself() -> None:

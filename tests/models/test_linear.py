@@ -181,3 +181,11 @@ def test_parts_learn_at_multiples_of_the_rate(tmp_path: Path) -> None:
     assert [(group["lr"], len(group["params"])) for group in groups] == [(0.01, 3), (0.02, 1), (0.1, 1)]
     assert groups[1]["params"][0] is module.model.network.atoms
     assert groups[2]["params"][0] is module.model.sparsity.log_theta
+
+
+def test_units_of_lista_are_replaced_in_its_corrections_too() -> None:
+    network, x = _lista(), torch.rand(2, 12)
+    changed = network.replace_units_(torch.tensor([1, 3]), x, scale=1.0)
+    assert len(changed) == 3 + 2
+    for weight in network.step_weights:
+        torch.testing.assert_close(weight[[1, 3]], 0.1 * network.atoms[[1, 3]])

@@ -124,12 +124,12 @@ def test_batch_topk_codes_a_single_sample_by_the_mean_of_what_training_kept_leas
     assert torch.equal(method.activate(WIDE), WIDE.relu())  # nothing was estimated yet
     for scale in (1.0, 2.0, 6.0):
         z = method.activate_batch(scale * WIDE)
-        method.observe_(_forward(z))
+        method.observe_(_forward(z)._replace(pre=scale * WIDE))
     assert method.threshold.item() == pytest.approx(0.9 * (1 + 2 + 6) / 3)
     alone = torch.cat([method.activate(row[None]) for row in WIDE])
     assert torch.equal(alone, method.activate(WIDE))
     assert torch.equal(alone, WIDE * (WIDE > 2.7))
-    method.observe_(_forward(torch.zeros(2, 4)))  # a batch that kept nothing says nothing
+    method.observe_(_forward(torch.zeros(3, 4))._replace(pre=WIDE))  # a batch that kept nothing says nothing
     assert method.threshold.item() == pytest.approx(2.7)
 
 
@@ -293,9 +293,8 @@ def test_impossible_numbers_are_refused(make: Callable[[], object], message: str
 
 
 def test_methods_take_a_target_as_their_own_number() -> None:
-    assert (
-        TopK.arguments_for(32, 100) == BatchTopK.arguments_for(32, 100) == KSparse.arguments_for(32, 100) == {"k": 32}
-    )
+    assert TopK.arguments_for(32, 100) == BatchTopK.arguments_for(32, 100) == {"k": 32}
+    assert KSparse.arguments_for(32, 100) == {"k": 32, "alpha": 1}
     assert WTA.arguments_for(5, 100) == {"share": 0.05}
     assert L1.arguments_for(5, 100) == {}
 

@@ -215,3 +215,24 @@ def test_total_steps_are_lightnings(tmp_path: Path, overrides: list[str]) -> Non
     data.prepare_data()
     data.setup("fit")
     assert module.total_steps() == trainer.estimated_stepping_batches
+
+
+def test_how_often_is_logged_changes_nothing(tmp_path: Path) -> None:
+    """With an auxiliary loss that is left out while no unit is dead."""
+    ends = []
+    for every in (1, 7):
+        run = train_run(
+            tmp_path / str(every),
+            *[override for override in SMALL if "log_every" not in override],
+            f"trainer.log_every_n_steps={every}",
+            "model=linear",
+            "sparsity=topk",
+            "sparsity.k=2",
+            "dead=auxk",
+            "dead.window_epochs=0.3",
+            "trainer.limit_train_batches=60",
+            "analysis=[]",
+        )
+        ends.append(run.weights.read_bytes())
+        assert run.metrics["train/auxk"] > 0
+    assert ends[0] == ends[1]
