@@ -46,6 +46,10 @@ _GROUPS = (
 )
 
 
+_HALF = ("bf16-true", "16-true")
+"""Precisions that keep every buffer in 16 bits."""
+
+
 class Experiment(NamedTuple):
     """What a config describes, built and not yet started."""
 
@@ -89,15 +93,7 @@ def assemble(config: Mapping[str, Any], run: Run, stop: "StopSignals | None" = N
     )
     _check_optimizer(module)
     validates = data.val_size > 0 and config["trainer"]["limit_val_batches"] != 0
-    if module.objective.target is not None and not validates:
-        key = (
-            f"trainer.limit_val_batches={config['trainer']['limit_val_batches']}"
-            if data.val_size
-            else "data.val_size=0"
-        )
-        raise ConfigError(f"{key}: a target is met on the validation split (allowed: above 0)")
-    if module.objective.needs_an_end and config["trainer"]["max_epochs"] == config["trainer"]["max_steps"] == -1:
-        raise ConfigError("trainer.max_epochs=-1: what is scheduled over a share of training needs an end to it")
+    _check_targets(module.objective, config, validates=validates)
     progress = progress_callbacks(config["trainer"]["enable_progress_bar"])
     logger = RunLogger(run.path)
     callbacks = [
@@ -154,6 +150,22 @@ def _objective(config: Mapping[str, Any], threshold: float, *, input_dim: int) -
         return Objective(model, dead, _target(config), threshold=threshold)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def _check_targets(objective: "Objective", config: Mapping[str, Any], *, validates: bool) -> None:
+    """What steers training needs: a validation to be met on, an end to be scheduled to, numbers that add up."""
+    trainer = config["trainer"]
+    if objective.target is not None and not validates:
+        val_size = config["data"]["val_size"]
+        key = f"trainer.limit_val_batches={trainer['limit_val_batches']}" if val_size else "data.val_size=0"
+        raise ConfigError(f"{key}: a target is met on the validation split (allowed: above 0)")
+    if objective.target is not None and trainer["precision"] in _HALF:
+        raise ConfigError(
+            f"trainer.precision={trainer['precision']}: the steps of a target's controller would be lost in rounding "
+            "(allowed: 32-true, 64-true, bf16-mixed, 16-mixed)"
+        )
+    if objective.needs_an_end and trainer["max_epochs"] == trainer["max_steps"] == -1:
+        raise ConfigError("trainer.max_epochs=-1: what is scheduled over a share of training needs an end to it")
 
 
 def _settings(config: Mapping[str, Any]) -> Settings:

@@ -82,9 +82,14 @@ class Sparsity(nn.Module, ABC):
         self.latent_dim = latent_dim
         self.reduction = reduction
         self.warmup_steps = warmup_steps
-        self.full_coefficients = dict(coefficients)
+        self.full_coefficients: dict[str, float] = {}
         for term, value in coefficients.items():
-            self.register_buffer(f"{term}_coefficient", torch.tensor(float(value)))
+            self.add_term_(term, value)
+
+    def add_term_(self, name: str, coefficient: float) -> None:
+        """One more loss term, and what weighs it."""
+        self.full_coefficients[name] = coefficient
+        self.register_buffer(f"{name}_coefficient", torch.tensor(float(coefficient)))
 
     @property
     def coefficients(self) -> dict[str, Tensor]:

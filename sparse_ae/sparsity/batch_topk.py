@@ -1,6 +1,5 @@
 """The k B largest pre-activations of a batch of B samples, which share them out among themselves."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -25,16 +24,8 @@ class BatchTopK(Sparsity):
     threshold: Tensor
     batches: Tensor
 
-    def __init__(
-        self,
-        *,
-        k: int,
-        reduction: Reduction,
-        latent_dim: PositiveInt,
-        coefficients: Mapping[str, float] | None = None,
-    ) -> None:
-        """``coefficients`` are those of a subclass's terms."""
-        super().__init__(coefficients or {}, latent_dim=latent_dim, reduction=reduction)
+    def __init__(self, *, k: int, reduction: Reduction, latent_dim: PositiveInt) -> None:
+        super().__init__({}, latent_dim=latent_dim, reduction=reduction)
         self.k = check_units("k", k, latent_dim)
         self.register_buffer("threshold", torch.tensor(0.0))
         self.register_buffer("batches", torch.tensor(0))

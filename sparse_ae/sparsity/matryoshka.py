@@ -28,8 +28,8 @@ class Matryoshka(BatchTopK):
             )
         if not widths:
             raise ValueError(f"widths=[]: names no prefix (allowed: increasing, below model.latent_dim={latent_dim})")
-        coefficients = {"prefixes": float(len(widths))}
-        super().__init__(k=k, reduction=reduction, latent_dim=latent_dim, coefficients=coefficients)
+        super().__init__(k=k, reduction=reduction, latent_dim=latent_dim)
+        self.add_term_("prefixes", len(widths))
         self.widths = widths
 
     def losses(self, forward: Forward, decoder: Decoder) -> dict[str, Tensor]:
