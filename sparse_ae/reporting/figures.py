@@ -46,7 +46,7 @@ def draw(sweep: Sweep) -> list[Drawing]:
 
 def _weights(runs: Sequence[Entry], group: Sequence[str]) -> Drawing:
     title = "Sparsity weight"
-    weight = np.where([TARGET in run.config for run in runs], np.nan, _config(runs, COEFFICIENT))  # a target steers it
+    weight = _weight(runs)
     own = ~np.isnan(weight)
     if len(np.unique(weight[own])) < 2:
         return Drawing("weights", title, "Not drawn: it takes finished runs of two different sparsity weights.", None)
@@ -128,7 +128,7 @@ def _curves(runs: Sequence[Entry]) -> Drawing:
         if any(tag in curves for _, curves in drawn)
     ]
     entries = [run for run, _ in drawn]
-    figure = curve_panels(panels, _methods(entries), _config(entries, COEFFICIENT), title="Training, run by run")
+    figure = curve_panels(panels, _methods(entries), _weight(entries), title="Training, run by run")
     caption = (
         "Each line is a run; the darker, the larger its sparsity weight. Runs that are not finished are drawn too."
     )
@@ -163,6 +163,12 @@ def _methods(runs: Sequence[Entry]) -> list[str]:
 def _config(runs: Sequence[Entry], key: str) -> np.ndarray:
     """Numbers ``(R,)`` from the configurations; NaN where there is none."""
     return _array(as_number(run.config.get(key)) for run in runs)
+
+
+def _weight(runs: Sequence[Entry]) -> np.ndarray:
+    """The sparsity weights ``(R,)``; NaN where there is none, or where a target steers it."""
+    weight: np.ndarray = np.where([TARGET in run.config for run in runs], np.nan, _config(runs, COEFFICIENT))
+    return weight
 
 
 def _metric(runs: Sequence[Entry], name: str) -> np.ndarray:
