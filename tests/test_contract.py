@@ -11,7 +11,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 import sparse_ae
 from sparse_ae.dead import AuxK, DeadUnits
 from sparse_ae.export import build_autoencoder, load, save_model
-from sparse_ae.models import SparseAutoencoder
+from sparse_ae.models import SparseAutoencoder, sparse_products
 from sparse_ae.objective import Objective
 from sparse_ae.runs import Run
 from sparse_ae.sparsity import Forward
@@ -54,6 +54,20 @@ def _objective(method: str, network: str, seed: int = 0) -> Objective:
 
 def _data(seed: int = 1) -> Tensor:
     return torch.rand(BATCH, DIM, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_support_holds_every_code_whose_gradient_counts(
+    method: str, network: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Skipping what is outside of it, a step has the gradients that it has without."""
+    objective, x = _objective(method, network).double(), _data().double()
+    gradients = []
+    for skips_below in (1.1, 0.0):
+        monkeypatch.setattr(sparse_products, "_DENSE_FROM", skips_below)
+        objective.zero_grad()
+        objective(x, x).loss.backward()
+        gradients.append({name: p.grad for name, p in objective.named_parameters() if p.grad is not None})
+    torch.testing.assert_close(*gradients)
 
 
 def test_shapes_and_loss(method: str, network: str) -> None:

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from sparse_ae.models.network import Network
+from sparse_ae.models.network import Activation, Network
 from sparse_ae.sparsity.base import Forward, Sparsity
 
 
@@ -48,8 +48,8 @@ class SparseAutoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Data ``(B, D)`` to codes ``(B, N)``."""
-        activate = self.sparsity.activate
-        return self.network.refine(x, activate(self.network.encode(x, activate)))
+        activation = Activation(self.sparsity.activate, self.sparsity.support)
+        return self.network.refine(x, activation.codes(self.network.encode(x, activation)))
 
     def decode(self, z: Tensor) -> Tensor:
         """Codes ``(B, N)`` to reconstructions ``(B, D)``."""
@@ -68,7 +68,7 @@ class SparseAutoencoder(nn.Module):
 
     def forward(self, x: Tensor, target: Tensor) -> Forward:
         """One pass of a training batch, everything in it kept for the losses."""
-        activate = self.sparsity.activate_batch
-        pre = self.network.encode(x, activate)
-        z = self.network.refine(x, activate(pre))
-        return Forward(x, target, pre, z, self.network.decode(z))
+        activation = Activation(self.sparsity.activate_batch, self.sparsity.support)
+        pre = self.network.encode(x, activation)
+        z = activation.codes(pre)
+        return Forward(x, target, pre, z, self.network.decode(z, activation.support(pre, z)))

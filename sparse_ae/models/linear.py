@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sparse_ae.functional import geometric_median
 from sparse_ae.models.network import Activation, Network
+from sparse_ae.models.sparse_products import code_product, linear
 
 BPre = Literal["zeros", "mean", "geometric_median"]
 Start = Literal["random", "patches"]
@@ -61,16 +62,17 @@ class Linear(Network):
 
     def encode(self, x: Tensor, activate: Activation) -> Tensor:
         weight = self.atoms if self.encoder_weight is None else self.encoder_weight
-        return F.linear(x - self.b_pre, weight, self.encoder_bias)
+        return linear(x - self.b_pre, weight, self.encoder_bias)
 
-    def decode(self, z: Tensor) -> Tensor:
-        return F.linear(z, self.atoms.T, self.b_pre)
+    def decode(self, z: Tensor, support: Tensor | None = None) -> Tensor:
+        return code_product(z, self.atoms, support) + self.b_pre
 
-    def decode_frozen(self, z: Tensor) -> Tensor:
-        return F.linear(z, self.atoms.T.detach(), self.b_pre.detach())
+    def decode_frozen(self, z: Tensor, support: Tensor | None = None) -> Tensor:
+        return code_product(z, self.atoms.detach(), support) + self.b_pre.detach()
 
-    def decode_prefix(self, z: Tensor, width: int) -> Tensor:
-        return F.linear(z[..., :width], self.atoms[:width].T, self.b_pre)
+    def decode_prefix(self, z: Tensor, width: int, support: Tensor | None = None) -> Tensor:
+        within = None if support is None else support[..., :width]
+        return code_product(z[..., :width], self.atoms[:width], within) + self.b_pre
 
     @property
     def dictionary(self) -> Tensor:

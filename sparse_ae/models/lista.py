@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from sparse_ae.models.linear import BPre, Linear, Start
 from sparse_ae.models.network import Activation
+from sparse_ae.models.sparse_products import code_product, linear
 
 
 class LISTA(Linear):
@@ -19,8 +20,9 @@ class LISTA(Linear):
     for ``steps`` steps; x_hat = z @ atoms + b_pre. Proximal gradient descent has W_t = step size * atoms; here the W_t
     are learned, one for all steps (``shared``) or one for each, and start from ``step_size`` * atoms.
 
-    ``refine_steps`` steps of conjugate gradients then improve the codes that are not 0, towards the least squares
-    solution on those atoms; a positive code stays positive or becomes 0.
+    Once trained, ``refine_steps`` steps of conjugate gradients improve the codes that are not 0, towards the least
+    squares solution on those atoms; a positive code stays positive or becomes 0. Training is without: the solution
+    leaves nothing to the encoder to learn magnitudes from, and more units die.
     Source: Gregor and LeCun, "Learning fast approximations of sparse coding", ICML 2010.
     """
 
@@ -59,8 +61,9 @@ class LISTA(Linear):
         pre = super().encode(x, activate)
         centred = x - self.b_pre
         for step in range(self.steps):
-            z = activate(pre)
-            pre = z + F.linear(centred - z @ self.atoms, self.step_weights[step % len(self.step_weights)])
+            z = activate.codes(pre)
+            residual = centred - code_product(z, self.atoms, activate.support(pre, z))
+            pre = z + linear(residual, self.step_weights[step % len(self.step_weights)])
         return pre
 
     def refine(self, x: Tensor, z: Tensor) -> Tensor:

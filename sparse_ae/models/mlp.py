@@ -25,10 +25,10 @@ class MLP(Network):
     def encode(self, x: Tensor, activate: Activation) -> Tensor:
         return self.encoder(x)  # type: ignore[no-any-return]
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, support: Tensor | None = None) -> Tensor:
         return self.decoder(z)  # type: ignore[no-any-return]
 
-    def decode_frozen(self, z: Tensor) -> Tensor:
+    def decode_frozen(self, z: Tensor, support: Tensor | None = None) -> Tensor:
         frozen = {name: parameter.detach() for name, parameter in self.decoder.named_parameters()}
         return functional_call(self.decoder, frozen, (z,))  # type: ignore[no-any-return]
 

@@ -2,12 +2,19 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Activation = Callable[[Tensor], Tensor]
-"""Pre-activations ``(B, N)`` to codes ``(B, N)``."""
+
+class Activation(NamedTuple):
+    """What a sparsity method makes of pre-activations."""
+
+    codes: Callable[[Tensor], Tensor]
+    """Pre-activations ``(B, N)`` to codes ``(B, N)``."""
+    support: Callable[[Tensor, Tensor], Tensor]
+    """Pre-activations and their codes to where those may differ from 0 or need a gradient, boolean ``(B, N)``."""
 
 
 class Network(nn.Module, ABC):
@@ -20,7 +27,7 @@ class Network(nn.Module, ABC):
     """Whether the decoder is linear, ``x_hat = z @ atoms + bias``, so that ``atom_norms`` exists."""
 
     refine_steps = 0
-    """How often ``refine`` improves the codes."""
+    """How often ``refine`` improves the codes of a trained model."""
 
     def __init__(self, input_dim: int, latent_dim: int) -> None:
         super().__init__()
@@ -34,16 +41,18 @@ class Network(nn.Module, ABC):
         """
 
     @abstractmethod
-    def decode(self, z: Tensor) -> Tensor:
-        """Codes ``(B, N)`` to reconstructions ``(B, D)``."""
+    def decode(self, z: Tensor, support: Tensor | None = None) -> Tensor:
+        """Codes ``(B, N)`` to reconstructions ``(B, D)``. Outside of ``support (B, N)`` the codes are 0 and need no
+        gradient, which saves most of the work where that is sparse.
+        """
 
     @abstractmethod
-    def decode_frozen(self, z: Tensor) -> Tensor:
+    def decode_frozen(self, z: Tensor, support: Tensor | None = None) -> Tensor:
         """``decode``, with a gradient to the codes and none to the decoder's parameters."""
 
-    def decode_prefix(self, z: Tensor, width: int) -> Tensor:
+    def decode_prefix(self, z: Tensor, width: int, support: Tensor | None = None) -> Tensor:
         """``decode`` with all but the first ``width`` units at 0."""
-        return self.decode(F.pad(z[..., :width], (0, self.latent_dim - width)))
+        return self.decode(F.pad(z[..., :width], (0, self.latent_dim - width)), support)
 
     @property
     @abstractmethod
@@ -85,7 +94,7 @@ class Network(nn.Module, ABC):
         return {}
 
     def refine(self, x: Tensor, z: Tensor) -> Tensor:
-        """Codes ``(B, N)`` made better without changing which are 0, where the network does that."""
+        """Codes ``(B, N)`` of ``x``, as training leaves them, made better where the network can; those at 0 stay so."""
         return z
 
     def before_step_(self) -> None:

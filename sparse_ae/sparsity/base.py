@@ -31,10 +31,12 @@ class Forward(NamedTuple):
 class Decoder(Protocol):
     """What a loss term may ask of the decoder."""
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Codes ``(B, N)`` to reconstructions ``(B, D)``."""
+    def decode(self, z: Tensor, support: Tensor | None = None) -> Tensor:
+        """Codes ``(B, N)`` to reconstructions ``(B, D)``. Outside of ``support (B, N)`` the codes are 0 and need no
+        gradient.
+        """
 
-    def decode_frozen(self, z: Tensor) -> Tensor:
+    def decode_frozen(self, z: Tensor, support: Tensor | None = None) -> Tensor:
         """The same, with a gradient to the codes alone."""
 
     def combine(self, z: Tensor, units: Tensor) -> Tensor:
@@ -42,7 +44,7 @@ class Decoder(Protocol):
         ``has_atoms``.
         """
 
-    def decode_prefix(self, z: Tensor, width: int) -> Tensor:
+    def decode_prefix(self, z: Tensor, width: int, support: Tensor | None = None) -> Tensor:
         """The reconstruction ``(B, D)`` from the first ``width`` units."""
 
     def atom_norms(self) -> Tensor:
@@ -103,6 +105,10 @@ class Sparsity(nn.Module, ABC):
     def activate_batch(self, pre: Tensor) -> Tensor:
         """The codes ``(B, N)`` that training uses, where the samples of a batch may compete."""
         return self.activate(pre)
+
+    def support(self, pre: Tensor, z: Tensor) -> Tensor:
+        """Where codes may differ from 0, or get a gradient from the reconstruction, boolean ``(B, N)``."""
+        return z != 0
 
     def losses(self, forward: Forward, decoder: Decoder) -> dict[str, Tensor]:
         """Unweighted scalar terms, one for each coefficient."""

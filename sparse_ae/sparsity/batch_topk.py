@@ -39,8 +39,7 @@ class BatchTopK(Sparsity):
 
     @torch.no_grad()
     def observe_(self, forward: Forward) -> None:
-        # Of pre, for a network may have refined the codes.
-        smallest = torch.where(forward.z > 0, forward.pre, torch.inf).amin(dim=(-2, -1))
+        smallest = torch.where(forward.z > 0, forward.z, torch.inf).amin(dim=(-2, -1))
         update_mean_(self.threshold, smallest, self.batches, _FORGETS)
 
     @classmethod

@@ -37,7 +37,7 @@ class Gated(Sparsity):
 
     def losses(self, forward: Forward, decoder: Decoder) -> dict[str, Tensor]:
         gate = torch.relu(forward.pre)
-        error = reconstruction_error(decoder.decode_frozen(gate), forward.target, self.reduction)
+        error = reconstruction_error(decoder.decode_frozen(gate, gate != 0), forward.target, self.reduction)
         return {"l1": l1_penalty(gate, self.reduction), "gate": error}
 
     @torch.no_grad()

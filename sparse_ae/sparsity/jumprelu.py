@@ -59,6 +59,10 @@ class JumpReLU(Sparsity):
         theta = self.log_theta.exp()
         return pre * (pre > theta) - theta.detach() * self._jump(pre, theta)
 
+    def support(self, pre: Tensor, z: Tensor) -> Tensor:
+        """The codes just below their threshold too, whose gradient moves it."""
+        return pre > self.log_theta.exp() - self.get_buffer("bandwidth") / 2
+
     def losses(self, forward: Forward, decoder: Decoder) -> dict[str, Tensor]:
         theta = self.log_theta.exp()
         active = (forward.pre > theta).to(forward.pre.dtype) - self._jump(forward.pre, theta)

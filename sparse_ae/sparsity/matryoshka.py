@@ -33,8 +33,7 @@ class Matryoshka(BatchTopK):
         self.widths = widths
 
     def losses(self, forward: Forward, decoder: Decoder) -> dict[str, Tensor]:
-        errors = [
-            reconstruction_error(decoder.decode_prefix(forward.z, width), forward.target, self.reduction)
-            for width in self.widths
-        ]
+        support = self.support(forward.pre, forward.z)
+        prefixes = [decoder.decode_prefix(forward.z, width, support) for width in self.widths]
+        errors = [reconstruction_error(x_hat, forward.target, self.reduction) for x_hat in prefixes]
         return {"prefixes": torch.stack(errors).mean(dim=0)}

@@ -11,9 +11,10 @@ from sklearn.decomposition import PCA
 from sparse_ae.dead import DeadUnits
 from sparse_ae.experiment import assemble
 from sparse_ae.models import LISTA, MLP, Linear, SparseAutoencoder
+from sparse_ae.models.network import Activation
 from sparse_ae.objective import Objective
 from sparse_ae.runs import Run
-from sparse_ae.sparsity import L1, NoSparsity
+from sparse_ae.sparsity import L1, NoSparsity, TopK
 from tests.conftest import plain_config
 
 OPTIONS: dict[str, Any] = {
@@ -152,11 +153,20 @@ def test_lista_with_the_gradients_own_steps_is_proximal_gradient_descent() -> No
     def shrink(pre: torch.Tensor) -> torch.Tensor:
         return (pre - step * penalty).relu()
 
-    z = shrink(network.encode(x, shrink))
+    z = shrink(network.encode(x, Activation(shrink, lambda pre, z: z != 0)))
     expected = shrink(torch.nn.functional.linear(x, network.encoder_weight))
     for _ in range(30):
         expected = shrink(expected + step * (x - expected @ atoms) @ atoms.T)
     torch.testing.assert_close(z, expected)
+
+
+def test_only_trained_codes_are_refined() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(6, 12)
+    model = SparseAutoencoder(_lista(refine_steps=2), TopK(k=2, signed=False, reduction="mean", latent_dim=5))
+    plain = model(x, x).z
+    assert torch.equal(model.encode(x), model.network.refine(x, plain))
+    assert not torch.equal(model.encode(x), plain)
 
 
 def test_refining_reaches_the_least_squares_solution_on_the_support() -> None:

@@ -1,0 +1,49 @@
+"""SAELens' TopK on MNIST in memory, with its own trainer as it comes. Prints one JSON line; `peers.py` runs it."""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
+from sae_lens.config import SAETrainerConfig
+from sae_lens.training.sae_trainer import SAETrainer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("images", type=Path, help="train-images-idx3-ubyte")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--sparse", action="store_true", help="its use_sparse_activations")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    raw = torch.frombuffer(bytearray(options.images.read_bytes()[16:]), dtype=torch.uint8)
+    images = raw.reshape(60_000, 784).float().div_(255)
+    ends: list[float] = []
+
+    def batches() -> Iterator[torch.Tensor]:
+        while True:
+            ends.append(time.perf_counter())
+            yield from images[torch.randperm(len(images))].split(options.batch)
+
+    configuration = TopKTrainingSAEConfig(d_in=784, d_sae=1024, k=32, use_sparse_activations=options.sparse)
+    samples = options.epochs * len(images)
+    trainer = SAETrainer(
+        cfg=SAETrainerConfig(
+            total_training_samples=samples + 1,  # so that the last epoch's end is seen
+            train_batch_size_samples=options.batch,
+            lr=1e-3,
+            lr_end=1e-3,
+        ),
+        sae=TopKTrainingSAE(configuration),
+        data_provider=batches(),
+    )
+    trainer.fit()
+    print(json.dumps({"seconds": [b - a for a, b in zip(ends, ends[1:], strict=False)]}))
+
+
+if __name__ == "__main__":
+    main()
