@@ -8,7 +8,8 @@ from typing import Any
 Flat = Mapping[str, Any]
 """A configuration as dotted keys; a section that a class is built from has its option too: ``model: mlp``."""
 
-METHOD, COEFFICIENT, UNITS, SEED, TARGET = "sparsity", "sparsity.coefficient", "model.latent_dim", "seed", "target"
+METHOD, COEFFICIENT, UNITS, SEED = "sparsity", "sparsity.coefficient", "model.latent_dim", "seed"
+TARGET, TARGET_MEASURE, TARGET_VALUE = "target", "target.measure", "target.value"
 _TARGET = "_target_"
 
 

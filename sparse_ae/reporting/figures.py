@@ -8,7 +8,17 @@ from matplotlib.figure import Figure
 
 from sparse_ae.plotting import Curves, Front, Panel, curve_panels, front_panels, sweep_panels, to_png
 from sparse_ae.reporting.collect import Entry, Sweep
-from sparse_ae.reporting.columns import COEFFICIENT, METHOD, SEED, TARGET, UNITS, as_number, cell_text
+from sparse_ae.reporting.columns import (
+    COEFFICIENT,
+    METHOD,
+    SEED,
+    TARGET,
+    TARGET_MEASURE,
+    TARGET_VALUE,
+    UNITS,
+    as_number,
+    cell_text,
+)
 from sparse_ae.reporting.curves import Curve, read_curves
 from sparse_ae.reporting.front import knee, non_dominated
 
@@ -38,6 +48,7 @@ def draw(sweep: Sweep) -> list[Drawing]:
     group = [_group(run, sweep.columns) for run in runs]
     return [
         _weights(runs, group),
+        _targets(runs, sweep.columns),
         _fronts(runs),
         _units(runs, sweep.columns),
         _curves([run for run in sweep.entries if run.config]),
@@ -72,6 +83,30 @@ def _weights(runs: Sequence[Entry], group: Sequence[str]) -> Drawing:
         others = sorted({method for method, has in zip(_methods(runs), own, strict=True) if not has})
         caption += f" Without a weight of their own, and so not here: {', '.join(others)}."
     return Drawing("weights", title, caption, _png(figure))
+
+
+def _targets(runs: Sequence[Entry], columns: Sequence[str]) -> Drawing:
+    title = "At equal sparsity"
+    target = _config(runs, TARGET_VALUE)
+    own = [run for run, has in zip(runs, ~np.isnan(target), strict=True) if has]
+    measures = {str(run.config[TARGET_MEASURE]) for run in own}
+    if len(np.unique(target[~np.isnan(target)])) < 2 or len(measures) > 1:
+        return Drawing("targets", title, "Not drawn: it takes finished runs of two values of one target.", None)
+    measure = measures.pop()
+    panels = [
+        Panel("test FVU", _metric(own, "test/fvu"), log=True),
+        Panel(f"{measure} reached / wanted", _metric(own, f"test/{measure}") / _config(own, TARGET_VALUE), log=True),
+        Panel("dead units (never != 0)", _metric(own, "test/dead_units")),
+    ]
+    figure = sweep_panels(
+        _config(own, TARGET_VALUE),
+        panels,
+        _methods(own),
+        [_group(run, columns, besides=TARGET_VALUE) for run in own],
+        xlabel=f"wanted {measure}",
+        title="What methods cost at the same sparsity",
+    )
+    return Drawing("targets", title, "Methods compare where the second panel is at 1.", _png(figure))
 
 
 def _fronts(runs: Sequence[Entry]) -> Drawing:

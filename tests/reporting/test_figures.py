@@ -86,6 +86,7 @@ def test_figures_of_a_sweep(finished_sweep: Path) -> None:
     drawings = {drawing.name: drawing for drawing in draw(collect([finished_sweep]))}
     assert {name: drawing.png is not None for name, drawing in drawings.items()} == {
         "weights": True,
+        "targets": False,
         "fronts": True,
         "units": False,
         "curves": True,
@@ -93,6 +94,17 @@ def test_figures_of_a_sweep(finished_sweep: Path) -> None:
     assert drawings["units"].caption.startswith("Not drawn: ")
     for drawing in drawings.values():
         assert drawing.png is None or 5_000 < len(drawing.png) < 200_000
+
+
+def test_runs_with_targets_are_compared_at_equal_sparsity(finished_sweep: Path) -> None:
+    sweep = collect([finished_sweep])
+    target = {"target": "l0", "target.measure": "l0"}
+    entries = [e._replace(config=e.config | target | {"target.value": 8 << i % 2}) for i, e in enumerate(sweep.entries)]
+    drawings = {drawing.name: drawing for drawing in draw(sweep._replace(entries=entries))}
+    assert drawings["targets"].png is not None
+    assert drawings["weights"].png is None  # what is steered is no choice
+    at_one_value = [e._replace(config=e.config | {"target.value": 8}) for e in entries]
+    assert next(d for d in draw(sweep._replace(entries=at_one_value)) if d.name == "targets").png is None
 
 
 def test_one_run_alone_has_curves_only(finished_sweep: Path) -> None:
