@@ -18,6 +18,7 @@ class Settings(NamedTuple):
     weights: Literal["final", "best"]
     active_threshold: NonNegativeFloat | None
     device: str
+    svg: bool
 
 
 def main() -> None:
@@ -30,22 +31,21 @@ def analyse_run(overrides: list[str]) -> None:
     """Compose ``conf/analyse.yaml`` with ``overrides`` and do what it says."""
     listed = [re.sub(r"^analysis=([\w,]+)$", r"analysis=[\1]", override) for override in overrides]
     config = compose("analyse", listed)
-    from sparse_ae.stored import named_run, read_run
+    from sparse_ae.stored import named_run, read_run, test_sample
 
     run = named_run(config)
     plain = task_config(config)
     analyses = plain.pop("analysis")
     settings = Settings(**check_arguments(Settings, plain, ""))
 
-    from sparse_ae.analysis import Sample
+    from sparse_ae.analysis import Subject
     from sparse_ae.analysis.write import write_analyses
-    from sparse_ae.data import to_unit_interval
 
     stored = read_run(run, weights=settings.weights, threshold=settings.active_threshold, device=settings.device)
-    x, label = stored.data.split("test")
-    on_device = to_unit_interval(x).to(stored.data.device)
-    sample = Sample(on_device, label, stored.data.input_shape, stored.threshold)
-    for path in write_analyses(run, stored.model, sample, analyses, variant=stored.variant):
+    sample = test_sample(stored.data, stored.data.device, stored.threshold)
+    for path in write_analyses(
+        run, Subject(stored.model, sample, run), analyses, variant=stored.variant, svg=settings.svg
+    ):
         print(path)
 
 

@@ -199,16 +199,15 @@ def _verdict(experiment: Experiment) -> dict[str, Any] | None:
 
 def _analyse(experiment: Experiment, config: Mapping[str, Any], run: Run, analyses: Mapping[str, Any]) -> None:
     """Analyse the exported model on the test split."""
-    from sparse_ae.analysis import Sample
+    from sparse_ae.analysis import Subject
     from sparse_ae.analysis.write import write_analyses
-    from sparse_ae.data import to_unit_interval
     from sparse_ae.export import load
+    from sparse_ae.stored import test_sample
 
     settings, data, _, _ = experiment
     data.prepare_data()
-    x, label = data.split("test")
-    sample = Sample(to_unit_interval(x), label, data.input_shape, settings.active_threshold)
-    write_analyses(run, load(run), sample, analyses)
+    sample = test_sample(data, "cpu", settings.active_threshold)
+    write_analyses(run, Subject(load(run), sample, run), analyses)
 
 
 @contextmanager

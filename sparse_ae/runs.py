@@ -8,7 +8,8 @@
   checkpoints/{last,previous,best}.ckpt
   model.safetensors, model.json          weights and what rebuilds the model, no pickle
   events.out.tfevents.*                  TensorBoard
-  analysis/<name>/{result.json,*.png}
+  projector_config.pbtxt                 what its projector shows
+  analysis/<name>/{result.json,*.npz,*.png,*.svg}
 """
 
 import json
@@ -252,15 +253,24 @@ class Run:
         plain = {name: float(value) if math.isfinite(value) else None for name, value in metrics.items()}
         self._write_json(self._metrics_file, self.metrics | plain)
 
-    def write_analysis(self, name: str, result: Mapping[str, Any], figures: Mapping[str, bytes]) -> list[Path]:
-        """Write a PNG per figure and last, for a whole analysis, ``result.json``; returns the PNGs' paths."""
+    def write_analysis(self, name: str, result: Mapping[str, Any], files: Mapping[str, bytes]) -> list[Path]:
+        """Write ``files``, names to contents, into ``analysis/<name>`` in place of an earlier result's, and last, for
+        a whole analysis, ``result.json``; returns their paths.
+        """
         folder = self.path / "analysis" / name
         folder.mkdir(parents=True, exist_ok=True)
-        paths = [folder / f"{figure}.png" for figure in figures]
-        for path, png in zip(paths, figures.values(), strict=True):
-            write_atomically(path, png)
+        for old in folder.iterdir():
+            if old.is_file() and old.name not in files:
+                old.unlink()
+        paths = [folder / file for file in files]
+        for path, content in zip(paths, files.values(), strict=True):
+            write_atomically(path, content)
         self._write_json(folder / "result.json", result)
         return paths
+
+    def write_projector(self, config: str) -> None:
+        """Write what TensorBoard's projector shows, ``projector_config.pbtxt``."""
+        write_atomically(self.path / "projector_config.pbtxt", config.encode())
 
     @property
     def figures(self) -> list[Path]:

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from sparse_ae.analysis import Sample
 from sparse_ae.build import ConfigError, build, check_trusted
-from sparse_ae.data import ImageDataModule, usable_device
+from sparse_ae.data import ImageDataModule, to_unit_interval, usable_device
 from sparse_ae.export import Weights, load
 from sparse_ae.files import make_writable
 from sparse_ae.models import SparseAutoencoder
@@ -57,3 +58,10 @@ def read_run(
     differs = [*(["best"] if weights == "best" else []), *([] if threshold is None else [f"{threshold:g}"])]
     own = config["active_threshold"] if threshold is None else threshold
     return Stored(run, model, data, own, "-".join(differs))
+
+
+def test_sample(data: ImageDataModule, device: str, threshold: float) -> Sample:
+    """The whole test split, as analyses take it, the images on ``device``."""
+    x, label = data.split("test")
+    on_device = to_unit_interval(x).to(device)
+    return Sample(on_device, label, data.input_shape, threshold, lambda: to_unit_interval(data.split("train").x))

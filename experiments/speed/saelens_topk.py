@@ -1,6 +1,7 @@
 """SAELens' TopK on MNIST in memory, with its own trainer as it comes. Prints one JSON line; `peers.py` runs it."""
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ def main() -> None:
         data_provider=batches(),
     )
     trainer.fit()
-    print(json.dumps({"seconds": [b - a for a, b in zip(ends, ends[1:], strict=False)]}))
+    print(json.dumps({"seconds": [b - a for a, b in itertools.pairwise(ends)]}))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,17 @@
-"""What every analysis takes and gives: a coder and a sample in, numbers and figures out."""
+"""What every analysis takes and gives: a coder and a sample in, numbers, arrays and figures out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from sparse_ae.models import Coder
+from sparse_ae.runs import Run
 
 _BATCH = 1000
 
@@ -22,17 +27,85 @@ class Sample(NamedTuple):
     """Channels, height, width of one image."""
     threshold: float
     """A unit is active where its code exceeds this."""
+    train_images: Callable[[], Tensor]
+    """Float training images in [0, 1], ``(B', D)``, on the CPU: for references that are fitted, such as PCA."""
+
+
+class Subject:
+    """A coder, the sample it codes, and the run it comes from if there is one.
+
+    What several analyses need is computed once: codes and reconstructions of the whole sample, float32 on the CPU.
+    """
+
+    def __init__(self, coder: Coder, sample: Sample, run: Run | None = None) -> None:
+        self.coder = coder
+        self.sample = sample
+        self.run = run
+
+    @cached_property
+    def x(self) -> Tensor:
+        """The images ``(B, D)``."""
+        return self.sample.x.float().cpu()
+
+    @cached_property
+    def label(self) -> Tensor:
+        """Their classes ``(B,)``, int64."""
+        return self.sample.label.cpu().long()
+
+    @cached_property
+    def z(self) -> Tensor:
+        """Their codes ``(B, N)``."""
+        return self.encode(self.sample.x)
+
+    @cached_property
+    def x_hat(self) -> Tensor:
+        """Their reconstructions ``(B, D)``."""
+        return self.decode(self.z)
+
+    @cached_property
+    def atoms(self) -> Tensor:
+        """The dictionary ``(N, D)``."""
+        return self.coder.dictionary.detach().float().cpu()
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes ``(B', N)`` of any images ``(B', D)``, a batch at a time."""
+        device = self.sample.x.device
+        return _in_batches(lambda batch: self.coder.encode(batch.to(device)), x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Reconstructions ``(B', D)`` from any codes ``(B', N)``, a batch at a time."""
+        device = self.sample.x.device
+        return _in_batches(lambda batch: self.coder.decode(batch.to(device)), z)
+
+    def images(self, flat: Tensor) -> npt.NDArray[np.floating]:
+        """``(n, D)`` as grey pictures ``(n, H, W)``: the mean over channels."""
+        pictures: npt.NDArray[np.floating] = flat.float().cpu().reshape(-1, *self.sample.shape).mean(dim=1).numpy()
+        return pictures
+
+
+class Embedding(NamedTuple):
+    """Points to be looked at in TensorBoard's projector."""
+
+    vectors: npt.NDArray[np.floating]
+    """``(n, d)``."""
+    pictures: npt.NDArray[np.floating]
+    """``(n, H, W)``, each shown on its own scale."""
+    labels: list[str]
+    """One for each."""
 
 
 class Result(NamedTuple):
     """What an analysis found."""
 
     numbers: dict[str, Any]
-    """Plain JSON values; what is undefined is None."""
+    """Plain JSON values; what is undefined is None. Single numbers at the top level are what runs are compared by."""
     figures: dict[str, Figure]
+    arrays: Mapping[str, npt.NDArray[Any]] = {}
+    """What figures are drawn from, for whoever wants to go on from there."""
+    embedding: Embedding | None = None
 
 
-def encode_in_batches(coder: Coder, x: Tensor) -> Iterator[Tensor]:
-    """Codes of ``x (B, D)``, a batch at a time."""
-    for batch in x.split(_BATCH):
-        yield coder.encode(batch)
+@torch.inference_mode()
+def _in_batches(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    results: Iterable[Tensor] = (function(batch).float().cpu() for batch in x.split(_BATCH))
+    return torch.cat(list(results))

@@ -1,26 +1,23 @@
 """What each unit stands for: its atom, or what it decodes to alone."""
 
-import torch
 import torch.nn.functional as F
 from pydantic import PositiveInt
 
-from sparse_ae.analysis.base import Result, Sample
-from sparse_ae.models import Coder
+from sparse_ae.analysis.base import Result, Subject
 from sparse_ae.plotting import feature_grid
 
 
-@torch.inference_mode()
-def analyse(coder: Coder, sample: Sample, *, n_features: PositiveInt) -> Result:
+def analyse(subject: Subject, *, n_features: PositiveInt) -> Result:
     """The first ``n_features`` atoms as images.
 
     Numbers: ``units``, ``shown``, the least, mean and largest ``atom_norm``, and the ``coherence`` (largest |cosine|
     between two different atoms; None with a single unit).
     """
-    atoms = coder.dictionary.float().cpu()
+    atoms = subject.atoms
     norms = atoms.norm(dim=1)
     directions = F.normalize(atoms, dim=1)
     cosines = (directions @ directions.T).abs().fill_diagonal_(0)
-    shown = atoms[:n_features].reshape(-1, *sample.shape).mean(dim=1).numpy()
+    shown = subject.images(atoms[:n_features])
     numbers = {
         "units": len(atoms),
         "shown": len(shown),

@@ -4,28 +4,24 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from sparse_ae.analysis.base import Result, Sample
-from sparse_ae.models import Coder
+from sparse_ae.analysis.base import Result, Subject
 from sparse_ae.plotting import image_pairs
 
 
-@torch.inference_mode()
-def analyse(coder: Coder, sample: Sample, *, n_images: PositiveInt) -> Result:
+def analyse(subject: Subject, *, n_images: PositiveInt) -> Result:
     """``n_images`` images, as many of each class as of any other, the first of each.
 
     Numbers: of the images shown their ``index`` in the sample, their ``label``, each one's ``mse``, and of these the
     ``mean``, the ``best`` and the ``worst``.
     """
-    index = _spread_over_classes(sample.label.cpu(), n_images)
-    x = sample.x[index.to(sample.x.device)]
-    x_hat = coder.decode(coder.encode(x)).float().cpu()
-    x = x.float().cpu()
+    index = _spread_over_classes(subject.label, n_images)
+    x, x_hat = subject.x[index], subject.x_hat[index]
     mse = (x_hat - x).square().mean(dim=1)
     labels = [f"{value:.4f}" for value in mse.tolist()]
-    above, below = (images.reshape(-1, *sample.shape).mean(dim=1).numpy() for images in (x, x_hat))
+    above, below = subject.images(x), subject.images(x_hat)
     numbers = {
         "index": index.tolist(),
-        "label": sample.label.cpu()[index].tolist(),
+        "label": subject.label[index].tolist(),
         "mse": mse.tolist(),
         "mean": float(mse.mean()),
         "best": float(mse.min()),

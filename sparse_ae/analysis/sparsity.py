@@ -1,24 +1,21 @@
 """How sparse the codes are: over units for each sample, over samples for each unit, and as a distribution."""
 
 import numpy as np
-import torch
 
-from sparse_ae.analysis.base import Result, Sample, encode_in_batches
+from sparse_ae.analysis.base import Result, Subject
 from sparse_ae.functional import dead_units, inactive_units, lifetime_sparsity, population_sparsity
-from sparse_ae.models import Coder
 from sparse_ae.plotting import sparsity_panels
 
 _BINS = 100
 
 
-@torch.inference_mode()
-def analyse(coder: Coder, sample: Sample) -> Result:
+def analyse(subject: Subject) -> Result:
     """Population sparsity per sample, lifetime sparsity per unit, and the histogram of all codes.
 
     Numbers: ``samples``, ``units``, ``threshold``, ``population_sparsity`` and ``lifetime_sparsity`` (means),
     ``inactive_units`` (active on under 1 % of the samples), ``dead_units`` (code never != 0), ``code_max``.
     """
-    z = torch.cat(list(encode_in_batches(coder, sample.x))).float().cpu()
+    z, sample = subject.z, subject.sample
     population, lifetime = population_sparsity(z, sample.threshold), lifetime_sparsity(z, sample.threshold)
     counts, edges = np.histogram(z.numpy(), bins=_BINS)
     inactive, dead = int(inactive_units(lifetime)), int(dead_units((z != 0).sum(dim=0)))

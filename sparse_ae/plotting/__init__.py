@@ -4,7 +4,7 @@ from sparse_ae.plotting.codes import sparsity_panels
 from sparse_ae.plotting.curves import Curves, curve_panels
 from sparse_ae.plotting.fronts import Front, front_panels
 from sparse_ae.plotting.images import feature_grid, image_pairs
-from sparse_ae.plotting.style import to_png
+from sparse_ae.plotting.style import to_png, to_svg
 from sparse_ae.plotting.sweeps import Panel, sweep_panels
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "sparsity_panels",
     "sweep_panels",
     "to_png",
+    "to_svg",
 ]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import ticker
+from matplotlib import rc_context, ticker
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -104,6 +104,14 @@ def to_png(figure: Figure, dpi: int = 110, *, palette: bool = False) -> bytes:
         return buffer.getvalue()
     few = Image.open(buffer).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     few.save(buffer := io.BytesIO(), format="png", optimize=True)
+    return buffer.getvalue()
+
+
+def to_svg(figure: Figure) -> bytes:
+    """The figure as an SVG file's bytes, with text as text, the same for the same figure."""
+    buffer = io.BytesIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "sparse_ae"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
 

@@ -9,7 +9,7 @@ from sparse_ae.reporting.front import non_dominated
 
 
 def path_figures(points: Sequence[Mapping[str, float]], method: str) -> dict[str, bytes]:
-    """PNGs from one point per validation, ``{"coefficient": ..., "val/mse": ..., "val/l0": ...}``: error and sparsity
+    """Files from one point per validation, ``{"coefficient": ..., "val/mse": ..., "val/l0": ...}``: error and sparsity
     over the coefficient, and over each other.
     """
     coefficient, mse, l0, population = (
@@ -30,8 +30,8 @@ def path_figures(points: Sequence[Mapping[str, float]], method: str) -> dict[str
         for label, x in (("L0 (codes != 0 per image)", l0), ("population sparsity", population))
         if len(np.unique(x)) > 1
     ]
-    figures = {"path": to_png(over_coefficient)}
+    figures = {"path.png": to_png(over_coefficient)}
     if fronts:
         title = "Error against sparsity along the path"
-        figures["front"] = to_png(front_panels(mse, fronts, names, ylabel="validation MSE", title=title))
+        figures["front.png"] = to_png(front_panels(mse, fronts, names, ylabel="validation MSE", title=title))
     return figures

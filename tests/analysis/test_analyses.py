@@ -8,29 +8,13 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from sparse_ae.analysis import Sample, features, reconstructions, sparsity
+from sparse_ae.analysis import features, reconstructions, sparsity
 from sparse_ae.plotting import feature_grid, to_png
-
-
-class FixedCoder:
-    """Codes and atoms given from outside."""
-
-    def __init__(self, z: torch.Tensor, atoms: torch.Tensor) -> None:
-        self.z, self.dictionary, self.seen = z, atoms, 0
-
-    def encode(self, x: torch.Tensor) -> torch.Tensor:
-        part = self.z[self.seen : self.seen + len(x)]
-        self.seen += len(x)
-        return part
-
-    def decode(self, z: torch.Tensor) -> torch.Tensor:
-        return z @ self.dictionary
+from tests.analysis.subjects import subject_of
 
 
 def _run(analysis: Any, z: torch.Tensor, atoms: torch.Tensor | None = None, **options: Any) -> Any:
-    atoms = torch.rand(z.shape[1], 16) if atoms is None else atoms
-    sample = Sample(torch.rand(len(z), 16), torch.zeros(len(z)), (1, 4, 4), threshold=0.1)
-    return analysis.analyse(FixedCoder(z, atoms), sample, **options)
+    return analysis.analyse(subject_of(z, atoms), **options)
 
 
 def test_sparsity_against_numpy_over_several_batches() -> None:
@@ -95,13 +79,11 @@ def test_signed_atoms_are_shown_symmetrically_around_zero() -> None:
 
 def test_reconstructions_are_spread_over_the_classes_and_scored_one_by_one() -> None:
     torch.manual_seed(0)
-    x = torch.rand(7, 16)
-    label = torch.tensor([2, 0, 2, 2, 0, 1, 2])
-    coder = FixedCoder(torch.rand(7, 3), torch.rand(3, 16))
+    subject = subject_of(torch.rand(7, 3), label=torch.tensor([2, 0, 2, 2, 0, 1, 2]))
     chosen = [1, 4, 5, 0, 2]  # by hand: the first of 0, 1, 2, then the second of 0 and of 2; class by class
-    result = reconstructions.analyse(coder, Sample(x, label, (1, 4, 4), threshold=0.1), n_images=5)
-    # The coder gives its first codes to whatever it is asked to encode first.
-    errors = ((coder.z[:5] @ coder.dictionary - x[chosen]) ** 2).mean(dim=1).tolist()
+    result = reconstructions.analyse(subject, n_images=5)
+    x = subject.sample.x
+    errors = ((subject.z @ subject.atoms - x)[chosen] ** 2).mean(dim=1).tolist()
     assert result.numbers == {
         "index": chosen,
         "label": [0, 0, 1, 2, 2],

@@ -52,7 +52,8 @@ def test_a_support_wider_than_the_codes_gets_gradients_there(bags: list[tuple[in
     support = torch.zeros(4, 50, dtype=torch.bool)
     support[1, 3] = support[2, 40] = True
     code_product(z, atoms, support).sum().backward()
-    assert bags and z.grad is not None
+    assert bags
+    assert z.grad is not None
     torch.testing.assert_close(z.grad, support * atoms.sum(dim=1))
 
 
@@ -72,4 +73,6 @@ def test_under_vmap_products_are_dense(bags: list[tuple[int, int]]) -> None:
     z, atoms = torch.zeros(3, 4, 50), torch.randn(3, 50, 7)
     product = vmap(lambda z, atoms: code_product(z, atoms, z != 0))(z, atoms)
     pre = vmap(linear)(torch.randn(3, 4, 7), torch.randn(3, 50, 7, requires_grad=True))
-    assert product.shape == (3, 4, 7) and pre.shape == (3, 4, 50) and not bags
+    assert product.shape == (3, 4, 7)
+    assert pre.shape == (3, 4, 50)
+    assert not bags

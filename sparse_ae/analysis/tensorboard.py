@@ -1,0 +1,57 @@
+"""What analyses found, where TensorBoard shows it: figures among the run's images, embeddings in its projector."""
+
+import io
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.projector.projector_config_pb2 import EmbeddingInfo, ProjectorConfig
+from torch.utils.tensorboard.writer import FileWriter
+
+from sparse_ae.analysis.base import Embedding
+from sparse_ae.runs import Run
+
+_VECTORS, _LABELS, _SPRITE = "vectors.tsv", "labels.tsv", "sprite.png"
+
+
+def show_figures(run: Run, name: str, figures: Mapping[str, bytes]) -> None:
+    """PNGs as images ``analysis/<name>/<figure>``, in place of those of an earlier analysis of that name."""
+    suffix = f".analysis-{name}"
+    for old in run.path.glob(f"events.out.tfevents.*{suffix}"):
+        old.unlink()
+    writer = FileWriter(str(run.path), filename_suffix=suffix)
+    for figure, png in figures.items():
+        width, height = Image.open(io.BytesIO(png)).size
+        image = Summary.Image(encoded_image_string=png, width=width, height=height, colorspace=3)
+        writer.add_summary(Summary(value=[Summary.Value(tag=f"analysis/{name}/{figure}", image=image)]), global_step=0)
+    writer.close()
+
+
+def projector_files(embedding: Embedding) -> dict[str, bytes]:
+    """Vectors and labels as text, and all pictures in one square sprite, as the projector wants them."""
+    n, height, width = embedding.pictures.shape
+    side = math.ceil(math.sqrt(n))
+    sheet = np.zeros((side * height, side * width), dtype=np.uint8)
+    for i, picture in enumerate(embedding.pictures):
+        low, high = float(picture.min()), float(picture.max())
+        top, left = i // side * height, i % side * width
+        sheet[top : top + height, left : left + width] = np.round(255 * (picture - low) / max(high - low, 1e-12))
+    sprite = io.BytesIO()
+    Image.fromarray(sheet).save(sprite, format="png", optimize=True)
+    rows = ("\t".join(f"{value:.6g}" for value in vector) for vector in embedding.vectors.tolist())
+    return {
+        _VECTORS: ("\n".join(rows) + "\n").encode(),
+        _LABELS: ("\n".join(embedding.labels) + "\n").encode(),
+        _SPRITE: sprite.getvalue(),
+    }
+
+
+def show_embedding(run: Run, name: str, embedding: Embedding) -> None:
+    """Point the projector at the files that the analysis ``name`` wrote."""
+    folder, (_, height, width) = f"analysis/{name}", embedding.pictures.shape
+    info = EmbeddingInfo(tensor_name=name, tensor_path=f"{folder}/{_VECTORS}", metadata_path=f"{folder}/{_LABELS}")
+    info.sprite.image_path = f"{folder}/{_SPRITE}"
+    info.sprite.single_image_dim.extend([width, height])
+    run.write_projector(str(ProjectorConfig(embeddings=[info])))  # protobuf's text format

@@ -1,0 +1,5 @@
+"""Classical coders behind the ``Coder`` protocol."""
+
+from sparse_ae.coders.pca import PCA
+
+__all__ = ["PCA"]
