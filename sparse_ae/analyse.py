@@ -1,12 +1,15 @@
-"""Figures and numbers about a run's codes: ``sparse-ae-analyse run=DIR [analysis=[NAME,...]]``."""
+"""Figures and numbers about codes: ``sparse-ae-analyse run=DIR [analysis=[NAME,...]]``, of a run or a folder of runs."""
 
 import re
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from pydantic import NonNegativeFloat
 
-from sparse_ae.build import check_arguments
+from sparse_ae.build import ConfigError, check_arguments
 from sparse_ae.cli import compose, one_line_errors, parse_overrides, task_config
+from sparse_ae.runs import Run
 
 PROGRAM = "sparse-ae-analyse"
 
@@ -24,29 +27,45 @@ class Settings(NamedTuple):
 def main() -> None:
     """Analyse as the command line says."""
     with one_line_errors(PROGRAM):
-        analyse_run(parse_overrides(PROGRAM, "Figures and numbers about a run's codes.", "analyse"))
+        analyse_runs(parse_overrides(PROGRAM, "Figures and numbers about a run's codes.", "analyse"))
 
 
-def analyse_run(overrides: list[str]) -> None:
-    """Compose ``conf/analyse.yaml`` with ``overrides`` and do what it says."""
+def analyse_runs(overrides: list[str]) -> None:
+    """Compose ``conf/analyse.yaml`` with ``overrides`` and do what it says, to one run or to all of a folder."""
     listed = [re.sub(r"^analysis=([\w,]+)$", r"analysis=[\1]", override) for override in overrides]
     config = compose("analyse", listed)
-    from sparse_ae.stored import named_run, read_run, test_sample
+    from sparse_ae.reporting.collect import collect, is_run
+    from sparse_ae.reporting.compare import write_comparison
+    from sparse_ae.stored import named_run
 
-    run = named_run(config)
     plain = task_config(config)
     analyses = plain.pop("analysis")
     settings = Settings(**check_arguments(Settings, plain, ""))
+    folder = Path(settings.run)
+    if is_run(folder) or not folder.is_dir():
+        _analyse(named_run(config), settings, analyses)
+        return
+    runs = [entry.run for entry in collect([folder]).finished]
+    if not runs:
+        raise ConfigError(f"run={folder}: holds no finished run (allowed: a run, or a folder of finished ones)")
+    for run in runs:
+        _analyse(run, settings, analyses)
+    for path in write_comparison(folder, list(analyses)):
+        print(path)
 
+
+def _analyse(run: Run, settings: Settings, analyses: Mapping[str, Any]) -> None:
     from sparse_ae.analysis import Subject
     from sparse_ae.analysis.write import write_analyses
+    from sparse_ae.reporting.run_page import write_run_page
+    from sparse_ae.stored import read_run, test_sample
 
     stored = read_run(run, weights=settings.weights, threshold=settings.active_threshold, device=settings.device)
-    sample = test_sample(stored.data, stored.data.device, stored.threshold)
-    for path in write_analyses(
-        run, Subject(stored.model, sample, run), analyses, variant=stored.variant, svg=settings.svg
-    ):
+    subject = Subject(stored.model, test_sample(stored.data, stored.data.device, stored.threshold), run)
+    for path in write_analyses(run, subject, analyses, variant=stored.variant, svg=settings.svg):
         print(path)
+    write_run_page(run)
+    print(run.shown_path / "report.html")
 
 
 if __name__ == "__main__":

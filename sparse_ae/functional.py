@@ -123,6 +123,15 @@ def inactive_units(lifetime: Tensor) -> Tensor:
     return (lifetime < INACTIVE_BELOW).sum(dim=-1)
 
 
+ALWAYS_ON_ABOVE = 0.99
+"""A unit active on more than this share of the samples is always on."""
+
+
+def always_on_units(lifetime: Tensor) -> Tensor:
+    """How many units are active on over 99 % of the samples, from their lifetime sparsity ``(N,)``."""
+    return (lifetime > ALWAYS_ON_ABOVE).sum(dim=-1)
+
+
 def dead_units(nonzero_samples: Tensor) -> Tensor:
     """How many units never have a code != 0, from each unit's count of samples that have one, ``(N,)``."""
     return (nonzero_samples == 0).sum(dim=-1)
@@ -140,6 +149,25 @@ def hoyer(z: Tensor) -> Tensor:
     scale = torch.as_tensor(root_n - 1, dtype=z.dtype, device=z.device)  # 0 for N = 1, where Python would raise
     sparseness: Tensor = (root_n - ratio) / scale
     return sparseness
+
+
+def treves_rolls(z: Tensor) -> Tensor:
+    """a = (mean_i |z_i|)^2 / mean_i z_i^2 over the last dim, ``(B,)``: 1 for equal codes, 1/N for a single non-zero.
+
+    NaN where it is 0/0, for an all-zero code. Source: A. Treves and E. T. Rolls, "What determines the capacity of
+    autoassociative memories in the brain?", Network 1991, for firing rates, which are not negative.
+    """
+    z = z.double()
+    return z.abs().mean(dim=-1).square() / z.square().mean(dim=-1)
+
+
+def vinje_gallant(a: Tensor, n: int) -> Tensor:
+    """S = (1 - a) / (1 - 1/n) from Treves and Rolls' a of n codes: 0 for equal codes, 1 for a single non-zero.
+
+    NaN where a is, and for n = 1. Source: W. E. Vinje and J. L. Gallant, "Sparse coding and decorrelation in primary
+    visual cortex during natural vision", Science 2000.
+    """
+    return (1 - a) / (1 - 1 / n) if n > 1 else torch.full_like(a, torch.nan)
 
 
 def geometric_median(x: Tensor, iterations: int = 100, tolerance: float = 1e-6) -> Tensor:

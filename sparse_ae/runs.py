@@ -273,6 +273,19 @@ class Run:
         write_atomically(self.path / "projector_config.pbtxt", config.encode())
 
     @property
+    def analyses(self) -> list[str]:
+        """Every analysis that was done."""
+        return sorted(path.parent.name for path in self.path.glob("analysis/*/result.json"))
+
+    def read_analysis(self, name: str) -> dict[str, Any]:
+        """The numbers of an analysis; empty if it was not done."""
+        return self._read_json(self.path / "analysis" / name / "result.json")
+
+    def figures_of(self, name: str) -> list[Path]:
+        """Every figure of one analysis."""
+        return sorted((self.path / "analysis" / name).glob("*.png"))
+
+    @property
     def figures(self) -> list[Path]:
         """Every figure of every analysis."""
         return sorted(self.path.glob("analysis/*/*.png"))

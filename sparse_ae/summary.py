@@ -77,6 +77,7 @@ def print_run(run: Run) -> None:
     out.print(f"run:      {path}")
     if figures:
         out.print(f"figures:  {', '.join(figures)}")
+    out.print(f"report:   {path / 'report.html'}")
     out.print(f"watch:    tensorboard --logdir {path.parent}")
     out.print("next:     sparse-ae-train sparsity=l1                        another penalty")
     out.print("          sparse-ae-train -m sparsity.coefficient=0.001,0.1   a sweep")

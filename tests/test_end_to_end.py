@@ -1,6 +1,7 @@
 """The commands on real MNIST: train, look, stop, go on, evaluate, analyse, sweep."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -8,8 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from google.protobuf import text_format
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 import sparse_ae
 from sparse_ae.export import build_autoencoder
@@ -20,7 +26,7 @@ from tests.processes import command
 
 CONF = Path(sparse_ae.__file__).parent / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
-ANALYSES = ("sparsity", "features", "reconstructions")
+ANALYSES = ("sparsity", "features", "selectivity", "truncation", "importance", "similarity", "reconstructions")
 LEARNS = ["model=linear", "sparsity=l1", "trainer.max_epochs=3", "trainer.limit_train_batches=40"]
 
 
@@ -46,12 +52,11 @@ def test_three_epochs_on_a_few_thousand_images_learn_what_an_untrained_model_can
         "checkpoints/previous.ckpt",
         "checkpoints/best.ckpt",
         "events.out.",
-        "analysis/sparsity/result.json",
-        "analysis/sparsity/sparsity.png",
-        "analysis/features/result.json",
-        "analysis/features/features.png",
-        "analysis/reconstructions/result.json",
-        "analysis/reconstructions/reconstructions.png",
+        "analysis/overview/result.json",
+        "analysis/overview/sparsity.png",
+        "analysis/overview/features.png",
+        "analysis/overview/reconstructions.png",
+        "report.html",
     }
     assert {p.name for p in tmp_path.iterdir()} == {"outputs"}
 
@@ -72,7 +77,7 @@ def test_three_epochs_on_a_few_thousand_images_learn_what_an_untrained_model_can
         mse = (model.decode(z) - x).double().square().mean().item()
     assert metrics["test/mse"] == pytest.approx(mse, rel=1e-5)
     assert metrics["test/l0"] == pytest.approx((z != 0).sum(dim=1).double().mean().item(), rel=1e-6)
-    assert json.loads((folder / "analysis/sparsity/result.json").read_text())["samples"] == 10_000
+    assert json.loads((folder / "analysis/overview/result.json").read_text())["samples"] == 10_000
 
     # The summary names the numbers and where to look.
     for text in (
@@ -128,20 +133,49 @@ def test_evaluate_agrees_with_training_and_names_what_differs(cli: Cli, run_copy
 
 
 def test_analyse_does_again_what_training_did(cli: Cli, run_copy: Path) -> None:
-    results = {name: (run_copy / "analysis" / name / "result.json").read_text() for name in ANALYSES}
-    for name in results:
-        (run_copy / "analysis" / name / "result.json").unlink()
-    outcome = cli("sparse-ae-analyse", "run=run")
+    result = run_copy / "analysis" / "overview" / "result.json"
+    before = result.read_text()
+    result.unlink()
+    outcome = cli("sparse-ae-analyse", "run=run", "analysis=[overview]")
     assert outcome.code == 0, outcome.err
-    assert {name: (run_copy / "analysis" / name / "result.json").read_text() for name in results} == results
-    assert outcome.out.split() == [f"run/analysis/{name}/{name}.png" for name in ANALYSES]
+    assert result.read_text() == before
+    figures = [f"run/analysis/overview/{name}.png" for name in ("sparsity", "features", "reconstructions")]
+    assert outcome.out.split() == [*figures, "run/report.html"]
+
+
+def test_everything_that_is_found_is_in_the_run_in_tensorboard_and_on_the_page(cli: Cli, run_copy: Path) -> None:
+    for _ in range(2):  # the second time replaces the first
+        outcome = cli("sparse-ae-analyse", "run=run", "svg=true")
+        assert outcome.code == 0, outcome.err
+    run = Run(run_copy)
+    assert set(run.analyses) == {*ANALYSES, "overview"}
+    page = (run_copy / "report.html").read_text()
+    events = EventAccumulator(str(run_copy), size_guidance={"images": 0})
+    events.Reload()
+    for name in ANALYSES:
+        figures = run.figures_of(name)
+        assert figures
+        assert {path.with_suffix(".svg") for path in figures} == set((run_copy / "analysis" / name).glob("*.svg"))
+        assert f'<h2 id="{name}">' in page
+        for path in figures:
+            assert f"run/analysis/{name}/{path.name}" in outcome.out
+            (image,) = events.Images(f"analysis/{name}/{path.stem}")
+            assert image.encoded_image_string == path.read_bytes()
+    with np.load(run_copy / "analysis/sparsity/arrays.npz") as arrays:
+        assert arrays["lifetime_sparsity"].mean() == pytest.approx(run.metrics["test/lifetime_sparsity"], rel=1e-5)
+    (embedding,) = text_format.Parse((run_copy / "projector_config.pbtxt").read_text(), ProjectorConfig()).embeddings
+    vectors, labels = ((run_copy / path).read_text() for path in (embedding.tensor_path, embedding.metadata_path))
+    assert len(vectors.splitlines()) == len(labels.splitlines())
+    assert list(embedding.sprite.single_image_dim) == [28, 28]
+    sprite = Image.open(run_copy / embedding.sprite.image_path)
+    assert sprite.size == (28 * math.ceil(len(labels.splitlines()) ** 0.5),) * 2
 
 
 def test_a_finished_run_gets_the_analyses_that_it_lacks(cli: Cli, tmp_path: Path, run_copy: Path) -> None:
-    shutil.rmtree(run_copy / "analysis" / "features")
+    shutil.rmtree(run_copy / "analysis" / "overview")
     before = Run(run_copy).status
     assert cli("sparse-ae-train", "sparsity=l1", *SMALL, "hydra.run.dir=run").code == 0
-    assert (run_copy / "analysis" / "features" / "features.png").exists()
+    assert (run_copy / "analysis" / "overview" / "features.png").exists()
     assert Run(run_copy).status == before
 
 
@@ -152,10 +186,10 @@ def test_one_analysis_with_an_option(cli: Cli, run_copy: Path) -> None:
 
 
 def test_other_weights_and_thresholds_are_kept_apart(cli: Cli, run_copy: Path) -> None:
-    own = (run_copy / "analysis/sparsity/result.json").read_text()
-    outcome = cli("sparse-ae-analyse", "run=run", "analysis=sparsity,features", "weights=best", "active_threshold=0.5")
+    own = {path: path.read_bytes() for path in run_copy.glob("analysis/*/*")}
+    outcome = cli("sparse-ae-analyse", "run=run", "analysis=sparsity,overview", "weights=best", "active_threshold=0.5")
     assert outcome.code == 0, outcome.err
-    assert (run_copy / "analysis/sparsity/result.json").read_text() == own
+    assert {path: path.read_bytes() for path in own} == own
     assert json.loads((run_copy / "analysis/sparsity-best-0.5/result.json").read_text())["threshold"] == 0.5
 
 

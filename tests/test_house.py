@@ -28,7 +28,7 @@ ALLOWED = {
     "objective": {"dead", "functional", "models", "sparsity", "targets"},
     "checkpoint_file": {"files"},
     "export": {"build", "checkpoint_file", "files", "models", "runs", "sparsity"},
-    "analysis": {"build", "coders", "export", "functional", "metrics", "models", "plotting", "runs"},
+    "analysis": {"build", "coders", "export", "functional", "identity", "metrics", "models", "plotting", "runs"},
     "coders": {"functional", "models"},
     "reporting": {"files", "identity", "plotting", "runs", "summary"},
     "stored": {"analysis", "build", "data", "export", "files", "models", "runs"},

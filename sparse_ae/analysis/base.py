@@ -67,6 +67,15 @@ class Subject:
         """The dictionary ``(N, D)``."""
         return self.coder.dictionary.detach().float().cpu()
 
+    @cached_property
+    def directions(self) -> Tensor:
+        """What each unit at 1 adds to the reconstruction of an empty code, decode(e_i) - decode(0), ``(N, D)``: the
+        atoms, of a linear decoder. The atoms of another have in common what it decodes 0 to, and so resemble one
+        another whatever was learned.
+        """
+        units = len(self.atoms)
+        return self.decode(torch.eye(units)) - self.decode(torch.zeros(1, units))
+
     def encode(self, x: Tensor) -> Tensor:
         """Codes ``(B', N)`` of any images ``(B', D)``, a batch at a time."""
         device = self.sample.x.device

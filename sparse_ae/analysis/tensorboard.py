@@ -13,7 +13,8 @@ from torch.utils.tensorboard.writer import FileWriter
 from sparse_ae.analysis.base import Embedding
 from sparse_ae.runs import Run
 
-_VECTORS, _LABELS, _SPRITE = "vectors.tsv", "labels.tsv", "sprite.png"
+_VECTORS, _LABELS = "projector_vectors.tsv", "projector_labels.tsv"
+_SPRITE = "projector.sprite"  # a PNG; by that name it would count as a figure
 
 
 def show_figures(run: Run, name: str, figures: Mapping[str, bytes]) -> None:

@@ -1,44 +1,150 @@
 """How sparse codes are."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sparse_ae.plotting.style import BLUE, GREY, Array
+from sparse_ae.plotting.style import BLUE, GREY, Array, finish, lighter, log_positions, looks
+
+_BINS_PER_DECADE = 5
+"""Few enough that each of the counts 1, 2, 3 ... falls into one bin and none is empty for want of a count."""
 
 
-def sparsity_panels(
-    population: Array, lifetime: Array, code_counts: Array, code_edges: Array, *, threshold: float, title: str
-) -> Figure:
-    """Three panels: population sparsity ``(B,)`` over samples, lifetime sparsity ``(N,)`` over units, and the
-    distribution of all codes as histogram ``code_counts (K,)`` between ``code_edges (K + 1,)``.
-    """
+class Activity(NamedTuple):
+    """Which share of B samples and N units is active."""
+
+    name: str
+    """What counts as active, such as ``code > 0.1``."""
+    population: Array
+    """The share of units that each sample activates, ``(B,)``."""
+    lifetime: Array
+    """The share of samples that activate each unit, ``(N,)``."""
+
+
+class Histogram(NamedTuple):
+    """Counts ``(K,)`` between edges ``(K + 1,)``; ``log`` if these are to be seen on a logarithmic axis."""
+
+    counts: Array
+    edges: Array
+    xlabel: str
+    log: bool
+
+
+def sparsity_panels(activity: Activity, codes: Histogram, threshold: float, *, title: str) -> Figure:
+    """Three panels: population sparsity over samples, lifetime sparsity over units, and the distribution of codes."""
     figure = Figure(figsize=(13, 3.8), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    active = f"active (code > {threshold:g})"
-    _share_histogram(left, population, of=len(lifetime), xlabel=f"share of units {active}", ylabel="samples")
+    samples, units, active = len(activity.population), len(activity.lifetime), f"active ({activity.name})"
+    _share_histogram(left, activity.population, of=units, xlabel=f"share of units {active}", ylabel="samples")
     left.set_title("Population sparsity, per sample")
-    _share_histogram(middle, lifetime, of=len(population), xlabel=f"share of samples {active}", ylabel="units")
+    _share_histogram(middle, activity.lifetime, of=samples, xlabel=f"share of samples {active}", ylabel="units")
     middle.set_title("Lifetime sparsity, per unit")
-    right.stairs(code_counts, code_edges, fill=True, color=BLUE)
-    right.set_yscale("log")
-    right.axvline(threshold, color=GREY, linestyle="--", linewidth=1)
-    right.annotate(
-        f"threshold {threshold:g}",
-        (threshold, 0.97),
-        xycoords=right.get_xaxis_transform(),
-        xytext=(4, 0),
-        textcoords="offset points",
-        color=GREY,
-        va="top",
-    )
-    right.set(title="Codes, all units and samples", xlabel="code", ylabel="number of codes (log)")
+    _code_histogram(right, codes, threshold)
+    right.set_title("Codes, all units and samples")
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title)
+    return figure
+
+
+def lifetime_panels(activities: Sequence[Activity], *, marks: Sequence[float], title: str) -> Figure:
+    """For each meaning of active a histogram of lifetime sparsity on a logarithmic axis, units that are never active
+    apart at 0; the ``marks`` are dashed lines.
+    """
+    figure = Figure(figsize=(10, 3.9), layout="constrained")
+    panels = figure.subplots(1, len(activities), sharey=True)
+    for axes, activity in zip(panels, activities, strict=True):
+        lifetime, samples = activity.lifetime, len(activity.population)
+        bins = max(1, math.floor(_BINS_PER_DECADE * math.log10(samples)))
+        edges = np.geomspace(0.99 / samples, 1, bins + 1)  # 0.99: no count falls on an edge
+        zero = log_positions(axes, "x", np.append(lifetime, edges)).min()
+        axes.stairs(np.histogram(lifetime, bins=edges)[0], edges, fill=True, color=BLUE)
+        if never := int((lifetime == 0).sum()):
+            axes.stairs([never], [zero / 1.26, zero * 1.26], fill=True, color=GREY)
+            axes.annotate(f"{never}\nnever", (zero, never), xytext=(0, 3), textcoords="offset points", ha="center")
+        for mark in (mark for mark in marks if mark > 1 / samples):
+            axes.axvline(mark, color=GREY, linestyle="--", linewidth=1)
+        axes.set_xlabel(f"share of samples active ({activity.name}), log")
+    panels[0].set_ylabel("units")
+    panels[0].yaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    panels[0].margins(y=0.2)
+    finish(figure, title, columns=1)
+    return figure
+
+
+def class_panels(activities: Sequence[Activity], label: npt.NDArray[np.integer], *, title: str) -> Figure:
+    """For each meaning of active a box of population sparsity for each class of ``label (B,)``: median, quartiles, 5
+    and 95 %; the mean of all samples is a dashed line.
+    """
+    figure = Figure(figsize=(10, 4.1), layout="constrained")
+    classes, names = np.unique(label), ("whislo", "q1", "med", "q3", "whishi")
+    for axes, activity in zip(figure.subplots(1, len(activities)), activities, strict=True):
+        shares = [np.quantile(activity.population[label == c], (0.05, 0.25, 0.5, 0.75, 0.95)) for c in classes]
+        boxes = [dict(zip(names, share.tolist(), strict=True)) for share in shares]
+        look: dict[str, dict[str, Any]] = {"boxprops": {"facecolor": lighter(BLUE, 0.6)}, "medianprops": {"color": "k"}}
+        axes.bxp(boxes, positions=classes, showfliers=False, patch_artist=True, **look)
+        mean = float(activity.population.mean())
+        axes.axhline(mean, color=GREY, linestyle="--", linewidth=1, label="mean of all samples")
+        axes.set(xlabel="class", ylabel=f"share of units active ({activity.name})")
+        axes.set_ylim(0, 1.08 * max(mean, *(share.max() for share in shares)) or 1)
+    finish(figure, f"{title}\nmedian, quartiles, 5 and 95 % of each class's samples", columns=1)
+    return figure
+
+
+def threshold_panels(curves: Mapping[str, Array], threshold: float, *, title: str) -> Figure:
+    """Mean population sparsity, and inactive and always-on units, ``(T,)`` each, over thresholds ``(T,)`` from 0 up."""
+    figure = Figure(figsize=(10, 4.1), layout="constrained")
+    panels = (
+        ("mean population sparsity", {"mean population sparsity": curves["population_sparsity"]}),
+        (
+            "units",
+            {
+                "inactive units (active on < 1 % of samples)": curves["inactive_units"],
+                "always-on units (active on > 99 %)": curves["always_on_units"],
+            },
+        ),
+    )
+    styles = looks([name for _, lines in panels for name in lines])
+    zero = curves["threshold"] == 0
+    for axes, (ylabel, lines) in zip(figure.subplots(1, 2), panels, strict=True):
+        at = log_positions(axes, "x", curves["threshold"])
+        for name, values in lines.items():
+            axes.plot(at[~zero], values[~zero], styles[name].line, color=styles[name].colour, label=name)
+            axes.plot(at[zero], values[zero], styles[name].marker, color=styles[name].colour, clip_on=False)
+        if threshold > 0:
+            axes.axvline(threshold, color=GREY, linewidth=1, label=f"the run's threshold, {threshold:g}")
+        axes.set(xlabel="threshold t: active is code > t", ylabel=ylabel)
+        axes.set_ylim(bottom=0)
+    finish(figure, title, columns=2)
+    return figure
+
+
+def sparseness_panels(
+    population: Mapping[str, Array], lifetime: Mapping[str, Array], names: Mapping[str, str], *, title: str
+) -> Figure:
+    """Measures of sparseness in [0, 1] as histograms, over samples ``(B,)`` and units ``(N,)``; NaN where undefined.
+
+    ``names`` of the measures are for the legend.
+    """
+    figure = Figure(figsize=(10, 4.3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes, measures in ((left, population), (right, lifetime)):
+        if all(np.isnan(values).all() for values in measures.values()):
+            _say(axes, "undefined")
+            continue
+        for key, look in looks(list(names)).items():
+            counts, edges = np.histogram(measures[key].clip(0, 1), bins=50, range=(0, 1))
+            axes.stairs(counts, edges, color=look.colour, linestyle=look.line, linewidth=1.5, label=names[key])
+        axes.set(xlim=(0, 1), xlabel="sparseness")
+    left.set(title="Population sparseness, of each sample over units", ylabel="samples")
+    right.set(title="Lifetime sparseness, of each unit over samples", ylabel="units")
+    finish(figure, title, columns=3)
     return figure
 
 
@@ -54,3 +160,31 @@ def _share_histogram(axes: Axes, shares: Array, *, of: int, xlabel: str, ylabel:
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.yaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     axes.legend(frameon=False)
+
+
+def _code_histogram(axes: Axes, codes: Histogram, threshold: float) -> None:
+    axes.set(xlabel=codes.xlabel, ylabel="number of codes (log)")
+    if not codes.counts.any():
+        _say(axes, "no code != 0")
+        return
+    axes.stairs(codes.counts, codes.edges, fill=True, color=BLUE)
+    log_positions(axes, "y", np.maximum(codes.counts, 1))
+    axes.set_ylim(0.5, 8 * codes.counts.max())  # the threshold's name stands above the bars
+    if codes.log:
+        log_positions(axes, "x", codes.edges)
+    if codes.log and threshold == 0:
+        return
+    axes.axvline(threshold, color=GREY, linestyle="--", linewidth=1)
+    axes.annotate(
+        f"threshold {threshold:g}",
+        (threshold, 0.97),
+        xycoords=axes.get_xaxis_transform(),
+        xytext=(4, 0),
+        textcoords="offset points",
+        color=GREY,
+        va="top",
+    )
+
+
+def _say(axes: Axes, text: str) -> None:
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)

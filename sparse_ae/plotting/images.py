@@ -11,6 +11,7 @@ from matplotlib.image import AxesImage
 
 from sparse_ae.plotting.style import GREY, Array
 
+_RED_AND_BLUE = "red is positive, blue negative"
 _PAIRS_PER_ROW = 8
 _IMAGE_INCHES = 0.95
 """The width of an image."""
@@ -20,12 +21,12 @@ _CHARACTER_INCHES = 0.085
 """Of a title."""
 
 
-def feature_grid(images: Array, labels: Sequence[str], *, title: str) -> Figure:
-    """A square grid of images ``(n, H, W)``, each on its own scale and with a label below.
+def feature_grid(images: Array, labels: Sequence[str], *, title: str, signed: bool = False) -> Figure:
+    """A square grid of images ``(n, H, W)``, each on its own scale and with a label below; one of NaN is crossed out.
 
-    Grey where no image has negative values; else a diverging map, symmetric around 0.
+    A diverging map, symmetric around 0, if ``signed`` or where an image has negative values; else grey.
     """
-    signed = bool((images < 0).any())
+    signed = signed or bool((images < 0).any())
     low = 0 if signed else images.min(axis=(1, 2), keepdims=True)
     extreme = np.abs(images - low).max(axis=(1, 2), keepdims=True)
     scaled = (images - low) / np.maximum(extreme, 1e-12)
@@ -33,9 +34,28 @@ def feature_grid(images: Array, labels: Sequence[str], *, title: str) -> Figure:
         scaled,
         labels,
         columns=math.ceil(math.sqrt(len(images))),
-        title=f"{title}\nred is positive, blue negative" if signed else title,
+        title=f"{title}\n{_RED_AND_BLUE}" if signed else title,
     )
     mosaic.sheet.set(cmap="RdBu_r" if signed else "gray", clim=(-1 if signed else 0, 1))
+    _cross_out(mosaic, images, mosaic.corners)
+    return mosaic.figure
+
+
+def top_image_rows(features: Array, images: Array, labels: Sequence[Sequence[str]], *, title: str) -> Figure:
+    """A row for each of n features ``(n, H, W)``: itself on a diverging map of its own, symmetric around 0, crossed out
+    if NaN; then its k ``images (n, k, H, W)`` in [0, 1], left blank if NaN. ``labels`` are k + 1 for each row.
+    """
+    scaled = features / np.maximum(np.abs(features).max(axis=(1, 2), keepdims=True), 1e-12)
+    pictures = np.concatenate([scaled[:, None], images], axis=1)
+    columns, height, width = pictures.shape[1:]
+    below = [label for row in labels for label in row]
+    mosaic = _mosaic(pictures.reshape(-1, height, width), below, columns=columns, title=f"{title}\n{_RED_AND_BLUE}")
+    values, extent = np.asarray(mosaic.sheet.get_array()), mosaic.sheet.get_extent()
+    photographs = mosaic.axes.imshow(values, interpolation="nearest", aspect="auto", extent=extent)
+    is_feature = np.arange(values.shape[1]) < width
+    mosaic.sheet.set(data=np.where(is_feature, values, np.nan), cmap="RdBu_r", clim=(-1, 1))
+    photographs.set(data=np.where(is_feature, np.nan, values), cmap="gray", clim=(0, 1))
+    _cross_out(mosaic, features, mosaic.corners[::columns])
     return mosaic.figure
 
 
@@ -48,7 +68,7 @@ def image_pairs(above: Array, below: Array, labels: Sequence[str], *, names: tup
     pairs = np.concatenate([above, gap, below], axis=1)
     mosaic = _mosaic(pairs, labels, columns=min(_PAIRS_PER_ROW, count), title=title, left=_SIDE_INCHES)
     mosaic.sheet.set(cmap="gray", clim=(0, 1))
-    for top in mosaic.tops:
+    for top in dict.fromkeys(top for top, _ in mosaic.corners):
         for name, middle in zip(names, (top + height / 2, top + pairs.shape[1] - height / 2), strict=True):
             mosaic.axes.text(-width / 7, middle, name, rotation=90, ha="right", va="center", fontsize=9)
     return mosaic.figure
@@ -60,16 +80,16 @@ class _Mosaic(NamedTuple):
     """In units of an image's pixels, y downwards."""
     sheet: AxesImage
     """All images in one."""
-    tops: list[int]
-    """Where each row of images begins."""
+    corners: list[tuple[int, int]]
+    """The top and the left of each image."""
 
 
 def _mosaic(images: Array, labels: Sequence[str], *, columns: int, title: str, left: float = 0.0) -> _Mosaic:
     """Images ``(n, H, W)`` in rows of ``columns``, NaN left blank, a label below each; ``left`` inches stay free."""
     count, height, width = images.shape
     row, column = height + math.ceil(width / 4), width + math.ceil(width / 10)
-    tops = [i * row for i in range(math.ceil(count / columns))]
-    sheet = np.full((tops[-1] + row, (columns - 1) * column + width), np.nan)
+    corners = [(i // columns * row, i % columns * column) for i in range(count)]
+    sheet = np.full((corners[-1][0] + row, (columns - 1) * column + width), np.nan)
 
     high, wide = (size * _IMAGE_INCHES / width for size in sheet.shape)
     lines = title.split("\n")
@@ -79,10 +99,18 @@ def _mosaic(images: Array, labels: Sequence[str], *, columns: int, title: str, l
     width_inches, height_inches = figure.get_size_inches()
     axes = figure.add_axes((start_inches / width_inches, 0, wide / width_inches, high / height_inches))
     axes.set_axis_off()
-    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-        top, start = tops[i // columns], i % columns * column
+    for image, label, (top, start) in zip(images, labels, corners, strict=True):
         sheet[top : top + height, start : start + width] = image
         axes.text(start + width / 2, top + height + width / 30, label, ha="center", va="top", fontsize=7.5, color=GREY)
     drawn = axes.imshow(sheet, interpolation="nearest", aspect="auto", extent=(0, sheet.shape[1], sheet.shape[0], 0))
     figure.suptitle(title, y=1 - _MARGIN / (high + head), va="top")
-    return _Mosaic(figure, axes, drawn, tops)
+    return _Mosaic(figure, axes, drawn, corners)
+
+
+def _cross_out(mosaic: _Mosaic, images: Array, corners: Sequence[tuple[int, int]]) -> None:
+    """A cross in place of each of the images ``(n, H, W)`` that is NaN."""
+    height, width = images.shape[1:]
+    for image, (top, start) in zip(images, corners, strict=True):
+        if np.isnan(image).all():
+            for rise in ((top, top + height), (top + height, top)):
+                mosaic.axes.plot((start, start + width), rise, color=GREY, linewidth=0.8)

@@ -1,7 +1,6 @@
 """Everything a job imports, for the server that jobs are forked from. Nothing here may compute or ask for a GPU."""
 
-import sparse_ae.analysis.features
-import sparse_ae.analysis.sparsity
+import sparse_ae.analysis.overview
 import sparse_ae.analysis.write
 import sparse_ae.job
 import sparse_ae.training.checkpoints

@@ -13,13 +13,9 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 from sparse_ae.reporting.write import write_report
+from tests.reporting.browsing import needs_browser, resize
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="no Chromium with a chromedriver on the path to show the page in"
-)
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
@@ -34,31 +30,14 @@ def page(finished_sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return (sweep / "report.html").as_uri()
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM or ""
-    for argument in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"):
-        options.add_argument(argument)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('browser')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER)) as driver:
-        yield driver
-
-
 @pytest.fixture
 def opened(browser: webdriver.Chrome, page: str) -> Iterator[webdriver.Chrome]:
     """The page, fresh; whatever the test did to it, the console stays empty."""
-    _resize(browser, 1280)
+    resize(browser, 1280)
     browser.get(page)
     yield browser
     assert browser.get_log("browser") == []
     assert browser.title == "sweep"
-
-
-def _resize(browser: webdriver.Chrome, width: int) -> None:
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
 def _column(browser: webdriver.Chrome, label: str) -> tuple[WebElement, list[str]]:
@@ -146,7 +125,7 @@ def test_an_error_text_is_shown_and_not_run(opened: webdriver.Chrome) -> None:
 def test_no_page_wider_than_the_window(opened: webdriver.Chrome, width: int, scheme: str) -> None:
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     opened.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    _resize(opened, width)
+    resize(opened, width)
     wide = (
         "return [document.documentElement, document.getElementById('details')].map(e => e.scrollWidth - e.clientWidth)"
     )

@@ -186,10 +186,10 @@ def test_an_analysis_that_fails_is_no_success(tmp_path: Path, sweep: Sweep) -> N
     sweep(*SMALL, "seed=1,2")
     first, second = runs(tmp_path).values()
     second.weights.write_bytes(b"damaged")
-    out = sweep(*SMALL, "seed=1,2", "analysis=[features]", code=1)
+    out = sweep(*SMALL, "seed=1,2", "analysis=[overview]", code=1)
     assert "1 of 2 runs are finished" in out
-    assert "has no analysis features" in " ".join(out.replace("│", " ").split())
-    assert first.has_analysis("features")
+    assert "has no analysis overview" in " ".join(out.replace("│", " ").split())
+    assert first.has_analysis("overview")
 
 
 def test_why_a_launcher_failed_is_in_the_table(sweep: Sweep) -> None:

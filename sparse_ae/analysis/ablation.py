@@ -1,0 +1,105 @@
+"""The squared error of reconstructions with units left out: in closed form where the decoder is affine."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sparse_ae.analysis.base import Subject
+from sparse_ae.analysis.explained import sample_errors, stratified
+
+
+class AffineAblation(NamedTuple):
+    """Of a decoder x_hat = z @ atoms + bias, the MSE with the units S alone kept:
+
+        E(S) = empty - 2 sum_{i in S} linear_i + sum_{i,j in S} quadratic_ij
+
+    where empty = |x - bias|^2, linear_i = z_i <x - bias, atom_i>, quadratic_ij = z_i z_j <atom_i, atom_j>, each a mean
+    over samples and pixels. Float64: differences between sums of large terms are what is wanted.
+    """
+
+    samples: Tensor
+    """Indices."""
+    empty: Tensor
+    linear: Tensor
+    """``(N,)``."""
+    quadratic: Tensor
+    """``(N, N)``."""
+
+    def importance(self) -> Tensor:
+        """E(all but i) - E(all), ``(N,)``."""
+        return 2 * self.linear - 2 * self.quadratic.sum(dim=1) + self.quadratic.diag()
+
+    def kept(self, order: Tensor, numbers: Sequence[int]) -> Tensor:
+        """E of the first m units of ``order (N,)``, for each m of ``numbers``: ``(K,)``."""
+        ordered = self.quadratic[order][:, order]
+        added = 2 * ordered.tril(-1).sum(dim=1) + ordered.diag() - 2 * self.linear[order]
+        return torch.cat([self.empty[None], self.empty + added.cumsum(dim=0)])[list(numbers)]
+
+    def greedy_order(self) -> Tensor:
+        """Forward selection, ``(N,)``: next comes the unit that leaves the lowest E beside those already chosen."""
+        order, change = [], self.quadratic.diag() - 2 * self.linear
+        for _ in range(len(change)):
+            best = int(change.argmin())
+            order.append(best)
+            change = change + 2 * self.quadratic[best]
+            change[best] = torch.inf
+        return torch.tensor(order)
+
+
+class DecodedAblation(NamedTuple):
+    """Of any decoder, by decoding."""
+
+    samples: Tensor
+    """Indices."""
+    subject: Subject
+
+    def importance(self) -> Tensor:
+        """E(all but i) - E(all), ``(N,)``; samples that do not use i do not change."""
+        z, x = self.subject.z[self.samples], self.subject.x[self.samples]
+        errors = sample_errors(self.subject.x_hat[self.samples], x)
+        increase = torch.zeros(z.shape[1], dtype=torch.float64)
+        for unit in (z != 0).any(dim=0).nonzero()[:, 0].tolist():
+            users = z[:, unit] != 0
+            without = z[users]
+            without[:, unit] = 0
+            increase[unit] = (sample_errors(self.subject.decode(without), x[users]) - errors[users]).sum()
+        return increase / x.numel()
+
+    def kept(self, order: Tensor, numbers: Sequence[int]) -> Tensor:
+        """E of the first m units of ``order (N,)``, for each m of ``numbers``: ``(K,)``."""
+        z, x = self.subject.z[self.samples], self.subject.x[self.samples]
+        place = order.argsort()
+        errors = [sample_errors(self.subject.decode(z * (place < m)), x).sum() for m in numbers]
+        return torch.stack(errors) / x.numel()
+
+
+def ablate(subject: Subject, decodings: int) -> AffineAblation | DecodedAblation:
+    """The closed form, over all samples, if the decoder is affine; else decoding as many samples as allowed."""
+    decoder = affine_decoder(subject)
+    if decoder is None:
+        codes_per_sample = max(float((subject.z != 0).sum() / len(subject.z)), 1.0)
+        return DecodedAblation(stratified(subject.label, max(int(decodings / codes_per_sample), 1)), subject)
+    atoms, bias = (part.double() for part in decoder)
+    z, target, size = subject.z.double(), subject.x.double() - bias, subject.x.numel()
+    return AffineAblation(
+        samples=torch.arange(len(z)),
+        empty=target.square().sum() / size,
+        linear=(z.T @ target * atoms).sum(dim=1) / size,
+        quadratic=(z.T @ z) * (atoms @ atoms.T) / size,
+    )
+
+
+def affine_decoder(subject: Subject) -> tuple[Tensor, Tensor] | None:
+    """Atoms ``(N, D)`` and bias ``(D,)`` with decode(z) = z @ atoms + bias, or None if random codes, as large as the
+    largest of the sample, show that there are none.
+    """
+    n = subject.z.shape[1]
+    scale = float(subject.z.abs().max()) or 1.0
+    bias = subject.decode(torch.zeros(1, n))[0]
+    atoms = (subject.decode(scale * torch.eye(n)) - bias) / scale
+    probe = scale * torch.randn(100, n, generator=torch.Generator().manual_seed(0))
+    decoded = subject.decode(probe)
+    off = (probe @ atoms + bias - decoded).abs().max()
+    return (atoms, bias) if off <= 1e-4 * decoded.abs().max() else None

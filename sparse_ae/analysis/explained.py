@@ -1,0 +1,57 @@
+"""What analyses that leave units out have in common: which samples, how much of the variance, and how many units."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparse_ae.analysis.base import Subject
+
+
+def stratified(label: Tensor, n: int) -> Tensor:
+    """Indices of ``n`` samples, of each class its share of the labels ``(B,)``; all of them where n >= B."""
+    n = min(n, len(label))
+    middles = (2 * torch.arange(n) + 1) * len(label) // (2 * n)
+    return label.argsort(stable=True)[middles]
+
+
+def sample_errors(x_hat: Tensor, x: Tensor) -> Tensor:
+    """|x_hat_b - x_b|^2 of each sample, ``(B,)`` in float64; ``x_hat`` may be one prediction ``(D,)`` for all."""
+    errors: Tensor = (x_hat - x).norm(dim=1).double().square()
+    return errors
+
+
+def variances(subject: Subject, index: Tensor) -> Tensor:
+    """|x_b - mean training image|^2 of the samples ``index``, float64: errors over the mean of these are the FVU."""
+    return sample_errors(subject.sample.train_images().float().mean(dim=0), subject.x[index])
+
+
+def ratio(part: Tensor | float, whole: Tensor | float) -> float | None:
+    """part / whole; None where the whole is 0."""
+    return float(part) / float(whole) if whole else None
+
+
+def log_spaced(most: int, steps: int) -> list[int]:
+    """0, ``most``, and about ``steps`` whole numbers between them, evenly spaced on a logarithmic scale."""
+    between = np.geomspace(1, most, steps).round().astype(int).tolist() if most else []
+    return sorted({0, *between, most})
+
+
+def units_needed(units: Sequence[int], errors: Tensor, variance: Tensor | float, share: float) -> float | None:
+    """How many units explain ``share`` of the variance that all of them explain.
+
+    ``errors (K,)`` is what is left with each of the numbers ``units``, the last of them all; ``variance`` is the error
+    of the mean image. A curve may reach the goal and fall back: what counts is the last time, linearly between two of
+    ``units``. None if even all units explain nothing.
+    """
+    explained: list[float] = (variance - errors).tolist()
+    if explained[-1] <= 0:
+        return None
+    goal = share * explained[-1]
+    below = [k for k, value in enumerate(explained) if value < goal]
+    if not below:
+        return float(units[0])
+    k = below[-1]
+    step = (goal - explained[k]) / (explained[k + 1] - explained[k])
+    return units[k] + step * (units[k + 1] - units[k])

@@ -1,0 +1,59 @@
+"""What analyses found in the runs of a folder, side by side: a table of their single numbers, a figure for each."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sparse_ae.files import write_atomically
+from sparse_ae.plotting import dot_panels, to_png
+from sparse_ae.reporting.collect import Entry, collect
+from sparse_ae.reporting.columns import METHOD, SEED, as_number, cell_text
+from sparse_ae.reporting.tables import config_cell
+
+_DPI = 150
+
+
+def write_comparison(folder: Path, analyses: Sequence[str]) -> list[Path]:
+    """Write ``analysis.csv``, a row per finished run, and ``analysis/<name>.png`` into ``folder``; returns the paths.
+
+    Compared are the single numbers of each analysis that are not the same in all runs.
+    """
+    sweep = collect([folder])
+    runs, columns = sweep.finished, sweep.columns
+    table = {name: _numbers(runs, name) for name in analyses}
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["run", *columns, *(f"{name}/{key}" for name, numbers in table.items() for key in numbers)])
+    for row, run in enumerate(runs):
+        found = [values[row] for numbers in table.values() for values in numbers.values()]
+        cells = ["" if np.isnan(value) else repr(float(value)) for value in found]
+        writer.writerow([run.name, *(config_cell(run, column) for column in columns), *cells])
+    written = [folder / "analysis.csv"]
+    write_atomically(written[0], text.getvalue().encode(errors="replace"))
+    (folder / "analysis").mkdir(exist_ok=True)
+    for name, numbers in table.items():
+        differing = {key: values for key, values in numbers.items() if len(np.unique(values[~np.isnan(values)])) > 1}
+        if differing:
+            methods = [str(run.config.get(METHOD, "unknown")) for run in runs]
+            figure = dot_panels(differing, methods, [_group(run, columns) for run in runs], title=f"{name}, run by run")
+            written.append(folder / "analysis" / f"{name}.png")
+            write_atomically(written[-1], to_png(figure, _DPI, palette=True))
+    return written
+
+
+def _numbers(runs: Sequence[Entry], analysis: str) -> dict[str, np.ndarray]:
+    """The single numbers ``(R,)`` of an analysis by name; NaN where a run has none."""
+    results = [run.run.read_analysis(analysis) for run in runs]
+    keys = dict.fromkeys(key for result in results for key, value in result.items() if as_number(value) is not None)
+    return {
+        key: np.array([np.nan if (v := as_number(result.get(key))) is None else v for result in results])
+        for key in keys
+    }
+
+
+def _group(run: Entry, columns: Sequence[str]) -> str:
+    keys = [key for key in columns if key not in (METHOD, SEED) and key in run.config]
+    return ", ".join(f"{key.rpartition('.')[2]} {cell_text(run.config[key])}" for key in keys)

@@ -1,0 +1,168 @@
+"""Importance against loops that leave units out one by one, and on degenerate codes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from sparse_ae.analysis import Subject, importance
+from sparse_ae.analysis.ablation import AffineAblation, DecodedAblation, ablate, affine_decoder
+from sparse_ae.plotting import to_png
+from tests.analysis.subjects import FixedCoder, subject_of
+
+OPTIONS = {"decodings": 1000, "n_atoms": 4}
+
+
+class Bent(FixedCoder):
+    """With a bias and a sigmoid behind the atoms."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        return torch.sigmoid(super().decode(z) - 0.3)
+
+
+class Shifted(FixedCoder):
+    """With a bias."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        return super().decode(z) + torch.linspace(0, 1, 16)
+
+
+def _subject(coder: type[FixedCoder], z: Tensor | None = None) -> Subject:
+    """Codes of either sign, some 0, one unit dead."""
+    generator = torch.Generator().manual_seed(1)
+    if z is None:
+        z = torch.randn(60, 7, generator=generator)
+        z = z * (z.abs() > 0.5)
+        z[:, 3] = 0
+    subject = subject_of(z, torch.randn(z.shape[1], 16, generator=generator), label=torch.arange(len(z)) % 3)
+    given = subject.coder
+    assert isinstance(given, FixedCoder)
+    return Subject(coder(given.x, given.z, given.dictionary), subject.sample)
+
+
+def _mse(subject: Subject, keep: list[int]) -> float:
+    """With the units ``keep`` alone, in NumPy's float64 but for the decoder."""
+    z = torch.zeros_like(subject.z)
+    z[:, keep] = subject.z[:, keep]
+    errors = subject.coder.decode(z).double().numpy() - subject.x.double().numpy()
+    return float((errors**2).mean())
+
+
+@pytest.mark.parametrize(("coder", "kind"), [(Shifted, AffineAblation), (Bent, DecodedAblation)])
+def test_importance_and_curves_against_leaving_units_out(coder: type[FixedCoder], kind: type) -> None:
+    subject = _subject(coder)
+    ablation = ablate(subject, decodings=10_000)
+    assert isinstance(ablation, kind)
+    everyone = list(range(7))
+    expected = [_mse(subject, [j for j in everyone if j != i]) - _mse(subject, everyone) for i in everyone]
+    np.testing.assert_allclose(ablation.importance(), expected, atol=1e-7)
+    assert ablation.importance()[3] == 0
+    order = [4, 0, 6, 3, 1, 5, 2]
+    np.testing.assert_allclose(
+        ablation.kept(torch.tensor(order), [0, 2, 5, 7]), [_mse(subject, order[:m]) for m in (0, 2, 5, 7)], rtol=1e-5
+    )
+
+
+def test_greedy_selection_takes_the_best_next_unit() -> None:
+    subject = _subject(Shifted)
+    ablation = ablate(subject, decodings=1)
+    assert isinstance(ablation, AffineAblation)
+    expected: list[int] = []
+    for _ in range(7):
+        rest = [i for i in range(7) if i not in expected]
+        expected.append(min(rest, key=lambda i: _mse(subject, [*expected, i])))
+    order = ablation.greedy_order().tolist()
+    assert sorted(order) == list(range(7))
+    errors = [[_mse(subject, which[:m]) for m in range(8)] for which in (order, expected)]
+    np.testing.assert_allclose(*errors, rtol=1e-6)  # a dead unit and a tie may change places
+
+
+def test_what_is_affine_is_found_by_trying() -> None:
+    found = affine_decoder(_subject(Shifted))
+    assert found is not None
+    atoms, bias = found
+    torch.testing.assert_close(atoms, _subject(Shifted).atoms, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(bias, torch.linspace(0, 1, 16))
+    assert affine_decoder(_subject(Bent)) is None
+
+
+def test_decodings_bound_the_samples_by_the_codes_that_are_not_0() -> None:
+    z = torch.zeros(60, 8)
+    z[:, :2] = 1  # two codes a sample
+    assert len(ablate(_subject(Bent, z), decodings=40).samples) == 20
+    assert len(ablate(_subject(Bent, z), decodings=1).samples) == 1
+    assert len(ablate(_subject(Bent, z), decodings=500).samples) == 60
+    assert len(ablate(_subject(Shifted, z), decodings=1).samples) == 60  # in closed form
+
+
+@pytest.mark.parametrize("b", [[3, 1, 4, 1, 5, 9, 2, 6], [0, 0, 0, 1, 1, 1, 2, 2]])
+def test_rank_correlation_against_scipy(b: list[float]) -> None:
+    a = np.array([2.0, 7, 1, 8, 2, 8, 1, 8])
+    assert importance.spearman(a, np.array(b)) == pytest.approx(spearmanr(a, b).statistic)
+    assert importance.spearman(a, np.ones(8)) is None
+    assert importance.spearman(np.zeros(0), np.zeros(0)) is None
+
+
+def test_numbers_of_a_code_worked_out_by_hand() -> None:
+    """Unit i is pixel i, but unit 2 codes what is not there, unit 3 is dead, and pixel 5 is not coded."""
+    x, z = torch.zeros(4, 16), torch.zeros(4, 4)
+    x[:, 0], x[:2, 1], x[:, 5] = 1.0, 1.0, torch.arange(4) / 10
+    z[:, :2], z[3, 2] = x[:, :2], 0.5
+    subject = subject_of(z, torch.eye(4, 16), x=x)
+    subject.sample = subject.sample._replace(train_images=lambda: torch.zeros(3, 16))
+    result = importance.analyse(subject, **OPTIONS)
+    # The error with the first m units is 6, 2, 0, 0, 0.25 beside that of pixel 5: 0.9 * 5.75 lies between 1 and 2.
+    assert result.numbers == {
+        "units": 4,
+        "dead_units": 1,
+        "affine_decoder": True,
+        "samples": 4,
+        "harmful_units": 1,
+        "top_tenth_share": pytest.approx(4 / 6),
+        "lifetime_correlation": pytest.approx(1),
+        "units_for_90_percent": pytest.approx(1 + (0.9 * 5.75 - 4) / 2),
+        "greedy_units_for_90_percent": pytest.approx(1 + (0.9 * 5.75 - 4) / 2),
+        "most_important": [
+            {"unit": unit, "importance": pytest.approx(value / 64)} for unit, value in ((0, 4), (1, 2), (2, -0.25))
+        ],
+    }
+    np.testing.assert_allclose(result.arrays["importance"], np.array([4, 2, -0.25, 0]) / 64, atol=1e-9)
+    np.testing.assert_array_equal(result.arrays["lifetime"], [1, 0.5, 0.25, 0])
+    np.testing.assert_array_equal(result.arrays["kept"], [0, 1, 2, 3, 4])
+    np.testing.assert_allclose(
+        result.arrays["mse"] * 64 - 0.14,
+        [[6, 2, 0, 0, 0.25], [0.25, 4.25, 6.25, 6.25, 6], [6, 2, 0, 0, 0.25]],
+        atol=1e-6,
+    )
+
+
+def test_figures() -> None:
+    result = importance.analyse(_subject(Shifted), **OPTIONS)
+    left, middle, right = result.figures["importance"].axes
+    assert sum(len(line.get_xdata()) for line in left.lines if line.get_marker() == "o") == 6
+    assert sum(len(line.get_xdata()) for line in middle.lines if line.get_marker() == "o") == 6
+    assert len([line for line in right.lines if not line.get_label().startswith("_")]) == 3
+    assert "1 dead and not shown" in result.figures["importance"].get_suptitle()
+    assert f"{result.numbers['lifetime_correlation']:.2f}" in middle.get_title()
+    (atoms,) = result.figures["important_atoms"].axes
+    first = result.numbers["most_important"][0]
+    assert atoms.texts[0].get_text() == f"{first['unit']}: {first['importance']:.1e}"
+    assert len(importance.analyse(_subject(Bent), **OPTIONS).figures["importance"].axes[2].get_lines()) == 3
+
+
+@pytest.mark.parametrize("coder", [Shifted, Bent])
+@pytest.mark.parametrize(
+    "z",
+    [torch.zeros(10, 4), torch.ones(10, 1), torch.full((1, 3), 0.5), -torch.rand(20, 3), torch.eye(5, 1024)],
+    ids=["dead", "one", "single", "negative", "many"],
+)
+def test_degenerate_codes(coder: type[FixedCoder], z: Tensor) -> None:
+    result = importance.analyse(_subject(coder, z), **OPTIONS)
+    json.dumps(result.numbers, allow_nan=False)
+    assert result.numbers["dead_units"] == int((z == 0).all(dim=0).sum())
+    assert ("important_atoms" in result.figures) == bool(z.any())
+    for figure in result.figures.values():
+        assert to_png(figure, dpi=30).startswith(b"\x89PNG")

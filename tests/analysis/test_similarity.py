@@ -1,0 +1,138 @@
+"""Similarity of atoms against scikit-learn, SciPy and cases by hand."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.cluster.hierarchy import cophenet, linkage
+from scipy.spatial.distance import squareform
+from sklearn.cluster import DBSCAN
+from sklearn.decomposition import PCA
+from sklearn.metrics.pairwise import cosine_similarity
+
+from sparse_ae.analysis import Result, similarity
+from sparse_ae.plotting import to_png
+from tests.analysis.subjects import subject_of
+
+
+def _run(atoms: torch.Tensor, z: torch.Tensor | None = None, duplicate_cosine: float = 0.95) -> Result:
+    z = torch.ones(3, len(atoms)) if z is None else z
+    return similarity.analyse(subject_of(z, atoms), duplicate_cosine=duplicate_cosine)
+
+
+def _axis(*entries: float) -> torch.Tensor:
+    return torch.tensor([*entries, *[0.0] * (16 - len(entries))])
+
+
+def test_numbers_by_hand() -> None:
+    """Two opposite atoms, one between two axes, one of norm 0, and one unlike all others, of a dead unit."""
+    atoms = torch.stack([_axis(2), _axis(-3), _axis(0, 0, 1), _axis(), _axis(0, 1, 1), _axis(0, 0, 0, 5)])
+    z = torch.ones(4, 6)
+    z[:, 5] = 0
+    result = _run(atoms, z)
+    random = result.numbers.pop("random_nearest_cosine")
+    assert result.numbers == {
+        "units": 6,
+        "zero_atoms": 1,
+        "dead_units": 1,
+        "coherence": pytest.approx(1),
+        "nearest_cosine": pytest.approx((1 + 1 + 0.5**0.5 + 0.5**0.5 + 0) / 5),
+        "duplicate_units": 2,
+        "duplicate_groups": 1,
+        "duplicate_cosine": 0.95,
+    }
+    assert 0.2 < random < 0.8
+    assert result.arrays["unit"].tolist() == [0, 1, 2, 4, 5]
+    assert _run(atoms, duplicate_cosine=0.7).numbers["duplicate_units"] == 4
+    assert result.embedding is not None
+    assert result.embedding.labels[-1] == "unit 5, lifetime 0.000"
+    np.testing.assert_allclose(np.linalg.norm(result.embedding.vectors, axis=1), 1, rtol=1e-6)
+    assert result.embedding.pictures.shape == (5, 4, 4)
+
+
+def test_cosines_and_duplicates_against_scikit_learn() -> None:
+    generator = torch.Generator().manual_seed(0)
+    atoms = torch.randn(5, 16, generator=generator)[torch.arange(40) % 5]
+    atoms[10:] += 0.25 * torch.randn(30, 16, generator=generator)
+    result = _run(atoms)
+    np.testing.assert_allclose(result.arrays["cosine"], cosine_similarity(atoms.numpy()), atol=1e-6)
+    off = np.abs(cosine_similarity(atoms.numpy())) - np.eye(40)
+    np.testing.assert_allclose(result.arrays["nearest_cosine"], off.max(axis=1), atol=1e-6)
+    distances = (1 - off - np.eye(40)).clip(0)
+    # DBSCAN with 1 sample a core point is single linkage: the same connected components.
+    clusters = DBSCAN(eps=0.05, min_samples=1, metric="precomputed").fit(distances).labels_
+    sizes = np.bincount(clusters)
+    assert 1 < (sizes > 1).sum() < 12
+    assert similarity.duplicate_groups(result.arrays["cosine"], 0.95) == sorted(sizes[sizes > 1])[::-1]
+    assert result.numbers["duplicate_units"] == sizes[sizes > 1].sum()
+
+
+def test_the_order_keeps_clusters_together() -> None:
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(4, 16, generator=generator)[torch.arange(24) % 4]
+    flips = torch.randint(0, 2, (24, 1), generator=generator) * 2 - 1
+    cosines = cosine_similarity((flips * (centres + 0.1 * torch.randn(24, 16, generator=generator))).numpy())
+    order = similarity.cluster_order(cosines)
+    assert sorted(order) == list(range(24))
+    groups = order % 4
+    assert (np.diff(groups) != 0).sum() == 3
+    distances = squareform(1 - np.abs(cosines), checks=False)
+    merged = squareform(cophenet(linkage(distances, method="average")))
+    assert (merged[order[:-1], order[1:]] < 0.2).sum() == 20  # neighbours are joined early
+
+
+def test_the_plane_is_that_of_pca() -> None:
+    points = torch.randn(30, 16, generator=torch.Generator().manual_seed(0)).double().numpy()
+    plane, shares = similarity.principal_plane(points)
+    reference = PCA(2).fit(points)
+    np.testing.assert_allclose(np.abs(plane), np.abs(reference.transform(points)), atol=1e-9)
+    np.testing.assert_allclose(shares, reference.explained_variance_ratio_)
+
+
+def test_as_many_random_directions_are_nearly_orthogonal() -> None:
+    random = similarity._random_directions(100, 10_000)
+    assert similarity.nearest_cosines((random @ random.T).numpy()).max() < 0.06
+    assert _run(torch.randn(50, 16)).numbers["random_nearest_cosine"] == pytest.approx(0.55, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "atoms",
+    [torch.zeros(4, 16), torch.rand(1, 16), torch.ones(5, 16), torch.eye(16), -torch.rand(2, 16), -torch.eye(16)[:3]],
+    ids=["zero", "one", "constant", "orthogonal", "negative", "two"],
+)
+def test_degenerate(atoms: torch.Tensor) -> None:
+    result = _run(atoms, torch.zeros(3, len(atoms)))
+    json.dumps(result.numbers, allow_nan=False)
+    for figure in result.figures.values():
+        assert to_png(figure, dpi=20).startswith(b"\x89PNG")
+    if len(atoms) == 1 or not atoms.any():
+        assert result.numbers["coherence"] is None
+        assert result.numbers["duplicate_units"] == 0
+    if not atoms.any():
+        assert result.figures == {}
+        assert result.embedding is None
+
+
+def test_figures_show_what_was_measured() -> None:
+    atoms = torch.randn(30, 16, generator=torch.Generator().manual_seed(0))
+    atoms[29] = 1.0001 * atoms[28]
+    z = torch.ones(4, 30)
+    z[:, :7] = 0
+    result = _run(atoms, z)
+    order = result.arrays["cluster_order"]
+    axes = result.figures["cosines"].axes[0]
+    np.testing.assert_array_equal(axes.images[0].get_array(), result.arrays["cosine"][np.ix_(order, order)])
+    low, high = axes.images[0].get_clim()
+    assert low == -high
+    assert sorted(order[(axes.lines[0].get_ydata() - 0.5).astype(int)]) == list(range(7))  # ticks of the dead
+    axes = result.figures["map"].axes[0]
+    dots, crosses = axes.lines
+    assert len(axes.images) + len(dots.get_xdata()) == 23
+    assert len(crosses.get_xdata()) == 7
+    assert len(dots.get_xdata()) >= 1  # one of the twins has no room
+    boxes = np.array([image.get_extent() for image in axes.images])
+    apart = np.abs(boxes[:, None, ::2] - boxes[None, :, ::2]).max(axis=2) + np.eye(len(boxes))
+    assert (apart >= boxes[0, 1] - boxes[0, 0]).all()  # no picture covers another
+    counts = [patch.get_data().values.sum() for patch in result.figures["nearest"].axes[0].patches]
+    assert counts == [30, 30]
