@@ -1,4 +1,4 @@
-"""Figures and numbers about codes: ``sparse-ae-analyse run=DIR [analysis=[NAME,...]]``, of a run or a folder of runs."""
+"""Figures and numbers about codes: ``sparse-ae-analyse run=DIR [analysis=[NAME,...]]``, DIR a run or many."""
 
 import re
 from collections.abc import Mapping
