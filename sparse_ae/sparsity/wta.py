@@ -7,11 +7,13 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from sparse_ae.functional import Reduction, update_mean_
+from sparse_ae.functional import Reduction
 from sparse_ae.sparsity.base import Forward, Sparsity
 
-_FORGETS = 0.01
-"""The weight of the newest batch in the running means of the thresholds, once there were a hundred."""
+_RATE = 0.01
+"""How much of its size a threshold loses after a batch of which nothing exceeds it."""
+_LARGEST_EXCESS = 10
+"""Of the share that exceeds it over the share that should."""
 
 
 class WTA(Sparsity):
@@ -19,12 +21,13 @@ class WTA(Sparsity):
     (rounded up to whole samples), else 0.
 
     For a single sample, ``encode: relu`` takes off the constraint as the source does; ``threshold`` keeps what exceeds
-    the running mean of the smallest activation that the unit kept in training, so that codes stay as sparse as there.
+    a threshold t_i of the unit that ``share`` of the samples exceed, so that codes stay as sparse as in training. It
+    starts from the smallest activation kept and follows the batches, t_i *= 1 + _RATE (share of the batch >= t_i / share
+    - 1) (Robbins and Monro, 1951). The mean of the smallest kept is too high where few are: tails are convex.
     Source: Makhzani and Frey, "Winner-take-all autoencoders", arXiv 1409.2752.
     """
 
     threshold: Tensor
-    batches: Tensor
 
     def __init__(
         self,
@@ -38,7 +41,6 @@ class WTA(Sparsity):
         self.share = share
         self.encodes_by_threshold = encode == "threshold"
         self.register_buffer("threshold", torch.zeros(latent_dim))
-        self.register_buffer("batches", torch.tensor(0))
 
     def activate(self, pre: Tensor) -> Tensor:
         z = torch.relu(pre)
@@ -54,7 +56,11 @@ class WTA(Sparsity):
 
     @torch.no_grad()
     def observe_(self, forward: Forward) -> None:
-        update_mean_(self.threshold, torch.relu(self._smallest_kept(forward.pre)), self.batches, _FORGETS)
+        smallest = torch.relu(self._smallest_kept(forward.pre))
+        on = (forward.pre >= self.threshold) & (forward.pre > 0)
+        share = on.to(smallest.dtype).mean(dim=-2)
+        factor = 1 + _RATE * (share / self.share - 1).clamp_max(_LARGEST_EXCESS)
+        self.threshold.copy_(torch.where(self.threshold == 0, smallest, self.threshold * factor))
 
     @classmethod
     def arguments_for(cls, l0: float, latent_dim: int) -> dict[str, Any]:

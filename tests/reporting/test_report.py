@@ -167,16 +167,16 @@ def test_damaged_runs_are_listed_with_the_reason(cli: Cli, sweep: Path, runs: li
 def test_damaged_event_files_and_figures_only_leave_a_gap(cli: Cli, sweep: Path, runs: list[Path]) -> None:
     for path in runs[0].glob("events.out.tfevents.*"):
         _binary(path)
-    (runs[1] / "analysis" / "features" / "features.png").write_text("<svg onload=alert(1)>")
+    (runs[1] / "analysis" / "overview" / "features.png").write_text("<svg onload=alert(1)>")
     secret = sweep.parent / "secret"
     secret.write_text("of the reader")
-    (runs[2] / "analysis" / "features" / "secret.png").symlink_to(secret)
-    (runs[2] / "analysis" / "features" / "nowhere.png").symlink_to(sweep / "nowhere")
+    (runs[2] / "analysis" / "overview" / "secret.png").symlink_to(secret)
+    (runs[2] / "analysis" / "overview" / "nowhere.png").symlink_to(sweep / "nowhere")
     assert cli("sparse-ae-report", "sweep").code == 0
     page = (sweep / "report.html").read_text()
-    assert page.count("<h3>features</h3>") == 3
-    assert page.count("<h3>reconstructions</h3>") == 4
-    assert "features: secret" not in page
+    assert page.count("<h3>overview: features</h3>") == 3
+    assert page.count("<h3>overview: reconstructions</h3>") == 4
+    assert "overview: secret" not in page
     assert (sweep / "report" / "curves.png").exists()
 
 

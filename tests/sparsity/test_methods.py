@@ -262,6 +262,26 @@ def test_k_sparse_anneals_k_and_does_not_rectify() -> None:
         method.schedule_(0, float("inf"))
 
 
+def test_wta_codes_a_sample_alone_as_sparsely_as_a_batch() -> None:
+    """Two winners of 40 with a heavy tail: the mean of the smaller one lets through a third too few."""
+    generator = torch.Generator().manual_seed(0)
+    method = WTA(share=0.05, encode="threshold", reduction="mean", latent_dim=50)
+
+    def draw(samples: int) -> torch.Tensor:
+        return torch.randn(samples, 50, generator=generator).mul(1.5).exp() - 1
+
+    smallest = []
+    for _ in range(2000):
+        pre = draw(40)
+        z = method.activate_batch(pre)
+        smallest.append(torch.where(z > 0, z, torch.inf).amin(dim=0))
+        method.observe_(_forward(z)._replace(pre=pre))
+    fresh = draw(20_000)
+    mean_of_smallest = torch.stack(smallest).mean(dim=0)
+    assert (fresh >= mean_of_smallest).double().mean() < 0.04
+    assert (method.activate(fresh) != 0).double().mean() == pytest.approx(0.05, rel=0.05)
+
+
 def test_wta_keeps_each_units_strongest_responses() -> None:
     method = WTA(share=0.3, encode="threshold", reduction="mean", latent_dim=4)  # ceil(0.9) = 1 of 3 samples
     z = method.activate_batch(WIDE)
