@@ -9,7 +9,7 @@ from pydantic import NonNegativeFloat
 
 from sparse_ae.build import ConfigError, check_arguments
 from sparse_ae.cli import compose, one_line_errors, parse_overrides, task_config
-from sparse_ae.runs import Run
+from sparse_ae.runs import Run, RunError
 
 PROGRAM = "sparse-ae-analyse"
 
@@ -45,9 +45,12 @@ def analyse_runs(overrides: list[str]) -> None:
     if is_run(folder) or not folder.is_dir():
         _analyse(named_run(config), settings, analyses)
         return
-    runs = [entry.run for entry in collect([folder]).finished]
+    try:
+        runs = [entry.run for entry in collect([folder]).finished]
+    except RunError:
+        runs = []
     if not runs:
-        raise ConfigError(f"run={folder}: holds no finished run (allowed: a run, or a folder of finished ones)")
+        raise ConfigError(f"run={folder}: holds no finished run (allowed: a run's folder, or a folder of such)")
     for run in runs:
         _analyse(run, settings, analyses)
     for path in write_comparison(folder, list(analyses)):

@@ -343,6 +343,8 @@ class Run:
             self._metrics_file,
             self.weights,
             self.model_spec,
+            self.path / "report.html",
+            self.path / "projector_config.pbtxt",
             *self.path.glob(_EVENTS),
         ]:
             path.unlink(missing_ok=True)

@@ -296,7 +296,7 @@ EVALUATE = [
 ANALYSE = [
     ([], r"run: is required"),
     (["run=nowhere"], r"run=nowhere: no such folder"),
-    (["run=foreign"], r"run=foreign: is no run's folder"),
+    (["run=foreign"], r"run=foreign: holds no finished run"),
     (["run=run", "analysis=[sparsity,nothing]"], r"analysis=nothing: no such option"),
     (
         ["run=run", "analysis.features.n_features=0"],

@@ -22,8 +22,8 @@ class WTA(Sparsity):
 
     For a single sample, ``encode: relu`` takes off the constraint as the source does; ``threshold`` keeps what exceeds
     a threshold t_i of the unit that ``share`` of the samples exceed, so that codes stay as sparse as in training. It
-    starts from the smallest activation kept and follows the batches, t_i *= 1 + _RATE (share of the batch >= t_i / share
-    - 1) (Robbins and Monro, 1951). The mean of the smallest kept is too high where few are: tails are convex.
+    starts from the smallest activation kept and follows the batches (Robbins and Monro, 1951): t_i *= 1 + _RATE
+    (share of the batch >= t_i / share - 1). The mean of the smallest kept is too high where few are: tails are convex.
     Source: Makhzani and Frey, "Winner-take-all autoencoders", arXiv 1409.2752.
     """
 

@@ -31,7 +31,7 @@ def test_a_folder_without_a_finished_run(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     outcome = cli("sparse-ae-analyse", "run=empty")
     assert outcome.code != 0
-    assert "empty: holds no runs" in outcome.err
+    assert "run=empty: holds no finished run" in outcome.err
 
 
 def _rows(axes: Axes) -> list[str]:

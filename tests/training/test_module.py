@@ -18,7 +18,8 @@ from tests.conftest import SMALL, plain_config, train_run
 
 
 def _events(run: Path) -> EventAccumulator:
-    files = list(run.glob("events.out.tfevents.*"))
+    """What training wrote; each analysis has a file of its own."""
+    files = [path for path in run.glob("events.out.tfevents.*") if ".analysis-" not in path.name]
     assert len(files) == 1
     events = EventAccumulator(str(files[0]), size_guidance={"scalars": 0, "images": 0, "histograms": 0})
     events.Reload()
