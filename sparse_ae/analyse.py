@@ -51,15 +51,15 @@ def analyse_runs(overrides: list[str]) -> None:
         runs = []
     if not runs:
         raise ConfigError(f"run={folder}: holds no finished run (allowed: a run's folder, or a folder of such)")
-    for run in runs:
-        _analyse(run, settings, analyses)
-    for path in write_comparison(folder, list(analyses)):
+    written = [_analyse(run, settings, analyses) for run in runs]
+    for path in write_comparison(folder, written[0]):
         print(path)
 
 
-def _analyse(run: Run, settings: Settings, analyses: Mapping[str, Any]) -> None:
+def _analyse(run: Run, settings: Settings, analyses: Mapping[str, Any]) -> list[str]:
+    """Analyse one run; returns the names that the results are written under, which are the same for every run."""
     from sparse_ae.analysis import Subject
-    from sparse_ae.analysis.write import write_analyses
+    from sparse_ae.analysis.write import write_analyses, written_name
     from sparse_ae.reporting.run_page import write_run_page
     from sparse_ae.stored import read_run, test_sample
 
@@ -69,6 +69,7 @@ def _analyse(run: Run, settings: Settings, analyses: Mapping[str, Any]) -> None:
         print(path)
     write_run_page(run)
     print(run.shown_path / "report.html")
+    return [written_name(name, stored.variant) for name in analyses]
 
 
 if __name__ == "__main__":

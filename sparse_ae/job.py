@@ -49,6 +49,7 @@ def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str], sweep
                 return
             if not starts_over(run, settings.rerun, sweep) and run.state == "finished":
                 _analyse(experiment, config, run, missing_analyses(run, config))
+                write_run_page(run)
                 return
             try:
                 start = starting_point(config, run, settings, sweep)

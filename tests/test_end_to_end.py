@@ -166,15 +166,17 @@ def test_everything_that_is_found_is_in_the_run_in_tensorboard_and_on_the_page(c
     vectors, labels = ((run_copy / path).read_text() for path in (embedding.tensor_path, embedding.metadata_path))
     assert len(vectors.splitlines()) == len(labels.splitlines())
     assert list(embedding.sprite.single_image_dim) == [28, 28]
-    sprite = Image.open(run_copy / embedding.sprite.image_path)
-    assert sprite.size == (28 * math.ceil(len(labels.splitlines()) ** 0.5),) * 2
+    with Image.open(run_copy / embedding.sprite.image_path) as sprite:
+        assert sprite.size == (28 * math.ceil(len(labels.splitlines()) ** 0.5),) * 2
 
 
 def test_a_finished_run_gets_the_analyses_that_it_lacks(cli: Cli, tmp_path: Path, run_copy: Path) -> None:
     shutil.rmtree(run_copy / "analysis" / "overview")
+    (run_copy / "report.html").unlink()
     before = Run(run_copy).status
     assert cli("sparse-ae-train", "sparsity=l1", *SMALL, "hydra.run.dir=run").code == 0
     assert (run_copy / "analysis" / "overview" / "features.png").exists()
+    assert "overview: features" in (run_copy / "report.html").read_text()
     assert Run(run_copy).status == before
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import PositiveInt
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from sparse_ae.analysis.ablation import AffineAblation, ablate
@@ -98,10 +99,4 @@ def spearman(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> float 
     """Spearman's rank correlation of two ``(n,)``, ties at their mean rank; None where one of them is constant."""
     if len(np.unique(a)) < 2 or len(np.unique(b)) < 2:
         return None
-    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
-
-
-def _ranks(values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: npt.NDArray[np.floating] = (counts.cumsum() - (counts - 1) / 2)[inverse]
-    return ranks
+    return float(spearmanr(a, b).statistic)

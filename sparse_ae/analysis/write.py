@@ -25,8 +25,13 @@ def write_analyses(
     analyses = {name: build(spec, f"analysis.{name}") for name, spec in specs.items()}
     paths = []
     for name, analyse in analyses.items():
-        paths += _write(run, f"{name}-{variant}" if variant else name, analyse(subject), svg=svg)
+        paths += _write(run, written_name(name, variant), analyse(subject), svg=svg)
     return paths
+
+
+def written_name(name: str, variant: str) -> str:
+    """The name that an analysis is written under: its own, unless it is of a ``variant`` of the run."""
+    return f"{name}-{variant}" if variant else name
 
 
 def _write(run: Run, name: str, result: Result, *, svg: bool) -> list[Path]:

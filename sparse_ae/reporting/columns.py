@@ -62,6 +62,12 @@ def cell_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def group_name(config: Flat, columns: Sequence[str], *besides: str) -> str:
+    """What tells repetitions of a method from others: ``columns`` without the seed and what is drawn ``besides``."""
+    keys = [key for key in columns if key not in (METHOD, SEED, *besides) and key in config]
+    return ", ".join(f"{key.rpartition('.')[2]} {cell_text(config[key])}" for key in keys)
+
+
 def sort_key(config: Flat, keys: Sequence[str]) -> tuple[Any, ...]:
     """Order by the values of ``keys``: numbers by size, then text, then what is missing."""
     return tuple(_rank(config, key) for key in keys)

@@ -10,7 +10,7 @@ import numpy as np
 from sparse_ae.files import write_atomically
 from sparse_ae.plotting import dot_panels, to_png
 from sparse_ae.reporting.collect import Entry, collect
-from sparse_ae.reporting.columns import METHOD, SEED, as_number, cell_text
+from sparse_ae.reporting.columns import METHOD, as_number, group_name
 from sparse_ae.reporting.tables import config_cell
 
 _DPI = 150
@@ -38,7 +38,9 @@ def write_comparison(folder: Path, analyses: Sequence[str]) -> list[Path]:
         differing = {key: values for key, values in numbers.items() if len(np.unique(values[~np.isnan(values)])) > 1}
         if differing:
             methods = [str(run.config.get(METHOD, "unknown")) for run in runs]
-            figure = dot_panels(differing, methods, [_group(run, columns) for run in runs], title=f"{name}, run by run")
+            figure = dot_panels(
+                differing, methods, [group_name(run.config, columns) for run in runs], title=f"{name}, run by run"
+            )
             written.append(folder / "analysis" / f"{name}.png")
             write_atomically(written[-1], to_png(figure, _DPI, palette=True))
     return written
@@ -52,8 +54,3 @@ def _numbers(runs: Sequence[Entry], analysis: str) -> dict[str, np.ndarray]:
         key: np.array([np.nan if (v := as_number(result.get(key))) is None else v for result in results])
         for key in keys
     }
-
-
-def _group(run: Entry, columns: Sequence[str]) -> str:
-    keys = [key for key in columns if key not in (METHOD, SEED) and key in run.config]
-    return ", ".join(f"{key.rpartition('.')[2]} {cell_text(run.config[key])}" for key in keys)

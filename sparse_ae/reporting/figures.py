@@ -17,7 +17,7 @@ from sparse_ae.reporting.columns import (
     TARGET_VALUE,
     UNITS,
     as_number,
-    cell_text,
+    group_name,
 )
 from sparse_ae.reporting.curves import Curve, read_curves
 from sparse_ae.reporting.front import knee, non_dominated
@@ -45,7 +45,7 @@ def draw(sweep: Sweep) -> list[Drawing]:
     runs = sweep.finished
     if not runs:
         return []
-    group = [_group(run, sweep.columns) for run in runs]
+    group = [group_name(run.config, sweep.columns, COEFFICIENT) for run in runs]
     return [
         _weights(runs, group),
         _targets(runs, sweep.columns),
@@ -102,7 +102,7 @@ def _targets(runs: Sequence[Entry], columns: Sequence[str]) -> Drawing:
         _config(own, TARGET_VALUE),
         panels,
         _methods(own),
-        [_group(run, columns, besides=TARGET_VALUE) for run in own],
+        [group_name(run.config, columns, COEFFICIENT, TARGET_VALUE) for run in own],
         xlabel=f"wanted {measure}",
         title="What methods cost at the same sparsity",
     )
@@ -144,7 +144,7 @@ def _units(runs: Sequence[Entry], columns: Sequence[str]) -> Drawing:
         Panel("dead units (never != 0)", _metric(runs, "test/dead_units")),
         Panel("inactive units (on < 1 % of samples)", _metric(runs, "test/inactive_units")),
     ]
-    group = [_group(run, columns, besides=UNITS) for run in runs]
+    group = [group_name(run.config, columns, UNITS) for run in runs]
     figure = sweep_panels(
         units, panels, _methods(runs), group, xlabel="units (model.latent_dim)", title="How many units go unused"
     )
@@ -179,12 +179,6 @@ def _read_curves(run: Entry) -> dict[str, Curve]:
 
 def _png(figure: Figure) -> bytes:
     return to_png(figure, _DPI, palette=True)
-
-
-def _group(run: Entry, columns: Sequence[str], besides: str = COEFFICIENT) -> str:
-    """What tells a line from the others of its method: everything that differs but the seed and what the x axis is."""
-    keys = [key for key in columns if key not in (METHOD, SEED, besides) and key in run.config]
-    return ", ".join(f"{key.rpartition('.')[2]} {cell_text(run.config[key])}" for key in keys)
 
 
 def _repeated(runs: Sequence[Entry]) -> bool:

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -29,12 +29,17 @@ class Picture(NamedTuple):
 def render_page(template: str, *, script: str | None, **context: Any) -> str:
     """A template of this package with its style, and the one script that may run on it."""
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        loader=FunctionLoader(_own),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters["data_uri"] = lambda png: f"data:image/png;base64,{base64.b64encode(png).decode()}"
     code = "" if script is None else _own(script)
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    return environment.from_string(_own(template)).render(
+    return environment.get_template(template).render(
         written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         style=Markup(_own("page.css")),
         script=Markup(code),

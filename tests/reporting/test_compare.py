@@ -27,6 +27,15 @@ def test_all_runs_of_a_folder_are_analysed_and_compared(cli: Cli, sweep: Path, r
     assert "sweep/analysis.csv" in outcome.out
 
 
+def test_results_for_other_thresholds_are_compared_among_themselves(cli: Cli, sweep: Path, runs: list[Path]) -> None:
+    outcome = cli("sparse-ae-analyse", "run=sweep", "analysis=[sparsity]", "active_threshold=0.5")
+    assert outcome.code == 0, outcome.err
+    with (sweep / "analysis.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["sparsity-0.5/threshold"] for row in rows] == ["0.5"] * 4
+    assert (sweep / "analysis" / "sparsity-0.5.png").exists()
+
+
 def test_a_folder_without_a_finished_run(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     outcome = cli("sparse-ae-analyse", "run=empty")
