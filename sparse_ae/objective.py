@@ -83,13 +83,13 @@ class Objective(nn.Module):
             self.target.schedule_(self.model.sparsity, step, total_steps)
 
     @torch.no_grad()
-    def observe_(self, forward: Forward) -> None:
+    def observe_(self, loss: Loss) -> None:
         """Follow a training batch, once its gradient is computed."""
         sparsity = self.model.sparsity
-        sparsity.observe_(forward)
-        self.dead.observe_(forward)
+        sparsity.observe_(loss.forward)
+        self.dead.observe_(loss.forward)
         if self.target is not None:
-            self.target.observe_(sparsity, forward)
+            self.target.observe_(sparsity, loss.forward, loss.recon, loss.terms)
 
     def validated_(self, metrics: Mapping[str, float]) -> None:
         """Follow a validation."""

@@ -12,9 +12,8 @@ import sparse_ae
 from sparse_ae.dead import AuxK, DeadUnits
 from sparse_ae.export import build_autoencoder, load, save_model
 from sparse_ae.models import SparseAutoencoder, sparse_products
-from sparse_ae.objective import Objective
+from sparse_ae.objective import Loss, Objective
 from sparse_ae.runs import Run
-from sparse_ae.sparsity import Forward
 from sparse_ae.targets import SparsityTarget
 from tests.conftest import plain_config
 
@@ -97,7 +96,7 @@ def test_state_dict_round_trip(method: str, network: str) -> None:
     ours, other, x = _objective(method, network, seed=0), _objective(method, network, seed=5), _data()
     for coefficient in ours.coefficients.values():
         coefficient.fill_(0.123)
-    ours.observe_(ours(x, x).forward)
+    ours.observe_(ours(x, x))
     assert not torch.equal(ours.model.encode(x), other.model.encode(x))
     other.load_state_dict(ours.state_dict())
     assert torch.equal(ours.model.encode(x), other.model.encode(x))
@@ -116,18 +115,18 @@ def test_export_and_reload_give_identical_codes(method: str, network: str, run_c
 
 
 class _Program(nn.Module):
-    """``functional_call`` calls ``forward``: give it the training loss, or with a pass what follows it."""
+    """``functional_call`` calls ``forward``: give it the training loss, or with one what follows it."""
 
     def __init__(self, objective: Objective) -> None:
         super().__init__()
         self.objective = objective
 
-    def forward(self, x: Tensor, past: Forward | None = None) -> tuple[Tensor, Forward | None]:
+    def forward(self, x: Tensor, past: Loss | None = None) -> tuple[Tensor, Loss | None]:
         if past is not None:
             self.objective.observe_(past)
             return x, None
         loss = self.objective(x, x)
-        return loss.loss, loss.forward
+        return loss.loss, loss
 
 
 def test_two_models_under_vmap_train_as_one_after_the_other(method: str, network: str) -> None:
@@ -144,11 +143,11 @@ def test_two_models_under_vmap_train_as_one_after_the_other(method: str, network
     parameters, buffers = stack_module_state(programs)
     skeleton = copy.deepcopy(programs[0]).to("meta")
 
-    def loss(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Forward]:
-        result: tuple[Tensor, Forward] = functional_call(skeleton, (parameters, buffers), (x,))
+    def loss(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Loss]:
+        result: tuple[Tensor, Loss] = functional_call(skeleton, (parameters, buffers), (x,))
         return result
 
-    def observe(buffers: dict[str, Tensor], parameters: dict[str, Tensor], x: Tensor, past: Forward) -> Tensor:
+    def observe(buffers: dict[str, Tensor], parameters: dict[str, Tensor], x: Tensor, past: Loss) -> Tensor:
         functional_call(skeleton, (parameters, buffers), (x, past))
         return x.sum()
 
@@ -186,9 +185,9 @@ def test_a_sample_alone_is_coded_about_as_sparsely_as_in_training(method: str, n
     alone = batch = 0.0
     for seed in range(60):
         x = _data(seed)
-        forward = objective(x, x).forward
-        objective.observe_(forward)
-        batch += float((forward.z != 0).sum())
+        loss = objective(x, x)
+        objective.observe_(loss)
+        batch += float((loss.forward.z != 0).sum())
         alone += float((objective.model.encode(x) != 0).sum()) if seed >= 20 else batch / (seed + 1)
     if method == "k_sparse":  # anneals k in training
         return

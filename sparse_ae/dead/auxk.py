@@ -19,7 +19,7 @@ class AuxK(DeadUnits):
     Source: Gao et al., arXiv 2406.04093, appendix A.2, with changes that MNIST asks for. There a unit is dead after 10
     million samples, which would be 180 epochs; of each sample the k_aux largest pre-activations are rectified, but
     those of units that died here are negative for every sample, and would get no gradient; and both errors are divided
-    by what they explain, here by the same.
+    by what they explain, which makes theirs worth about 1/(32 FVU) in our units.
     """
 
     requires_atoms = True

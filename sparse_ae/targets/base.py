@@ -41,8 +41,8 @@ class Target(nn.Module, ABC):
     def schedule_(self, sparsity: Sparsity, step: int, total_steps: float) -> None:
         """Before each step, of ``total_steps``."""
 
-    def observe_(self, sparsity: Sparsity, forward: Forward) -> None:
-        """After each training batch."""
+    def observe_(self, sparsity: Sparsity, forward: Forward, recon: Tensor, terms: Mapping[str, Tensor]) -> None:
+        """After each training batch, with its reconstruction error and the method's raw terms."""
 
     def validated_(self, sparsity: Sparsity, metrics: Mapping[str, float]) -> None:
         """After each validation, with its ``val/...`` metrics."""
@@ -72,7 +72,4 @@ def steered_coefficient(sparsity: Sparsity) -> Tensor:
         raise ValueError(
             f"sparsity.warmup_steps={sparsity.warmup_steps}: the target steers the coefficient (allowed: 0)"
         )
-    coefficient = sparsity.coefficients[sparsity.steered]
-    if not float(coefficient) > 0:
-        raise ValueError(f"sparsity.coefficient={float(coefficient):g}: is where the search begins (allowed: above 0)")
-    return coefficient
+    return sparsity.coefficients[sparsity.steered]

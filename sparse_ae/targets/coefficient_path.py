@@ -28,7 +28,12 @@ class CoefficientPath(Target):
         self._points: list[dict[str, float]] = []
 
     def begin_(self, sparsity: Sparsity, threshold: float) -> None:
-        steered_coefficient(sparsity).mul_(self.first)
+        coefficient = steered_coefficient(sparsity)
+        if not float(coefficient) > 0:
+            raise ValueError(
+                f"sparsity.coefficient={float(coefficient):g}: is what the path multiplies (allowed: above 0)"
+            )
+        coefficient.mul_(self.first)
 
     @torch.no_grad()
     def schedule_(self, sparsity: Sparsity, step: int, total_steps: float) -> None:

@@ -16,10 +16,12 @@ Measure = Literal["l0", "population_sparsity", "lifetime_sparsity"]
 
 _SMOOTHING = 0.1
 """Weight of the newest batch in the running mean of the measured sparsity."""
-_LARGEST_GAP = 0.5
-"""Beyond it, codes change too fast for the two splits to be compared."""
-_RANGE = math.log(1e6)
-"""How far, as a logarithm, the coefficient may come from where the config starts it, either way."""
+_NEAR = 0.1
+"""The log error from which on validations count: farther away the controller is still under way."""
+_CORRECTION = 0.7
+"""Share of a validation's log error that is made up for until the next."""
+_RANGE = math.log(1e8)
+"""How far, as a logarithm, the coefficient may come from where its term weighs as much as the reconstruction error."""
 
 
 class SparsityTarget(Target):
@@ -29,10 +31,11 @@ class SparsityTarget(Target):
         I_t = I_{t-1} + gain * u_t
         coefficient = exp(I_t + damping * u_t)
 
-    so that too dense a code raises the coefficient and too sparse a one lowers it, by factors: how wrong the
-    coefficient was to begin with costs only time. It starts from ``start`` times the config's: units that too large a
-    coefficient kills do not come back. ``offset`` is the running mean, over validations, of log(measure on the
-    validation split / s_t): it is the validation split that meets the target.
+    so that too dense a code raises the coefficient and too sparse a one lowers it, by factors. It starts where the
+    method's term is the share ``start`` of the reconstruction error on the first batch: from below, for units that too
+    large a coefficient kills do not come back. The config's coefficient has no say. It is the validation split that
+    meets the target: each validation near it adds 0.7 log(measure / value) to ``offset``, which makes up for the gap
+    between the splits and for a coefficient that has to rise for ever, as plain L1's does where decoders grow.
 
     ``measure`` is ``l0``, ``population_sparsity`` (share of units active in a sample) or ``lifetime_sparsity`` (share
     of samples that activate a unit): the means of the latter two, over samples and over units, are the same number.
@@ -46,7 +49,6 @@ class SparsityTarget(Target):
     level: Tensor
     offset: Tensor
     batches: Tensor
-    validations: Tensor
 
     def __init__(
         self,
@@ -67,8 +69,7 @@ class SparsityTarget(Target):
         self.register_buffer("value", torch.tensor(value))
         for name in ("integral", "low", "high", "level", "offset"):
             self.register_buffer(name, torch.tensor(0.0))
-        for name in ("batches", "validations"):
-            self.register_buffer(name, torch.tensor(0))
+        self.register_buffer("batches", torch.tensor(0))
 
     def arguments_for(self, method: type[Sparsity], latent_dim: int) -> dict[str, Any]:
         value = float(self.value)
@@ -87,17 +88,19 @@ class SparsityTarget(Target):
                 f"target: {type(sparsity).__name__}'s codes are never exactly 0, so their L0 is always "
                 "model.latent_dim (allowed: target=population)"
             )
-        coefficient = steered_coefficient(sparsity)
-        given = float(coefficient.log())
-        self.integral.fill_(given + math.log(self.start))
-        self.low.fill_(given - _RANGE)
-        self.high.fill_(given + _RANGE)
-        coefficient.mul_(self.start)
+        steered_coefficient(sparsity).zero_()
 
     @torch.no_grad()
-    def observe_(self, sparsity: Sparsity, forward: Forward) -> None:
+    def observe_(self, sparsity: Sparsity, forward: Forward, recon: Tensor, terms: Mapping[str, Tensor]) -> None:
         if sparsity.steered is None:
             return
+        # Where the term weighs as much as the error. It is 0 where all codes are: then any coefficient does.
+        term = terms[sparsity.steered]
+        balance = torch.where((term > 0) & (recon > 0), recon / term, 1.0).log()
+        first = self.batches == 0
+        self.low.copy_(torch.where(first, balance - _RANGE, self.low))
+        self.high.copy_(torch.where(first, balance + _RANGE, self.high))
+        self.integral.copy_(torch.where(first, balance + math.log(self.start), self.integral))
         z = forward.z
         on = z != 0 if self.measure == "l0" else active(z, self.threshold)
         # An all-zero batch counts as one with a single active code: the error stays finite.
@@ -112,9 +115,9 @@ class SparsityTarget(Target):
     @torch.no_grad()
     def validated_(self, sparsity: Sparsity, metrics: Mapping[str, float]) -> None:
         reached = metrics[f"val/{self.measure}"]
-        if reached > 0 and self.batches > 0:
-            gap = (math.log(reached) - self.level).clamp(-_LARGEST_GAP, _LARGEST_GAP)
-            update_mean_(self.offset, gap, self.validations, _SMOOTHING)
+        error = math.log(reached / self.wanted) if reached > 0 and self.batches > 0 else math.inf
+        if abs(error) < _NEAR:
+            self.offset.add_(_CORRECTION * error)
 
     @property
     def stuck(self) -> str | None:

@@ -15,8 +15,7 @@ from sparse_ae.data import Batch, ImageDataModule, to_unit_interval
 from sparse_ae.identity import config_hash
 from sparse_ae.metrics import NAMES, CodeMetrics
 from sparse_ae.models import SparseAutoencoder
-from sparse_ae.objective import Objective
-from sparse_ae.sparsity import Forward
+from sparse_ae.objective import Loss, Objective
 
 MakeOptimizer = Callable[..., Optimizer]
 MakeScheduler = Callable[..., LRScheduler]
@@ -72,7 +71,7 @@ class SparseAutoencoderModule(LightningModule):
         """The metrics of each split's last evaluation."""
         self.evaluated_at: dict[str, int] = {}
         """The step of each split's last evaluation."""
-        self._forward: Forward | None = None
+        self._loss: Loss | None = None
         self._unlogged: list[Tensor] = []
         self._unlogged_steps: list[int] = []
         self._metrics: dict[str, CodeMetrics] = {}
@@ -166,14 +165,14 @@ class SparseAutoencoderModule(LightningModule):
         loss = self._compute(x, target)
         self._unlogged.append(torch.stack([loss.loss, loss.recon, *loss.terms.values()]).detach())
         self._unlogged_steps.append(self.global_step + 1)
-        self._forward = loss.forward
+        self._loss = loss
         return loss.loss
 
     def on_after_backward(self) -> None:
         """What follows training moves when the gradient has no more use for its old state."""
-        assert self._forward is not None
-        self.objective.observe_(self._forward)
-        self._forward = None
+        assert self._loss is not None
+        self.objective.observe_(self._loss)
+        self._loss = None
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
         """What the optimizer does too, without its detour through the profiler, which is 1 % of a step on a CPU."""
