@@ -18,6 +18,8 @@ _SMOOTHING = 0.1
 """Weight of the newest batch in the running mean of the measured sparsity."""
 _NEAR = 0.1
 """The log error from which on validations count: farther away the controller is still under way."""
+_LARGEST_ERROR = 0.5
+"""A larger log error counts as this: the coefficient must not run far ahead of codes that answer slowly."""
 _CORRECTION = 0.7
 """Share of a validation's log error that is made up for until the next."""
 _RANGE = math.log(1e8)
@@ -27,7 +29,7 @@ _RANGE = math.log(1e8)
 class SparsityTarget(Target):
     """Proportional-integral control of a log-coefficient: with s_t the measure on the training batch, smoothed,
 
-        u_t = log(s_t / value) + offset
+        u_t = log(s_t / value) + offset, at most 0.5 either way
         I_t = I_{t-1} + gain * u_t
         coefficient = exp(I_t + damping * u_t)
 
@@ -107,7 +109,7 @@ class SparsityTarget(Target):
         share = on.to(self.level.dtype).mean(dim=(-2, -1)).clamp_min(1 / (z.shape[-2] * z.shape[-1]))
         measured = share * z.shape[-1] if self.measure == "l0" else share
         update_mean_(self.level, measured.log(), self.batches, _SMOOTHING)
-        error = self.level + self.offset - self.value.log()
+        error = (self.level + self.offset - self.value.log()).clamp(-_LARGEST_ERROR, _LARGEST_ERROR)
         self.integral.copy_((self.integral + self.gain * error).clamp(self.low, self.high))
         coefficient = sparsity.coefficients[sparsity.steered]
         coefficient.copy_((self.integral + self.damping * error).clamp(self.low, self.high).exp())

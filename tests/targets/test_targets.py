@@ -113,21 +113,23 @@ def _observed(target: SparsityTarget, method: L1, active: int) -> float:
 
 
 def test_the_controller_by_hand() -> None:
-    target = SparsityTarget(measure="l0", value=2, gain=0.1, damping=0.5, start=0.01, tolerance=0.02)
+    target = SparsityTarget(measure="l0", value=6, gain=0.1, damping=0.5, start=0.01, tolerance=0.02)
     method = L1(coefficient=1, atom_norm=False, reduction="mean", warmup_steps=0, latent_dim=10)
     target.begin_(method, threshold=0.1)
     assert method.coefficients["l1"].item() == 0
-    error = math.log(8 / 2)
+    error = math.log(8 / 6)
     integral = math.log(0.01 * 0.5 / 0.2) + 0.1 * error  # the term at a hundredth of the reconstruction error
     assert _observed(target, method, 8) == pytest.approx(math.exp(integral + 0.5 * error))
-    error = (math.log(8 / 2) + math.log(1 / 2)) / 2  # the mean of two batches
+    error = (math.log(8 / 6) + math.log(5 / 6)) / 2  # the mean of two batches
     integral += 0.1 * error
-    assert _observed(target, method, 1) == pytest.approx(math.exp(integral + 0.5 * error))
-    target.validated_(method, {"val/l0": 3})  # too far away to say anything about the splits
-    target.validated_(method, {"val/l0": 2.1})
-    error = (2 * error + math.log(1 / 2)) / 3 + 0.7 * math.log(2.1 / 2)
+    assert _observed(target, method, 5) == pytest.approx(math.exp(integral + 0.5 * error))
+    target.validated_(method, {"val/l0": 7})  # too far away to say anything about the splits
+    target.validated_(method, {"val/l0": 6.3})
+    error = (2 * error + math.log(5 / 6)) / 3 + 0.7 * math.log(6.3 / 6)
     integral += 0.1 * error
-    assert _observed(target, method, 1) == pytest.approx(math.exp(integral + 0.5 * error), rel=1e-5)
+    assert _observed(target, method, 5) == pytest.approx(math.exp(integral + 0.5 * error), rel=1e-5)
+    integral -= 0.1 * 0.5  # far from the target the error counts as 0.5
+    assert _observed(target, method, 0) == pytest.approx(math.exp(integral - 0.5 * 0.5), rel=1e-5)
 
 
 @pytest.mark.parametrize("term", [0.0, 0.2])
@@ -140,7 +142,7 @@ def test_the_search_starts_where_the_term_weighs_little_whatever_the_config_says
         target.begin_(method, threshold=0.1)
         target.observe_(method, Forward(x, x, z, z, x), torch.tensor(0.5), {"l1": torch.tensor(term)})
         found.append(method.coefficients["l1"].item())
-    assert found == pytest.approx([0.01 * (0.5 / term if term else 1)] * 3)
+    assert found == pytest.approx([0.01 * (0.5 / term if term else 1)] * 3, rel=1e-5)
 
 
 def test_the_controllers_state_is_in_its_checkpoint() -> None:
