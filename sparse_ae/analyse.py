@@ -51,9 +51,20 @@ def analyse_runs(overrides: list[str]) -> None:
         runs = []
     if not runs:
         raise ConfigError(f"run={folder}: holds no finished run (allowed: a run's folder, or a folder of such)")
-    written = [_analyse(run, settings, analyses) for run in runs]
-    for path in write_comparison(folder, written[0]):
+    names: dict[str, None] = {}
+    failed: dict[str, Exception] = {}
+    for run in runs:
+        try:
+            names |= dict.fromkeys(_analyse(run, settings, analyses))
+        except (RunError, ValueError) as error:
+            failed[str(run.shown_path)] = error
+    if not names:
+        raise next(iter(failed.values()))
+    for path in write_comparison(folder, list(names)):
         print(path)
+    if failed:
+        told = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        raise ConfigError(f"{len(failed)} of {len(runs)} runs could not be analysed: {told}")
 
 
 def _analyse(run: Run, settings: Settings, analyses: Mapping[str, Any]) -> list[str]:

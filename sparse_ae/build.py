@@ -10,6 +10,7 @@ import functools
 import importlib
 import inspect
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -122,6 +123,9 @@ def check_arguments(
     for name, parameter in named.items():
         if parameter.default is parameter.empty and name not in arguments and name not in given and not partial:
             raise ConfigError(f"{_join(key, name)}: is required and was not given")
+    for name, value in arguments.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{_join(key, name)}={value}: should be a finite number")
     return {
         name: _convert(value, named[name].annotation if name in named else Any, _join(key, name))
         for name, value in arguments.items()

@@ -42,6 +42,8 @@ TRAIN = [
     (["model.hidden_sizes=[256,0]"], r"model\.hidden_sizes=\[256, 0\]: should be greater than 0"),
     (["sparsity.coefficient=-1"], r"sparsity\.coefficient=-1: should be greater than or equal to 0"),
     (["sparsity.coefficient=nan"], r"sparsity\.coefficient=nan: should be a finite number"),
+    (["dead.window_epochs=inf"], r"dead\.window_epochs=inf: should be a finite number"),
+    (["sparsity=jumprelu", "sparsity.theta=inf"], r"sparsity\.theta=inf: should be a finite number"),
     (["sparsity.coefficient=strong"], r"sparsity\.coefficient=strong: should be a valid number"),
     (["sparsity.rho=0"], r"sparsity\.rho=0: should be greater than 0"),
     (["sparsity.rho=1"], r"sparsity\.rho=1: should be less than 1"),

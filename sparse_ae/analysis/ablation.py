@@ -1,7 +1,8 @@
 """The squared error of reconstructions with units left out: in closed form where the decoder is affine."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -9,8 +10,12 @@ from torch import Tensor
 from sparse_ae.analysis.base import Subject
 from sparse_ae.analysis.explained import sample_errors, stratified
 
+_DECODINGS = 2_500_000
+"""Enough for all of MNIST's test images with 250 codes each."""
 
-class AffineAblation(NamedTuple):
+
+@dataclass(frozen=True, eq=False)
+class AffineAblation:
     """Of a decoder x_hat = z @ atoms + bias, the MSE with the units S alone kept:
 
         E(S) = empty - 2 sum_{i in S} linear_i + sum_{i,j in S} quadratic_ij
@@ -27,6 +32,7 @@ class AffineAblation(NamedTuple):
     quadratic: Tensor
     """``(N, N)``."""
 
+    @property
     def importance(self) -> Tensor:
         """E(all but i) - E(all), ``(N,)``."""
         return 2 * self.linear - 2 * self.quadratic.sum(dim=1) + self.quadratic.diag()
@@ -48,13 +54,15 @@ class AffineAblation(NamedTuple):
         return torch.tensor(order)
 
 
-class DecodedAblation(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class DecodedAblation:
     """Of any decoder, by decoding."""
 
     samples: Tensor
     """Indices."""
     subject: Subject
 
+    @cached_property
     def importance(self) -> Tensor:
         """E(all but i) - E(all), ``(N,)``; samples that do not use i do not change."""
         z, x = self.subject.z[self.samples], self.subject.x[self.samples]
@@ -75,8 +83,11 @@ class DecodedAblation(NamedTuple):
         return torch.stack(errors) / x.numel()
 
 
-def ablate(subject: Subject, decodings: int) -> AffineAblation | DecodedAblation:
-    """The closed form, over all samples, if the decoder is affine; else decoding as many samples as allowed."""
+@lru_cache(maxsize=1)  # importance and truncation ask for the same
+def ablate(subject: Subject, decodings: int = _DECODINGS) -> AffineAblation | DecodedAblation:
+    """The closed form, over all samples, if the decoder is affine; else by decoding each sample once for every code of
+    it that is not 0, over all samples unless that takes more than so many ``decodings``.
+    """
     decoder = affine_decoder(subject)
     if decoder is None:
         codes_per_sample = max(float((subject.z != 0).sum() / len(subject.z)), 1.0)

@@ -2,18 +2,30 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
+from pydantic import BeforeValidator
 from torch import Tensor
 
 from sparse_ae.models import Coder
 from sparse_ae.runs import Run
 
 _BATCH = 1000
+
+
+def _finished(run: object) -> object:
+    if isinstance(run, str):
+        run = Run.open(run)
+        run.read_model_spec()
+    return run
+
+
+FinishedRun = Annotated[Run, BeforeValidator(_finished)]
+"""A finished run, given as its folder."""
 
 
 class Sample(NamedTuple):
@@ -68,13 +80,24 @@ class Subject:
         return self.coder.dictionary.detach().float().cpu()
 
     @cached_property
-    def directions(self) -> Tensor:
-        """What each unit at 1 adds to the reconstruction of an empty code, decode(e_i) - decode(0), ``(N, D)``: the
-        atoms, of a linear decoder. The atoms of another have in common what it decodes 0 to, and so resemble one
-        another whatever was learned.
+    def dead(self) -> Tensor:
+        """Whether a unit's code is never != 0, ``(N,)``."""
+        return (self.z == 0).all(dim=0)
+
+    @cached_property
+    def typical(self) -> Tensor:
+        """Each unit's typical activation a_i, the median of its |codes| != 0 (of two middle ones the lower), ``(N,)``;
+        1 for dead units.
         """
-        units = len(self.atoms)
-        return self.decode(torch.eye(units)) - self.decode(torch.zeros(1, units))
+        return self.z.abs().masked_fill(self.z == 0, torch.nan).nanmedian(dim=0).values.nan_to_num(nan=1.0)
+
+    @cached_property
+    def directions(self) -> Tensor:
+        """What each unit adds to the reconstruction of an empty code at its typical activation, decode(a_i e_i) -
+        decode(0), ``(N, D)``: a_i times the atom, of a linear decoder. Another answers differently to a code that does
+        not occur; and its atoms have in common what it decodes 0 to, and so resemble one another whatever was learned.
+        """
+        return self.decode(self.typical.diag()) - self.decode(torch.zeros(1, len(self.typical)))
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes ``(B', N)`` of any images ``(B', D)``, a batch at a time."""

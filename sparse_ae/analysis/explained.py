@@ -1,6 +1,6 @@
 """What analyses that leave units out have in common: which samples, how much of the variance, and how many units."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -38,20 +38,26 @@ def log_spaced(most: int, steps: int) -> list[int]:
     return sorted({0, *between, most})
 
 
-def units_needed(units: Sequence[int], errors: Tensor, variance: Tensor | float, share: float) -> float | None:
-    """How many units explain ``share`` of the variance that all of them explain.
+def units_needed(
+    tried: Sequence[int],
+    errors: Tensor,
+    variance: Tensor | float,
+    share: float,
+    errors_with: Callable[[Sequence[int]], Tensor],
+) -> int | None:
+    """With how many units and more at least ``share`` of the variance is explained that all of them explain.
 
-    ``errors (K,)`` is what is left with each of the numbers ``units``, the last of them all; ``variance`` is the error
-    of the mean image. A curve may reach the goal and fall back: what counts is the last time, linearly between two of
-    ``units``. None if even all units explain nothing.
+    ``errors (K,)`` is what is left with each of the numbers ``tried``, in ascending order, the last of them all;
+    ``variance`` is the error of the mean image. Between the two of them where the goal is passed for the last time,
+    every number is tried: ``errors_with(numbers)``. None if even all units explain nothing.
     """
-    explained: list[float] = (variance - errors).tolist()
+    explained = variance - errors
+    goal = share * explained[-1]
     if explained[-1] <= 0:
         return None
-    goal = share * explained[-1]
-    below = [k for k, value in enumerate(explained) if value < goal]
+    below: list[int] = (explained < goal).nonzero().flatten().tolist()
     if not below:
-        return float(units[0])
-    k = below[-1]
-    step = (goal - explained[k]) / (explained[k + 1] - explained[k])
-    return units[k] + step * (units[k + 1] - units[k])
+        return tried[0]
+    between = range(tried[below[-1]] + 1, tried[below[-1] + 1])
+    short: list[int] = (variance - errors_with(between) < goal).nonzero().flatten().tolist() if between else []
+    return (between[short[-1]] if short else tried[below[-1]]) + 1

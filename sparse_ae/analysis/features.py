@@ -27,9 +27,9 @@ class Units(NamedTuple):
     lifetime: Tensor
     """Lifetime sparsity ``(N,)``."""
     typical: Tensor
-    """Typical activation a_i, the median of its |codes| != 0 (of two middle ones the lower), ``(N,)``."""
+    """``Subject.typical``, ``(N,)``."""
     difference: Tensor
-    """What it adds at that to the reconstruction of an empty code, d_i = decode(a_i e_i) - decode(0), ``(N, D)``."""
+    """What it adds at that, d_i, ``Subject.directions``, ``(N, D)``."""
     contribution: Tensor
     """mean_b |z_bi| |d_i|_2 / a_i, ``(N,)``: with a linear decoder the mean norm of what it adds. 0 for dead units."""
 
@@ -43,10 +43,8 @@ def analyse(
     living units for them:
 
     - ``units``, ``shown``, ``dead_units``.
-    - ``atom_norm``: least, mean and largest |atom|_2; ``coherence``: the largest |cosine| between two atoms. Where the
-      decoder is not linear, an atom is all of decode(e_i).
-    - ``typical_activation``, ``difference_norm``: least, mean and largest; ``difference_coherence``: the largest
-      |cosine| between two differences.
+    - ``atom_norm``: least, mean and largest |atom|_2; where the decoder is not linear, an atom is all of decode(e_i).
+    - ``typical_activation``, ``difference_norm``: least, mean and largest.
     - ``half_contribution_units``: the fewest units that make half of the sum of all contributions.
     - ``filter_cosine``: between encoder filter and difference, mean over the units shown.
 
@@ -64,10 +62,8 @@ def analyse(
         "shown": len(shown),
         "dead_units": int(units.dead.sum()),
         "atom_norm": _range(atoms.norm(dim=1)),
-        "coherence": _coherence(atoms),
         "typical_activation": _range(units.typical[living]),
         "difference_norm": _range(sizes[living]),
-        "difference_coherence": _coherence(units.difference[living]),
         "half_contribution_units": _units_for_half(units.contribution),
         "filter_cosine": None if filters is None else _mean_cosine(filters.weight, units.difference[shown]),
     }
@@ -88,11 +84,9 @@ def analyse(
 
 def measure_units(subject: Subject) -> Units:
     """All of it, from the codes and from decoding each unit alone."""
-    z = subject.z
-    dead = (z == 0).all(dim=0)
-    typical = z.abs().masked_fill(z == 0, torch.nan).nanmedian(dim=0).values
-    alone, empty = torch.diag(typical.nan_to_num()), torch.zeros(1, len(typical))
-    difference = (subject.decode(alone) - subject.decode(empty)).masked_fill(dead[:, None], torch.nan)
+    z, dead = subject.z, subject.dead
+    typical = subject.typical.masked_fill(dead, torch.nan)
+    difference = subject.directions.masked_fill(dead[:, None], torch.nan)
     contribution = (z.abs().mean(dim=0) * difference.norm(dim=1) / typical).masked_fill(dead, 0)
     return Units(dead, lifetime_sparsity(z, subject.sample.threshold), typical, difference, contribution)
 
@@ -125,7 +119,7 @@ def _grids(subject: Subject, units: Units, shown: Tensor, filters: Filters | Non
         pictures = {"features": (alone, atoms), "differences": (adds, difference)}
     if filters is not None:
         pictures["filters"] = (f"Encoder filters: {filters.name}", filters.weight)
-    below = "below: number and lifetime sparsity; each on its own scale; crossed: dead"
+    below = "below: number and lifetime sparsity; each on its own scale; crossed: dead or 0"
     return {
         name: feature_grid(
             subject.images(flat.masked_fill(dead, torch.nan)),
@@ -169,12 +163,6 @@ def _range(values: Tensor) -> dict[str, float] | None:
     if len(values) == 0:
         return None
     return {"min": float(values.min()), "mean": float(values.mean()), "max": float(values.max())}
-
-
-def _coherence(x: Tensor) -> float | None:
-    """max_(i != j) |cos(x_i, x_j)| of rows ``(n, D)``."""
-    directions = F.normalize(x, dim=1)
-    return float((directions @ directions.T).abs().fill_diagonal_(0).max()) if len(x) > 1 else None
 
 
 def _units_for_half(contribution: Tensor) -> int | None:

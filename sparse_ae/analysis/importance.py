@@ -1,11 +1,12 @@
 """What each unit is worth: how much the squared error grows where it is left out, and how few units would do."""
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import PositiveInt
 from scipy.stats import spearmanr
-from torch import Tensor
 
 from sparse_ae.analysis.ablation import AffineAblation, ablate
 from sparse_ae.analysis.base import Result, Subject
@@ -18,12 +19,12 @@ _STEPS = 32
 _KEPT, _GREEDY = "the most important kept", "the units chosen greedily kept"
 
 
-def analyse(subject: Subject, *, decodings: PositiveInt, n_atoms: PositiveInt) -> Result:
+def analyse(subject: Subject, *, n_atoms: PositiveInt) -> Result:
     """A unit's importance is the increase in MSE where it alone is set to 0. Beside it, the MSE where the same m units
     are kept in all samples, or removed: the most important ones, or for affine decoders the greedily chosen.
 
-    An affine decoder has a closed form, over all samples; others reconstruct as many samples as ``decodings`` allows,
-    each once for every code of it that is not 0.
+    Exact, over all samples; with more than 250 codes per sample and a decoder that is not affine, over a part of them
+    (``ablate``).
 
     Numbers: ``units``, ``dead_units`` (code never != 0), ``affine_decoder``, ``samples`` (that importance is over),
     ``harmful_units`` (without it the error is lower), ``top_tenth_share`` (what of the sum of all positive importance
@@ -33,19 +34,20 @@ def analyse(subject: Subject, *, decodings: PositiveInt, n_atoms: PositiveInt) -
     Arrays: ``importance`` and ``lifetime`` ``(N,)``; ``kept (K,)``, numbers of units, and ``mse (curves, K)``
     with so many; ``curves``, their names.
     """
-    ablation = ablate(subject, decodings)
-    importance = ablation.importance()
+    ablation = ablate(subject)
+    importance = ablation.importance
     order = importance.argsort(descending=True, stable=True)
     kept = log_spaced(len(order), _STEPS)
-    mse = {
-        _KEPT: ablation.kept(order, kept),
-        "the most important removed": ablation.kept(order.flip(0), [len(order) - m for m in kept]),
-    }
+    orders = {_KEPT: order}
     if isinstance(ablation, AffineAblation):
-        mse[_GREEDY] = ablation.kept(ablation.greedy_order(), kept)
+        orders[_GREEDY] = ablation.greedy_order()
+    mse = {name: ablation.kept(own, kept) for name, own in orders.items()}
+    curves = mse | {"the most important removed": ablation.kept(order.flip(0), [len(order) - m for m in kept])}
 
     variance = variances(subject, ablation.samples).mean() / subject.x.shape[1]
-    needed = {name: units_needed(kept, errors, variance, 0.9) for name, errors in mse.items()}
+    needed = {
+        name: units_needed(kept, mse[name], variance, 0.9, partial(ablation.kept, own)) for name, own in orders.items()
+    }
     lifetime = lifetime_sparsity(subject.z, subject.sample.threshold)
     used = (subject.z != 0).any(dim=0)
     gains = importance[order].clamp_min(0)
@@ -69,30 +71,26 @@ def analyse(subject: Subject, *, decodings: PositiveInt, n_atoms: PositiveInt) -
         lifetime.numpy(),
         used.numpy(),
         np.array(kept),
-        {name: errors.numpy() for name, errors in mse.items()},
+        {name: errors.numpy() for name, errors in curves.items()},
         correlation=correlation,
         title=f"What each unit is worth: {len(order):,} units, {dead}over {len(ablation.samples):,} test images",
     )
     figures = {"importance": panels}
     if len(top):
         figures["important_atoms"] = feature_grid(
-            subject.images(subject.atoms[top]),
+            subject.images(subject.directions[top]),
             [f"{unit}: {importance[unit]:.1e}" for unit in top.tolist()],
-            title=f"The {len(top)} most important units, and the MSE that each saves",
+            title=f"What the {len(top)} most important units add, and the MSE that each saves",
+            signed=True,
         )
     arrays = {
         "importance": importance.numpy(),
         "lifetime": lifetime.numpy(),
         "kept": np.array(kept),
-        "curves": np.array(list(mse)),
-        "mse": torch.stack(list(mse.values())).numpy(),
+        "curves": np.array(list(curves)),
+        "mse": torch.stack(list(curves.values())).numpy(),
     }
     return Result(numbers, figures, arrays)
-
-
-def unit_importance(subject: Subject, decodings: int) -> Tensor:
-    """The mean increase in MSE where each unit alone is set to 0, ``(N,)`` in float64; see ``analyse``."""
-    return ablate(subject, decodings).importance()
 
 
 def spearman(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> float | None:

@@ -25,11 +25,11 @@ def salt_and_pepper(x: Tensor, shares: Sequence[float]) -> list[Tensor]:
     return [torch.where(chance < share, grain, x) for share in shares]
 
 
-def relative_change(a: Tensor, b: Tensor) -> Tensor:
-    """|b - a| / |a| of each row, ``(B,)``; NaN where a is all 0."""
-    size = a.norm(dim=1)
-    change: Tensor = (b - a).norm(dim=1) / torch.where(size > 0, size, torch.nan)
-    return change
+def relative_change(a: Tensor, b: Tensor, others: Tensor) -> float | None:
+    """mean |b - a| / mean |others - a| over rows ``(B, D)``: 1 where b is as far from a as another sample is. Unlike
+    |b - a| / |a|, it does not depend on where a coder has its zero. None where the samples do not differ.
+    """
+    return ratio((b - a).norm(dim=1).double().mean(), (others - a).norm(dim=1).double().mean())
 
 
 def support_change(a: Tensor, b: Tensor, threshold: float) -> Tensor:
@@ -51,9 +51,9 @@ class Response(NamedTuple):
     """To noise of one strength; None where nothing is defined."""
 
     code_change: float | None
-    """|z(x + n) - z(x)| / |z(x)|, over samples whose clean code is not all 0."""
+    """mean |z(x + n) - z(x)| over the mean distance |z(x') - z(x)| of the codes of two clean images."""
     code_gain: float | None
-    """The same over that of the input, |n| / |x|."""
+    """The same over that of the input."""
     support_change: float | None
     """1 - the Jaccard similarity of the sets of active units, |z| > threshold, over samples that have any."""
     clean_mse: float
@@ -78,17 +78,23 @@ def answer(coder: Subject, x: Tensor, noisy: Mapping[str, Sequence[Tensor]], var
     the mean training image.
     """
     z, threshold = coder.encode(x), coder.sample.threshold
-    others = z.roll(len(z) // 2, dims=0)
+    other = partners(len(z))
     return Answer(
         int((z == 0).all(dim=1).sum()),
-        mean_defined(support_change(z, others, threshold)) if len(z) > 1 else None,
-        {kind: [_respond(coder, x, z, images, variance) for images in row] for kind, row in noisy.items()},
+        mean_defined(support_change(z, z[other], threshold)) if len(z) > 1 else None,
+        {kind: [_respond(coder, x, z, images, variance, other) for images in row] for kind, row in noisy.items()},
     )
 
 
-def _respond(coder: Subject, x: Tensor, z: Tensor, noisy: Tensor, variance: Tensor) -> Response:
+def partners(n: int) -> Tensor:
+    """Another one for each of n samples, the next of a ring in random order: ``(n,)``."""
+    ring = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    return torch.empty_like(ring).scatter_(0, ring, ring.roll(1))
+
+
+def _respond(coder: Subject, x: Tensor, z: Tensor, noisy: Tensor, variance: Tensor, other: Tensor) -> Response:
     noisy_z = coder.encode(noisy)
-    code, image = mean_defined(relative_change(z, noisy_z)), mean_defined(relative_change(x, noisy))
+    code, image = relative_change(z, noisy_z, z[other]), relative_change(x, noisy, x[other])
     errors = sample_errors(coder.decode(noisy_z), x)
     return Response(
         code_change=code,

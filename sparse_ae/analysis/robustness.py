@@ -6,10 +6,10 @@ from typing import Annotated
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from pydantic import BeforeValidator, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from sparse_ae.analysis.base import Result, Subject
+from sparse_ae.analysis.base import FinishedRun, Result, Subject
 from sparse_ae.analysis.explained import stratified, variances
 from sparse_ae.analysis.noise import Answer, Response, answer, gaussian, mean_defined, salt_and_pepper
 from sparse_ae.coders import PCA
@@ -22,16 +22,8 @@ _AXES = {"gaussian": "Gaussian noise: standard deviation", "salt_and_pepper": "s
 _COLUMNS = {"gaussian": r"$\sigma$ = {:g}", "salt_and_pepper": "s&p {:.0%}"}
 
 
-def _finished(run: object) -> object:
-    if isinstance(run, str):
-        run = Run.open(run)
-        run.read_model_spec()
-    return run
-
-
 Sigma = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
-FinishedRun = Annotated[Run, BeforeValidator(_finished)]
 
 
 def analyse(

@@ -3,6 +3,7 @@
 A unit's activity is |z|, which for codes >= 0 is the code itself: of a signed code both ends count as activity.
 """
 
+import math
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -37,6 +38,8 @@ class Units(NamedTuple):
     """NaN for dead units and with a single class."""
     auroc: Array
     """For the class of which it is largest."""
+    least_auroc: Array
+    """For the class of which it is smallest."""
     best_class: Indices
     """That class, as a column of ``class_mean``."""
     label_bits: Array
@@ -149,6 +152,7 @@ def measure(activity: Activity, classes: Classes, threshold: float, permutations
         class_mean=class_mean,
         selectivity_index=selectivity_index(class_mean),
         auroc=auroc,
+        least_auroc=aurocs.min(axis=1),
         best_class=aurocs.argmax(axis=1),
         label_bits=label_information(activity > threshold, classes),
         tested=tested,
@@ -175,6 +179,7 @@ def analyse(
 ) -> Result:
     """Per unit: the class with the largest mean activity and the selectivity index over class means; the class that
     its activity tells best from all others, by AUROC; and what being active (|z| > threshold) tells of the label.
+    Selective is what answers to a class. A unit that tells one by its silence is not; those are counted apart.
 
     A unit is significant if its AUROC for that class is beyond chance, and selective if it is also ``least_auroc`` or
     more: with 10,000 samples nearly every unit is significant, whatever it is good for. A unit that is active on a
@@ -190,13 +195,19 @@ def analyse(
 
     Numbers: ``samples``, ``units``, ``classes`` (those in the sample), ``dead_units`` (code never != 0),
     ``untested_units`` (these among them), ``significant_units``, ``selective_units``, also by the class told best
-    (``selective_units_by_class``) and as a share of all (``selective_share``); means over the units tested, for one
+    (``selective_units_by_class``) and as a share of all (``selective_share``); ``silent_units``, those tested of which
+    an AUROC is 1 - ``least_auroc`` or less; means over the units tested, for one
     that is active once seems as selective as can be: ``auroc`` and, with labels shuffled, ``chance_auroc``,
     ``selectivity_index``, ``label_bits`` (mutual information); and the options. With a single class no unit is tested.
 
     Arrays: of each unit the fields of ``Units``, classes as labels, ``preferred_class`` (-1 for a dead unit) and
     whether it is ``selective``.
+
+    Raises ``ValueError`` for fewer ``permutations`` than 1 / ``alpha``.
     """
+    if permutations * alpha < 1:
+        given = f"analysis.selectivity.permutations={permutations}: are too few for alpha={alpha:g}"
+        raise ValueError(f"{given} (allowed: {math.ceil(1 / alpha)} and more)")
     activity, classes = subject.z.abs().numpy(), classes_of(subject.label.numpy())
     units = measure(activity, classes, subject.sample.threshold, permutations)
     significant = units.p_value <= alpha
@@ -211,6 +222,7 @@ def analyse(
         "significant_units": int(significant.sum()),
         "selective_units": int(selective.sum()),
         "selective_share": float(selective.mean()),
+        "silent_units": int((units.tested & (units.least_auroc <= 1 - least_auroc)).sum()),
         "selective_units_by_class": dict(zip(map(str, classes.values), by_class.tolist(), strict=True)),
         **_means(units),
         "alpha": alpha,
@@ -272,6 +284,6 @@ def _extremes(
         images = images.reshape(*top.shape, *images.shape[1:])
         images[activity[top, chosen[:, None]] == 0] = np.nan
         labels = [f"unit {i}\n{classes.values[units.best_class[i]]}: {units.auroc[i]:.3f}" for i in chosen]
-        strips.append(UnitStrips(name, subject.images(subject.atoms[chosen.copy()]), images, labels))
-    title = "Atoms, and the test images that activate their units most; below each unit, best class: AUROC"
+        strips.append(UnitStrips(name, subject.images(subject.directions[chosen.copy()]), images, labels))
+    title = "What units add, and the test images that activate them most; below each unit, best class: AUROC"
     return unit_strips(strips, title=title)

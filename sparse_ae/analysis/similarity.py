@@ -62,26 +62,26 @@ def principal_plane(points: Array) -> tuple[Array, Array]:
 
 
 def analyse(subject: Subject, *, duplicate_cosine: Cosine) -> Result:
-    """Atoms compared two by two; where the decoder is not linear, what units add to an empty code, decode(e_i) -
-    decode(0). An atom of norm 0 has no direction and is left out; a dead unit's atom is not, but figures mark it.
+    """Atoms compared two by two; where the decoder is not linear, what units add (``Subject.directions``). A dead
+    unit's atom is whatever it was left at, and one of norm 0 has no direction: these are left out.
 
-    Numbers: ``units``, ``zero_atoms`` (of norm 0), ``dead_units`` (code never != 0); the ``coherence``, the largest
-    |cosine| between two atoms; ``nearest_cosine``, the mean over atoms of the largest |cosine| to another, and
-    ``random_nearest_cosine``, the same for as many atoms of random (Gaussian) direction; ``duplicate_units``, units in
-    groups that |cosines| above ``duplicate_cosine`` join, and ``duplicate_groups``, how many groups these are. Cosines
-    are None with fewer than two atoms.
+    Numbers: ``units``, ``dead_units`` (code never != 0), ``zero_atoms`` (of norm 0, of units not dead); the
+    ``coherence``, the largest |cosine| between two atoms; ``nearest_cosine``, the mean over atoms of the largest
+    |cosine| to another, and ``random_nearest_cosine``, the same for as many atoms of random (Gaussian) direction;
+    ``duplicate_units``, units in groups that |cosines| above ``duplicate_cosine`` join, and ``duplicate_groups``, how
+    many groups these are. Cosines are None with fewer than two atoms.
     """
-    norms, dead = subject.directions.norm(dim=1), (subject.z == 0).all(dim=0)
-    kept = norms.nonzero().flatten()
-    directions, is_dead = F.normalize(subject.directions[kept], dim=1), dead[kept].numpy()
+    dead, zero = subject.dead, ~subject.directions.any(dim=1)
+    kept = (~dead & ~zero).nonzero().flatten()
+    directions = F.normalize(subject.directions[kept], dim=1)
     cosines = _cosines(directions)
     nearest = nearest_cosines(cosines)
     random = nearest_cosines(_cosines(_random_directions(*directions.shape)))
     groups = duplicate_groups(cosines, duplicate_cosine)
     numbers = {
-        "units": len(norms),
-        "zero_atoms": len(norms) - len(kept),
+        "units": len(dead),
         "dead_units": int(dead.sum()),
+        "zero_atoms": int((zero & ~dead).sum()),
         "coherence": float(nearest.max()) if len(nearest) else None,
         "nearest_cosine": float(nearest.mean()) if len(nearest) else None,
         "random_nearest_cosine": float(random.mean()) if len(random) else None,
@@ -94,21 +94,19 @@ def analyse(subject: Subject, *, duplicate_cosine: Cosine) -> Result:
         return Result(numbers, {}, arrays)
     order, (plane, shares) = cluster_order(cosines), principal_plane(directions.double().numpy())
     pictures = subject.images(subject.directions[kept])
+    living = f"{len(kept)} living units" if dead.any() else f"{len(kept)} units"
     lifetime = lifetime_sparsity(subject.z, subject.sample.threshold)[kept]
     figures = {
         "cosines": cosine_heatmap(
             cosines[np.ix_(order, order)],
-            is_dead[order],
-            title=f"Cosines between {len(kept)} atoms, ordered by average-linkage clustering",
+            title=f"Cosines between the atoms of {living}, ordered by average-linkage clustering",
         ),
-        "map": atom_map(
-            plane, pictures, is_dead, shares, title=f"{len(kept)} atoms, normalised, on their principal plane"
-        ),
+        "map": atom_map(plane, pictures, shares, title=f"Atoms of {living}, normalised, on their principal plane"),
         "nearest": nearest_cosine_histogram(
             nearest,
             random,
             above=duplicate_cosine,
-            title=f"{sum(groups)} of {len(norms)} units have a duplicate; {dead.sum()} are dead",
+            title=f"{sum(groups)} of {living} have a duplicate",
         ),
     }
     labels = [

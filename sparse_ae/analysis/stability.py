@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ from pydantic import Field, PositiveInt
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from sparse_ae.analysis.base import Result, Subject
+from sparse_ae.analysis.base import FinishedRun, Result, Subject
 from sparse_ae.export import load
 from sparse_ae.identity import relevant_config
 from sparse_ae.plotting import AtomPairs, atom_pair_strips, matched_cosine_curves
@@ -23,7 +22,7 @@ from sparse_ae.runs import Run, RunError
 Array = npt.NDArray[np.floating]
 Indices = npt.NDArray[np.intp]
 Cosine = Annotated[float, Field(gt=0, lt=1)]
-Runs = Annotated[list[Path], Field(min_length=1)] | None
+Runs = Annotated[list[FinishedRun], Field(min_length=1)] | None
 
 
 class Matching(NamedTuple):
@@ -53,12 +52,13 @@ def match(cosines: Array) -> Matching:
 
 
 def seed_siblings(run: Run) -> list[Run]:
-    """The finished runs beside ``run`` whose config differs in nothing that matters but the seed."""
+    """The finished runs beside ``run`` whose config differs in the seed, and in nothing else that matters."""
     here, own, siblings = run.path.resolve(), _but_for_the_seed(run.config), []
     for folder in sorted(here.parent.iterdir()):
         with suppress(RunError):  # no run, or a damaged one
             other = Run.open(folder)
-            if folder != here and other.state == "finished" and _but_for_the_seed(other.config) == own:
+            alike = other.state == "finished" and _but_for_the_seed(other.config) == own
+            if alike and other.config["seed"] != run.config["seed"]:
                 siblings.append(other)
     return siblings
 
@@ -108,13 +108,14 @@ _NULL_NAMES = {
 def analyse(subject: Subject, *, runs: Runs, high_cosine: Cosine, n_pairs: PositiveInt) -> Result:
     """The subject's atoms against those of each of ``runs``, by default of its siblings that differ in the seed alone.
 
-    Where a decoder is not linear, what its units add to an empty code, decode(e_i) - decode(0), is compared. Dead units
-    and atoms of norm 0 are left out. What a matched cosine is worth, three nulls tell: the same atoms paired at random,
+    Where a decoder is not linear, what its units add is compared (``Subject.directions``). Dead units and atoms of norm
+    0 are left out. What a matched cosine is worth, three nulls tell: the same atoms paired at random,
     random (Gaussian) directions on both sides, and training images in place of the other's atoms.
 
     Numbers, means over the other runs: ``matched_cosine``, the mean |cosine| of matched atoms; their median,
     ``matched_cosine_median``; ``high_cosine_share``, the share of them above ``high_cosine``; under each null the mean
-    |cosine|, ``unmatched_cosine``, ``random_cosine`` and ``image_cosine``. Then ``units`` and ``dead_units`` of this
+    |cosine|, ``unmatched_cosine``, ``random_cosine`` and ``image_cosine``, and that share, ``random_high_share`` and so
+    on. Then ``units`` and ``dead_units`` of this
     run, and in ``pairs`` the same of every other run, with how many atoms were ``matched``. None where there is nothing
     to match.
 
@@ -156,9 +157,12 @@ def analyse(subject: Subject, *, runs: Runs, high_cosine: Cosine, n_pairs: Posit
     return Result(numbers, figures, arrays)
 
 
-def _others(subject: Subject, runs: list[Path] | None) -> list[Run]:
+def _others(subject: Subject, runs: list[Run] | None) -> list[Run]:
     if runs is not None:
-        return [Run.open(path) for path in runs]
+        own = subject.run.path.resolve() if subject.run is not None else None
+        if any(run.path.resolve() == own for run in runs):
+            raise ValueError(f"analysis.stability.runs={own}: is the run itself (allowed: folders of other runs)")
+        return runs
     siblings = seed_siblings(subject.run) if subject.run is not None else []
     if not siblings:
         beside = f"beside {subject.run.shown_path}" if subject.run is not None else "beside a coder that is no run"
@@ -188,7 +192,7 @@ def _compare(atoms: _Atoms, run: Run, subject: Subject, images: Tensor) -> _Pair
 
 
 def _atoms(subject: Subject) -> _Atoms:
-    dead = (subject.z == 0).all(dim=0)
+    dead = subject.dead
     unit = (~dead & subject.directions.any(dim=1)).nonzero().flatten()
     return _Atoms(len(dead), int(dead.sum()), unit, subject.directions[unit])
 
@@ -200,6 +204,10 @@ def _measures(pair: _Pair, high_cosine: float) -> dict[str, float | None]:
         "matched_cosine_median": float(np.median(matched)) if len(matched) else None,
         "high_cosine_share": float((matched > high_cosine).mean()) if len(matched) else None,
         **{name: float(null.mean()) if len(null) else None for name, null in pair.nulls.items()},
+        **{
+            name.replace("cosine", "high_share"): float((null > high_cosine).mean()) if len(null) else None
+            for name, null in pair.nulls.items()
+        },
     }
 
 

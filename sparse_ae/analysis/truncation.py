@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from pydantic import PositiveInt
 from torch import Tensor
 
+from sparse_ae.analysis.ablation import ablate
 from sparse_ae.analysis.base import Result, Subject
 from sparse_ae.analysis.explained import log_spaced, ratio, sample_errors, stratified, units_needed, variances
-from sparse_ae.analysis.importance import unit_importance
 from sparse_ae.plotting import class_bars, image_table, truncation_panels
 
 _STEPS, _STRIP_STEPS = 24, 8
@@ -25,19 +25,18 @@ def analyse(
     *,
     n_samples: PositiveInt,
     random_draws: PositiveInt,
-    decodings: PositiveInt,
     n_images: PositiveInt,
 ) -> Result:
     """Of each sample's codes that are not 0 the first m are kept, in an order: by size |z|, from either end, by the
-    importance of their units (``decodings`` as in that analysis), or at random (the mean of ``random_draws``).
+    importance of their units, or at random (the mean of ``random_draws``).
 
     Over m: MSE; FVU, over the variance around the mean training image; class consistency, the share of samples whose
     reconstruction has the same class mean nearest to it as their full reconstruction, the means being of all images. A
     decoder that is not affine may do worse with a few codes than with none; a sigmoid's codes are all != 0.
 
     Numbers: ``samples``, stratified by class; ``mse_full``, ``fvu_full`` and ``fvu_empty``, with all codes and with
-    none; ``units_for_90_percent`` and so on: how many of the largest codes explain 90 % of the variance that all
-    explain, from there on for good; ``units_for_95_percent_consistency``; ``by_order`` and ``by_class``, the numbers of
+    none; ``units_for_90_percent`` and so on: with how many of the largest codes and more at least 90 % of the variance
+    is explained that all explain; ``units_for_95_percent_consistency``; ``by_order`` and ``by_class``, the numbers of
     units of every order and, largest first, of every class. None where all codes together explain nothing.
     Arrays: ``kept``, the values of m; ``mse``, ``fvu`` and ``consistency`` ``(orders, K)``; ``orders``, their names.
     """
@@ -48,15 +47,18 @@ def analyse(
     keys = {
         _LARGEST: [z.abs()],
         "smallest first": [-z.abs()],
-        "most important unit first": [unit_importance(subject, decodings).expand_as(z)],
+        "most important unit first": [ablate(subject).importance.expand_as(z)],
         "random": [torch.rand(z.shape, generator=generator) for _ in range(random_draws)],
     }
-    curves = {name: _mean([_sweep(subject, index, key, kept) for key in own]) for name, own in keys.items()}
+    truncations = {name: [Truncation(subject, index, places(z, key)) for key in own] for name, own in keys.items()}
+    curves = {name: _mean([truncation.curve(kept) for truncation in own]) for name, own in truncations.items()}
 
-    largest = curves[_LARGEST]
-    by_order = {name: _needed(kept, curve.errors, variance) for name, curve in curves.items()}
+    (by_size,), largest = truncations[_LARGEST], curves[_LARGEST]
+    by_order = {name: _needed(own, kept, curves[name].errors, variance) for name, own in truncations.items()}
     in_class = {str(c): label == c for c in label.unique().tolist()}
-    by_class = {c: _needed(kept, largest.errors[:, own], variance[own]) for c, own in in_class.items()}
+    by_class = {
+        c: _needed([by_size.of(own)], kept, largest.errors[:, own], variance[own]) for c, own in in_class.items()
+    }
     fvu_full = ratio(largest.errors[-1].sum(), variance.sum())
     numbers = {
         "samples": len(index),
@@ -64,7 +66,9 @@ def analyse(
         "fvu_full": fvu_full,
         "fvu_empty": ratio(largest.errors[0].sum(), variance.sum()),
         **{f"units_for_{share}": units for share, units in by_order[_LARGEST].items()},
-        "units_for_95_percent_consistency": units_needed(kept, 1 - largest.consistency, 1, 0.95),
+        "units_for_95_percent_consistency": units_needed(
+            kept, 1 - largest.consistency, 1, 0.95, lambda numbers: 1 - by_size.curve(numbers).consistency
+        ),
         "by_order": by_order,
         "by_class": by_class,
     }
@@ -109,16 +113,38 @@ class Curve(NamedTuple):
     """Share of samples nearest to the same class mean as with all codes, ``(K,)``."""
 
 
-def _sweep(subject: Subject, index: Tensor, key: Tensor, kept: Sequence[int]) -> Curve:
-    z, x = subject.z[index], subject.x[index]
-    place, means = places(z, key), class_means(subject.x, subject.label)
-    errors, nearest = [], []
-    for m in kept:
-        x_hat = subject.decode(z * (place < m))
-        errors.append(sample_errors(x_hat, x))
-        nearest.append(torch.cdist(x_hat, means).argmin(dim=1))
-    classes = torch.stack(nearest)
-    return Curve(torch.stack(errors), (classes == classes[-1]).double().mean(dim=1))
+class Truncation(NamedTuple):
+    """The codes of some samples in an order."""
+
+    subject: Subject
+    samples: Tensor
+    """Indices ``(B,)``."""
+    place: Tensor
+    """Where each of their codes stands, ``(B, N)``."""
+
+    def of(self, own: Tensor) -> "Truncation":
+        """Some of the samples."""
+        return self._replace(samples=self.samples[own], place=self.place[own])
+
+    def decoded(self, m: int) -> Tensor:
+        """From the first m codes, ``(B, D)``."""
+        return self.subject.decode(self.subject.z[self.samples] * (self.place < m))
+
+    def errors(self, kept: Sequence[int]) -> Tensor:
+        """Squared errors ``(K, B)`` with each number of codes."""
+        x = self.subject.x[self.samples]
+        return torch.stack([sample_errors(self.decoded(m), x) for m in kept])
+
+    def curve(self, kept: Sequence[int]) -> "Curve":
+        """Errors and consistency with each number of codes."""
+        x, means = self.subject.x[self.samples], class_means(self.subject.x, self.subject.label)
+        full = torch.cdist(self.subject.x_hat[self.samples], means).argmin(dim=1)
+        errors, consistent = [], []
+        for m in kept:
+            x_hat = self.decoded(m)
+            errors.append(sample_errors(x_hat, x))
+            consistent.append((torch.cdist(x_hat, means).argmin(dim=1) == full).double().mean())
+        return Curve(torch.stack(errors), torch.stack(consistent))
 
 
 def _mean(curves: Sequence[Curve]) -> Curve:
@@ -130,16 +156,24 @@ def class_means(x: Tensor, label: Tensor) -> Tensor:
     return torch.stack([x[label == c].mean(dim=0) for c in label.unique()])
 
 
-def _needed(kept: Sequence[int], errors: Tensor, variance: Tensor) -> dict[str, float | None]:
-    """From squared errors ``(K, B)``."""
-    return {f"{p}_percent": units_needed(kept, errors.sum(dim=1), variance.sum(), p / 100) for p in _PERCENT}
+def _needed(
+    truncations: Sequence[Truncation], kept: Sequence[int], errors: Tensor, variance: Tensor
+) -> dict[str, int | None]:
+    """From the squared errors ``(K, B)``, a mean over ``truncations``."""
+
+    def errors_with(numbers: Sequence[int]) -> Tensor:
+        return torch.stack([own.errors(numbers).sum(dim=1) for own in truncations]).mean(dim=0)
+
+    return {
+        f"{p}_percent": units_needed(kept, errors.sum(dim=1), variance.sum(), p / 100, errors_with) for p in _PERCENT
+    }
 
 
-def _marks(needed: Mapping[str, float | None], fvu_full: float | None) -> list[tuple[str, float, float]]:
+def _marks(needed: Mapping[str, int | None], fvu_full: float | None) -> list[tuple[str, int, float]]:
     """Where a curve reaches each share of what all codes explain: name, number of codes, FVU."""
     pairs = zip(_PERCENT, needed.values(), strict=True)
     return [
-        (f"{p} % of what all explain: {units:.1f} codes", units, 1 - p / 100 * (1 - fvu_full))
+        (f"{p} % of what all explain: {units} codes", units, 1 - p / 100 * (1 - fvu_full))
         for p, units in pairs
         if units is not None and fvu_full is not None
     ]

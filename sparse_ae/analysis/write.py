@@ -17,16 +17,14 @@ from sparse_ae.runs import Run
 def write_analyses(
     run: Run, subject: Subject, specs: Mapping[str, Any], *, variant: str = "", svg: bool = False
 ) -> list[Path]:
-    """Each analysis of ``specs`` on ``subject``, into the run's folder and TensorBoard; returns the paths of the
-    figures, PNG and with ``svg`` SVG too.
+    """Each analysis of ``specs`` on ``subject``, into the run's folder and TensorBoard once all are done; returns the
+    paths of the figures, PNG and with ``svg`` SVG too.
 
     ``variant`` marks results that are not of the run's own weights and threshold: ``analysis/<name>-<variant>``.
     """
     analyses = {name: build(spec, f"analysis.{name}") for name, spec in specs.items()}
-    paths = []
-    for name, analyse in analyses.items():
-        paths += _write(run, written_name(name, variant), analyse(subject), svg=svg)
-    return paths
+    results = {written_name(name, variant): analyse(subject) for name, analyse in analyses.items()}
+    return [path for name, result in results.items() for path in _write(run, name, result, svg=svg)]
 
 
 def written_name(name: str, variant: str) -> str:

@@ -14,7 +14,8 @@ class AuxK(DeadUnits):
 
     z_aux holds the pre-activations of dead units: of the ``k_aux`` that have been silent longest, if there are more. Of
     the decoder only those units' atoms get a gradient from it; of the encoder, whatever their pre-activations depend
-    on: their rows, those of the last correction with ``LISTA``, and what all units share, such as b_pre. 0 while no
+    on: their rows, and what all units share, such as b_pre. With ``LISTA`` these depend, by way of the residual, on all
+    atoms and on the rows of living units too. 0 while no
     unit is dead, and not computed while the last look found none.
     Source: Gao et al., arXiv 2406.04093, appendix A.2, with changes that MNIST asks for. There a unit is dead after 10
     million samples, which would be 180 epochs; of each sample the k_aux largest pre-activations are rectified, but

@@ -31,7 +31,8 @@ class DeadUnits(nn.Module):
 
     A unit is dead once it has not fired for ``window_epochs`` epochs of training samples. What brings dead units back
     is a subclass: a loss term of its own (``losses``), or something done to the weights between epochs (``revive_``).
-    All state is in buffers, and everything but ``revive_`` is vmap-safe.
+    What follows training is in buffers; ``losses`` and ``observe_`` are vmap-safe, as long as ``some_dead``, which is
+    one for all models, is true where any has dead units.
     """
 
     requires_atoms = False

@@ -28,7 +28,8 @@ class Coder(Protocol):
 class SparseAutoencoder(nn.Module):
     """x_hat = decode(z), z = activate(encoder(x)). Satisfies ``Coder``.
 
-    Raises ``ValueError`` if the sparsity method needs atoms and the network has none.
+    Raises ``ValueError`` if the sparsity method needs atoms and the network has none, or if the method codes a batch
+    together and the network codes it in several steps.
     """
 
     def __init__(self, network: Network, sparsity: Sparsity) -> None:
@@ -42,6 +43,11 @@ class SparseAutoencoder(nn.Module):
             raise ValueError(
                 f"model.refine_steps={network.refine_steps}: would take {type(sparsity).__name__}'s codes out of their "
                 "range (allowed: 0)"
+            )
+        if sparsity.couples_samples and network.codes_in_steps:
+            raise ValueError(
+                f"sparsity: {type(sparsity).__name__} learns one threshold for coding a sample alone, and "
+                f"{type(network).__name__} codes in several steps (allowed: model=linear, or sparsity=topk)"
             )
         self.network = network
         self.sparsity = sparsity

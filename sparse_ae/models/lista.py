@@ -26,6 +26,8 @@ class LISTA(Linear):
     Source: Gregor and LeCun, "Learning fast approximations of sparse coding", ICML 2010.
     """
 
+    codes_in_steps = True
+
     def __init__(
         self,
         *,

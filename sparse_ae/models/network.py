@@ -23,6 +23,8 @@ class Network(nn.Module, ABC):
     ``input_dim`` D and ``latent_dim`` N are the sizes of data and code.
     """
 
+    codes_in_steps = False
+    """Whether ``encode`` activates codes on its way."""
     has_atoms = False
     """Whether the decoder is linear, ``x_hat = z @ atoms + bias``, so that ``atom_norms`` exists."""
 

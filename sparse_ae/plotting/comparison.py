@@ -1,6 +1,7 @@
 """Single numbers of many runs side by side."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,10 +11,12 @@ from matplotlib.figure import Figure
 from sparse_ae.plotting.style import Array, finish, looks
 
 _COLUMNS = 3
+_LABEL = 36
+"""Characters below a panel side by side."""
 
 
 def dot_panels(values: Mapping[str, Array], method: Sequence[str], group: Sequence[str], *, title: str) -> Figure:
-    """A panel for each of ``values (R,)``, by name, with a row for each different ``group``: a dot for each of its
+    """A panel for each of ``values (R,)``, by label, with a row for each different ``group``: a dot for each of its
     runs and a line at their mean. NaN is not drawn. ``method`` sets colour and marker.
     """
     groups = list(dict.fromkeys(zip(method, group, strict=True)))
@@ -21,19 +24,21 @@ def dot_panels(values: Mapping[str, Array], method: Sequence[str], group: Sequen
     labels = [", ".join(part for part in pair if part) for pair in groups]
     columns = min(_COLUMNS, len(values))
     rows = math.ceil(len(values) / columns)
-    height = rows * (0.28 * len(groups) + 0.75) + 0.6
+    names = [textwrap.fill(name, _LABEL) for name in values]
+    lines = 1 + max(name.count("\n") for name in names)
+    height = rows * (0.28 * len(groups) + 0.58 + 0.17 * lines) + 0.6
     width = 0.07 * max(map(len, labels)) + 3 * columns
     figure = Figure(figsize=(max(width, 0.085 * len(title)), height), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
     styles = looks(method)
-    for axes, (name, value) in zip(panels.flat, values.items(), strict=False):
+    for axes, name, value in zip(panels.flat, names, values.values(), strict=False):
         for row, (owner, _) in enumerate(groups):
             own = value[(row_of == row) & ~np.isnan(value)]
             look = styles[owner]
             if len(own) > 1:
                 axes.plot([own.mean()] * 2, [row - 0.3, row + 0.3], "-", color=look.colour, linewidth=2)
             axes.plot(own, np.full(len(own), row), look.marker, color=look.colour, alpha=0.7, markersize=5)
-        axes.set_xlabel(name.replace("_", " "))
+        axes.set_xlabel(name)
         axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
         axes.set(yticks=range(len(groups)), yticklabels=labels, ylim=(len(groups) - 0.5, -0.5))
     for axes in panels.flat[len(values) :]:

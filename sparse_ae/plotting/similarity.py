@@ -1,21 +1,17 @@
 """How much atoms resemble one another."""
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.transforms import blended_transform_factory
 
 from sparse_ae.plotting.style import BLUE, GREY, Array, finish
-
-Flags = npt.NDArray[np.bool_]
 
 _BINS = 50
 _MAP_INCHES, _PICTURE_INCHES = 8.0, 0.42
 
 
-def cosine_heatmap(cosines: Array, dead: Flags, *, title: str) -> Figure:
-    """``(N, N)`` in the order given; a tick beside the map stands for each dead unit ``(N,)``.
+def cosine_heatmap(cosines: Array, *, title: str) -> Figure:
+    """``(n, n)`` in the order given.
 
     Colours end where all but 0.5 % of the cosines between different atoms do, and are symmetric around 0 if some are
     negative.
@@ -33,20 +29,15 @@ def cosine_heatmap(cosines: Array, dead: Flags, *, title: str) -> Figure:
         clim=(-high if signed else low, high),
         extent=(0, size, size, 0),
     )
-    if dead.any():
-        places = dead.nonzero()[0] + 0.5
-        beside = blended_transform_factory(axes.transAxes, axes.transData)
-        axes.plot(np.full(len(places), 1.012), places, "_", color="black", transform=beside, clip_on=False)
-    ticks = "; ticks at the right: dead units" if dead.any() else ""
-    axes.set(xlabel=f"atoms, similar ones side by side{ticks}", ylabel="atoms")
+    axes.set(xlabel="atoms, similar ones side by side", ylabel="atoms")
     figure.colorbar(drawn, ax=axes, label="cosine", shrink=0.8, extend="both" if signed else "max")
     figure.suptitle(title)
     return figure
 
 
-def atom_map(plane: Array, pictures: Array, dead: Flags, shares: Array, *, title: str) -> Figure:
+def atom_map(plane: Array, pictures: Array, shares: Array, *, title: str) -> Figure:
     """Atoms at points ``(n, 2)``, as pictures ``(n, H, W)``, each on its own scale, where there is room for one, else
-    as dots; dead units ``(n,)`` are crosses. ``shares (2,)`` of the variance lie along the axes.
+    as dots. ``shares (2,)`` of the variance lie along the axes.
     """
     figure = Figure(figsize=(_MAP_INCHES + 0.8, _MAP_INCHES + 1.2), layout="constrained")
     axes = figure.subplots()
@@ -54,7 +45,7 @@ def atom_map(plane: Array, pictures: Array, dead: Flags, shares: Array, *, title
     middle = (plane.max(axis=0) + plane.min(axis=0)) / 2
     half = max(float(np.abs(plane - middle).max()), 1e-6) * 1.08
     side = 2 * half * _PICTURE_INCHES / _MAP_INCHES
-    shown = _with_room(plane, side, np.flatnonzero(~dead))
+    shown = _with_room(plane, side)
     for i in shown:
         (x, y), picture = plane[i], pictures[i]
         high = max(float(np.abs(picture).max()), 1e-12)
@@ -64,11 +55,9 @@ def atom_map(plane: Array, pictures: Array, dead: Flags, shares: Array, *, title
         axes.add_patch(
             Rectangle((x - side / 2, y - side / 2), side, side, fill=False, edgecolor=GREY, linewidth=0.5, zorder=3)
         )
-    dots = np.setdiff1d(np.flatnonzero(~dead), shown)
+    dots = np.setdiff1d(np.arange(len(plane)), shown)
     if len(dots):
         axes.plot(*plane[dots].T, "o", color=BLUE, markersize=2.5, zorder=1, label="unit without room for its picture")
-    if dead.any():
-        axes.plot(*plane[dead].T, "x", color="black", markersize=4, zorder=4, label="dead unit")
     for which, share, centre in zip("xy", shares, middle, strict=True):
         axes.set(**{f"{which}lim": (centre - half, centre + half)})
         axes.set(**{f"{which}label": f"principal component {'xy'.index(which) + 1} ({share:.0%} of the variance)"})
@@ -76,9 +65,9 @@ def atom_map(plane: Array, pictures: Array, dead: Flags, shares: Array, *, title
     return figure
 
 
-def _with_room(plane: Array, side: float, candidates: npt.NDArray[np.intp]) -> list[int]:
-    """Those, the outermost first, whose square of that side overlaps no earlier one's."""
-    outer_first = candidates[np.argsort(-np.linalg.norm(plane[candidates] - plane.mean(axis=0), axis=1), kind="stable")]
+def _with_room(plane: Array, side: float) -> list[int]:
+    """The points, the outermost first, whose square of that side overlaps no earlier one's."""
+    outer_first = np.argsort(-np.linalg.norm(plane - plane.mean(axis=0), axis=1), kind="stable")
     chosen: list[int] = []
     for i in outer_first.tolist():
         if (np.abs(plane[chosen] - plane[i]).max(axis=1) > side).all():

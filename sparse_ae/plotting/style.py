@@ -58,21 +58,20 @@ def log_positions(axes: Axes, which: str, values: Array) -> Array:
     getattr(axes, f"set_{which}scale")("log")
     low, high = float(positive.min()), float(positive.max())
     ticks = _log_ticks(low, high)
-    labels = _log_labels(ticks)
     zero = 10 ** np.floor(np.log10(low) - 0.5)
-    has_zeros = bool((values == 0).any())
-    if has_zeros:
-        ticks, labels = [zero, *ticks], ["0", *labels]
+    axis.set_minor_locator(ticker.NullLocator())
+    if (values == 0).any():
+        ticks = ticks or ([low, high] if high > 1.2 * low else [low])
+        axis.set_major_locator(ticker.FixedLocator([zero, *ticks]))
+        axis.set_major_formatter(ticker.FixedFormatter(["0", *_log_labels(ticks)]))
         line = axes.axvline if which == "x" else axes.axhline
         line(float(np.sqrt(zero * low)), color=GREY, linestyle=":", linewidth=1)
-    if len(ticks) > 1:
+    elif len(ticks) > 1:
         axis.set_major_locator(ticker.FixedLocator(ticks))
-        axis.set_major_formatter(ticker.FixedFormatter(labels))
-        axis.set_minor_locator(ticker.NullLocator())
+        axis.set_major_formatter(ticker.FixedFormatter(_log_labels(ticks)))
     else:  # less than a few tenths of a decade
         axis.set_major_locator(ticker.MaxNLocator(4))
         axis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
-        axis.set_minor_locator(ticker.NullLocator())
     return np.where(values == 0, zero, values)
 
 
@@ -86,11 +85,11 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def _log_labels(ticks: Sequence[float]) -> list[str]:
-    """Plain numbers, or powers of ten if one of them would be long."""
+    """Plain numbers, or powers of ten if one of them would be long; at most 4 and 3 digits."""
     if all(0.001 <= tick <= 1000 for tick in ticks):
-        return [f"{tick:g}" for tick in ticks]
-    parts = [f"{tick:.0e}".split("e") for tick in ticks]
-    digits = ["" if digit == "1" else rf"{digit}{{\cdot}}" for digit, _ in parts]
+        return [f"{tick:.4g}" for tick in ticks]
+    parts = [f"{tick:.2e}".split("e") for tick in ticks]
+    digits = ["" if float(digit) == 1 else rf"{float(digit):g}{{\cdot}}" for digit, _ in parts]
     return [f"${digit}10^{{{int(power)}}}$" for digit, (_, power) in zip(digits, parts, strict=True)]
 
 

@@ -2,24 +2,29 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from sparse_ae.files import write_atomically
 from sparse_ae.plotting import dot_panels, to_png
+from sparse_ae.reporting.analyses import KEY_NUMBERS, built_in_name
 from sparse_ae.reporting.collect import Entry, collect
 from sparse_ae.reporting.columns import METHOD, as_number, group_name
 from sparse_ae.reporting.tables import config_cell
 
 _DPI = 150
 
+Array = npt.NDArray[np.floating]
+
 
 def write_comparison(folder: Path, analyses: Sequence[str]) -> list[Path]:
     """Write ``analysis.csv``, a row per finished run, and ``analysis/<name>.png`` into ``folder``; returns the paths.
 
-    Compared are the single numbers of each analysis that are not the same in all runs.
+    The table has every single number. The figures have those that are not the same in all runs: of a built-in analysis
+    its key numbers, of any other all.
     """
     sweep = collect([folder])
     runs, columns = sweep.finished, sweep.columns
@@ -35,18 +40,27 @@ def write_comparison(folder: Path, analyses: Sequence[str]) -> list[Path]:
     write_atomically(written[0], text.getvalue().encode(errors="replace"))
     (folder / "analysis").mkdir(exist_ok=True)
     for name, numbers in table.items():
-        differing = {key: values for key, values in numbers.items() if len(np.unique(values[~np.isnan(values)])) > 1}
-        if differing:
+        drawn = _drawn(name, numbers)
+        if drawn:
             methods = [str(run.config.get(METHOD, "unknown")) for run in runs]
             figure = dot_panels(
-                differing, methods, [group_name(run.config, columns) for run in runs], title=f"{name}, run by run"
+                drawn, methods, [group_name(run.config, columns) for run in runs], title=f"{name}, run by run"
             )
             written.append(folder / "analysis" / f"{name}.png")
             write_atomically(written[-1], to_png(figure, _DPI, palette=True))
     return written
 
 
-def _numbers(runs: Sequence[Entry], analysis: str) -> dict[str, np.ndarray]:
+def _drawn(analysis: str, numbers: Mapping[str, Array]) -> dict[str, Array]:
+    """What of an analysis is drawn, by label."""
+    labels = KEY_NUMBERS.get(built_in_name(analysis), {})
+    if labels.keys().isdisjoint(numbers):  # a user's own
+        labels = {key: key.replace("_", " ") for key in numbers}
+    differing = {key for key, values in numbers.items() if len(np.unique(values[~np.isnan(values)])) > 1}
+    return {label: numbers[key] for key, label in labels.items() if key in differing}
+
+
+def _numbers(runs: Sequence[Entry], analysis: str) -> dict[str, Array]:
     """The single numbers ``(R,)`` of an analysis by name; NaN where a run has none."""
     results = [run.run.read_analysis(analysis) for run in runs]
     keys = dict.fromkeys(key for result in results for key, value in result.items() if as_number(value) is not None)

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from sparse_ae.reporting.columns import as_number
+
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -64,10 +66,12 @@ def pictures(paths: Iterable[Path]) -> list[Picture]:
 
 
 def value_text(value: Any) -> str:
-    """A number with six digits, what is undefined as that, all else as it is."""
+    """A number with six digits, true and false as yes and no, what is undefined as that, all else as it is."""
     if value is None:
         return "undefined"
-    return f"{value:.6g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) if as_number(value) is None else f"{value:.6g}"
 
 
 def _own(name: str) -> str:

@@ -1,20 +1,37 @@
 """One run as a page: how it was made, its test metrics, and what each analysis found."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from sparse_ae.files import write_atomically
+from sparse_ae.reporting.analyses import reading_order
 from sparse_ae.reporting.collect import Entry, collect
-from sparse_ae.reporting.columns import as_number, cell_text
+from sparse_ae.reporting.columns import cell_text
 from sparse_ae.reporting.html import Picture, pictures, render_page, value_text
 from sparse_ae.runs import Run, RunError
+
+_MOST = 20
+"""Longer lists are not shown."""
+
+
+class Table(NamedTuple):
+    """Numbers with two names each."""
+
+    corner: str
+    """The name of all rows; none where there is a single one."""
+    columns: list[str]
+    rows: list[tuple[str, list[str]]]
+    """Name and cells."""
 
 
 class AnalysisView(NamedTuple):
     """One analysis as the page shows it."""
 
     name: str
-    numbers: list[tuple[str, str]]
-    """Its single numbers."""
+    values: list[tuple[str, str]]
+    """Its single values."""
+    tables: list[Table]
+    """Its nested ones."""
     figures: list[Picture]
 
 
@@ -33,7 +50,7 @@ def render_run(entry: Entry) -> str:
         state=entry.state,
         metrics=[(name, value_text(value)) for name, value in entry.metrics.items()],
         config=[(key, cell_text(value)) for key, value in entry.config.items()],
-        analyses=[_view(entry.run, name) for name in entry.run.analyses],
+        analyses=[_view(entry.run, name) for name in sorted(entry.run.analyses, key=reading_order)],
     )
 
 
@@ -42,5 +59,34 @@ def _view(run: Run, name: str) -> AnalysisView:
         result = run.read_analysis(name)
     except RunError:  # damaged: its figures may still be worth seeing
         result = {}
-    numbers = [(key, value_text(value)) for key, value in result.items() if as_number(value) is not None]
-    return AnalysisView(name, numbers, pictures(run.figures_of(name)))
+    values = [(key, text) for key, value in result.items() if (text := _text(value)) is not None]
+    tables = [table for key, value in result.items() if (table := _table(key, value)) is not None]
+    return AnalysisView(name, values, tables, pictures(run.figures_of(name)))
+
+
+def _text(value: Any) -> str | None:
+    """A single value, or a short list of such; else None."""
+    if isinstance(value, list) and len(value) <= _MOST and not any(isinstance(each, dict | list) for each in value):
+        return ", ".join(map(value_text, value)) or "none"
+    return None if isinstance(value, dict | list) else value_text(value)
+
+
+def _table(name: str, value: Any) -> Table | None:
+    """Of ``{column: value}`` one row; of ``{row: {column: value}}``, or a short list of such rows, a row each. What is
+    nested deeper is left out; None if nothing is left.
+    """
+    if isinstance(value, list) and len(value) <= _MOST and all(isinstance(row, dict) for row in value):
+        value = {str(number): row for number, row in enumerate(value, start=1)}
+    if not isinstance(value, dict):
+        return None
+    nested = all(isinstance(row, dict) for row in value.values())
+    rows = {key: _texts(row) for key, row in (value if nested else {name: value}).items()}
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    if not columns:
+        return None
+    cells = [(key, [row.get(column, "") for column in columns]) for key, row in rows.items()]
+    return Table(name if nested else "", columns, cells)
+
+
+def _texts(row: Mapping[str, Any]) -> dict[str, str]:
+    return {column: text for column, value in row.items() if (text := _text(value)) is not None}

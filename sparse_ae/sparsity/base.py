@@ -55,7 +55,7 @@ class Sparsity(nn.Module, ABC):
     """``z = activate(pre)`` and ``loss = reconstruction + sum_t coefficient_t * losses()[t]``.
 
     A method is one subclass in one file: its activation and its loss terms together. All of it is vmap-safe: no
-    data-dependent Python branch, no ``.item()``, and whatever number may differ between two runs is a buffer.
+    data-dependent Python branch, no ``.item()``, and what weighs a term or follows training is a buffer.
     Evaluating the loss changes nothing; what follows training, such as a threshold, is moved by ``observe_`` alone.
     """
 
@@ -63,8 +63,8 @@ class Sparsity(nn.Module, ABC):
     """Whether the losses read ``decoder.atom_norms()``, which only a linear decoder has."""
     steered: str | None = None
     """The term whose coefficient makes the codes sparser the larger it is; None if the sparsity is set directly."""
-    needs_an_end: ClassVar[bool] = False
-    """Whether ``schedule_`` needs to know how many steps there are."""
+    couples_samples: ClassVar[bool] = False
+    """Whether in training the samples of a batch are coded together, and later each by a threshold learned there."""
     code_range: ClassVar[tuple[float, float] | None] = None
     """Where the activation saturates on both sides, if it does."""
 
@@ -140,6 +140,11 @@ class Sparsity(nn.Module, ABC):
     def is_scheduled(self) -> bool:
         """Whether ``schedule_`` has anything to set."""
         return self.warmup_steps > 0
+
+    @property
+    def needs_an_end(self) -> bool:
+        """Whether ``schedule_`` needs to know how many steps there are."""
+        return False
 
     @classmethod
     def arguments_for(cls, l0: float, latent_dim: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class BatchTopK(Sparsity):
     Source: Bussmann et al., "BatchTopK sparse autoencoders", arXiv 2412.06410.
     """
 
+    couples_samples = True
     threshold: Tensor
     batches: Tensor
 

@@ -11,10 +11,12 @@ from sparse_ae.sparsity.base import Coefficient, Decoder, Forward, Sparsity
 class Gated(Sparsity):
     """z = H(pre) ReLU(exp(r) pre + b): pre gates, and scaled and shifted for each unit it gives the magnitude.
 
-    The gate has no gradient of its own, so ReLU(pre) gets two terms: ``l1``, |ReLU(pre)|_1, and ``gate``, the error of
+    The step has no gradient, so ReLU(pre) gets two terms: ``l1``, |ReLU(pre)|_1, and ``gate``, the error of
     reconstructing from ReLU(pre) through a decoder that is not trained by it. The penalty thus shrinks the gate and not
     the magnitudes. loss = reconstruction + coefficient * l1 + gate.
-    Source: Rajamanoharan et al., "Improving dictionary learning with gated sparse autoencoders", arXiv 2404.16014.
+    Source: Rajamanoharan et al., "Improving dictionary learning with gated sparse autoencoders", arXiv 2404.16014,
+    where the magnitude has a bias of its own instead of the gate's, scaled, and b: the same functions, but here the
+    reconstruction trains the gate's bias too.
     """
 
     steered = "l1"

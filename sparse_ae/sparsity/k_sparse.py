@@ -19,7 +19,6 @@ class KSparse(Sparsity):
     Source: Makhzani and Frey, "k-sparse autoencoders", arXiv 1312.5663, with the weights tied (``model.tied=true``).
     """
 
-    needs_an_end = True
     k_now: Tensor
 
     def __init__(
@@ -51,9 +50,15 @@ class KSparse(Sparsity):
     def is_scheduled(self) -> bool:
         return self.k_start > self.k
 
+    @property
+    def needs_an_end(self) -> bool:
+        return self.is_scheduled
+
     @torch.no_grad()
     def schedule_(self, step: int, total_steps: float) -> None:
         """k(t) = k_start + (k - k_start) min(1, t / (anneal_share * T)), rounded."""
+        if not self.is_scheduled:
+            return
         if math.isinf(total_steps):
             raise ValueError("trainer.max_epochs=-1: k is annealed over a share of training (allowed: an end to it)")
         progress = min(1.0, step / max(1.0, self.anneal_share * total_steps))

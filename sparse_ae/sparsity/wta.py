@@ -27,6 +27,7 @@ class WTA(Sparsity):
     Source: Makhzani and Frey, "Winner-take-all autoencoders", arXiv 1409.2752.
     """
 
+    couples_samples = True
     threshold: Tensor
 
     def __init__(
@@ -47,20 +48,19 @@ class WTA(Sparsity):
         return z * (pre >= self.threshold) if self.encodes_by_threshold else z
 
     def activate_batch(self, pre: Tensor) -> Tensor:
-        return torch.relu(pre) * (pre >= self._smallest_kept(pre))
-
-    def _smallest_kept(self, pre: Tensor) -> Tensor:
-        """Of each unit, ``(N,)``."""
         winners = math.ceil(self.share * pre.shape[-2] - 1e-9)
-        return pre.topk(winners, dim=-2, sorted=False).values.amin(dim=-2)
+        smallest = pre.topk(winners, dim=-2, sorted=False).values.amin(dim=-2)
+        return torch.relu(pre) * (pre >= smallest)
 
     @torch.no_grad()
     def observe_(self, forward: Forward) -> None:
-        smallest = torch.relu(self._smallest_kept(forward.pre))
+        kept = forward.z > 0
+        smallest = torch.where(kept, forward.z, torch.inf).amin(dim=-2)
         on = (forward.pre >= self.threshold) & (forward.pre > 0)
         share = on.to(smallest.dtype).mean(dim=-2)
         factor = 1 + _RATE * (share / self.share - 1).clamp_max(_LARGEST_EXCESS)
-        self.threshold.copy_(torch.where(self.threshold == 0, smallest, self.threshold * factor))
+        unknown = (self.threshold == 0) & kept.any(dim=-2)
+        self.threshold.copy_(torch.where(unknown, smallest, self.threshold * factor))
 
     @classmethod
     def arguments_for(cls, l0: float, latent_dim: int) -> dict[str, Any]:

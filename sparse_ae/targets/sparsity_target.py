@@ -17,7 +17,9 @@ Measure = Literal["l0", "population_sparsity", "lifetime_sparsity"]
 _SMOOTHING = 0.1
 """Weight of the newest batch in the running mean of the measured sparsity."""
 _NEAR = 0.1
-"""The log error from which on validations count: farther away the controller is still under way."""
+"""The log error in training from which on validations count: farther away the controller is still under way."""
+_LONGEST, _FASTEST = 10_000, 0.05
+"""Bounds of T, in steps, and of gain / T."""
 _LARGEST_ERROR = 0.5
 """A larger log error counts as this: the coefficient must not run far ahead of codes that answer slowly."""
 _CORRECTION = 0.7
@@ -30,14 +32,16 @@ class SparsityTarget(Target):
     """Proportional-integral control of a log-coefficient: with s_t the measure on the training batch, smoothed,
 
         u_t = log(s_t / value) + offset, at most 0.5 either way
-        I_t = I_{t-1} + gain * u_t
+        I_t = I_{t-1} + gain / T * u_t
         coefficient = exp(I_t + damping * u_t)
 
-    so that too dense a code raises the coefficient and too sparse a one lowers it, by factors. It starts where the
+    T being the steps of the training (at most 10,000, and enough for gain / T to be at most 0.05), so that too dense a
+    code raises the coefficient and too sparse a one lowers it, by factors. It starts where the
     method's term is the share ``start`` of the reconstruction error on the first batch: from below, for units that too
     large a coefficient kills do not come back. The config's coefficient has no say. It is the validation split that
-    meets the target: each validation near it adds 0.7 log(measure / value) to ``offset``, which makes up for the gap
-    between the splits and for a coefficient that has to rise for ever, as plain L1's does where decoders grow.
+    meets the target: once training is near it, each validation adds 0.7 log(measure / value) to ``offset``, which
+    makes up for the gap between the splits and for a coefficient that has to rise for ever, as plain L1's does where
+    decoders grow.
 
     ``measure`` is ``l0``, ``population_sparsity`` (share of units active in a sample) or ``lifetime_sparsity`` (share
     of samples that activate a unit): the means of the latter two, over samples and over units, are the same number.
@@ -45,6 +49,7 @@ class SparsityTarget(Target):
     """
 
     value: Tensor
+    rate: Tensor
     integral: Tensor
     low: Tensor
     high: Tensor
@@ -69,7 +74,7 @@ class SparsityTarget(Target):
         self.gain, self.damping, self.start, self.tolerance = gain, damping, start, tolerance
         self.threshold = 0.0
         self.register_buffer("value", torch.tensor(value))
-        for name in ("integral", "low", "high", "level", "offset"):
+        for name in ("rate", "integral", "low", "high", "level", "offset"):
             self.register_buffer(name, torch.tensor(0.0))
         self.register_buffer("batches", torch.tensor(0))
 
@@ -93,6 +98,10 @@ class SparsityTarget(Target):
         steered_coefficient(sparsity).zero_()
 
     @torch.no_grad()
+    def schedule_(self, sparsity: Sparsity, step: int, total_steps: float) -> None:
+        self.rate.fill_(min(self.gain / min(max(total_steps, 1), _LONGEST), _FASTEST))
+
+    @torch.no_grad()
     def observe_(self, sparsity: Sparsity, forward: Forward, recon: Tensor, terms: Mapping[str, Tensor]) -> None:
         if sparsity.steered is None:
             return
@@ -109,17 +118,21 @@ class SparsityTarget(Target):
         share = on.to(self.level.dtype).mean(dim=(-2, -1)).clamp_min(1 / (z.shape[-2] * z.shape[-1]))
         measured = share * z.shape[-1] if self.measure == "l0" else share
         update_mean_(self.level, measured.log(), self.batches, _SMOOTHING)
-        error = (self.level + self.offset - self.value.log()).clamp(-_LARGEST_ERROR, _LARGEST_ERROR)
-        self.integral.copy_((self.integral + self.gain * error).clamp(self.low, self.high))
+        error = self._error.clamp(-_LARGEST_ERROR, _LARGEST_ERROR)
+        self.integral.copy_((self.integral + self.rate * error).clamp(self.low, self.high))
         coefficient = sparsity.coefficients[sparsity.steered]
         coefficient.copy_((self.integral + self.damping * error).clamp(self.low, self.high).exp())
 
     @torch.no_grad()
     def validated_(self, sparsity: Sparsity, metrics: Mapping[str, float]) -> None:
         reached = metrics[f"val/{self.measure}"]
-        error = math.log(reached / self.wanted) if reached > 0 and self.batches > 0 else math.inf
-        if abs(error) < _NEAR:
-            self.offset.add_(_CORRECTION * error)
+        if reached > 0 and self.batches > 0 and self._error.abs() < _NEAR:
+            self.offset.add_(_CORRECTION * math.log(reached / self.wanted))
+
+    @property
+    def _error(self) -> Tensor:
+        """log(s / value) + offset."""
+        return self.level + self.offset - self.value.log()
 
     @property
     def stuck(self) -> str | None:
@@ -137,4 +150,6 @@ class SparsityTarget(Target):
         wanted, reached = self.wanted, metrics[f"val/{self.measure}"]
         met = abs(reached / wanted - 1) <= self.tolerance
         missed = f"target {self.measure}={wanted:g} is not met: val/{self.measure} is {reached:.4g} at the end"
+        if self._error.abs() >= _NEAR:
+            missed += ", and the coefficient still on its way. Train longer, or try a larger target.gain"
         return Verdict(self.measure, wanted, reached, met, "" if met else self.stuck or missed)

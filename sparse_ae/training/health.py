@@ -73,7 +73,7 @@ class Health(Callback):
                 trainer,
                 "dead_at_init",
                 f"{dead:.0f} of {units} units fire for no training image before training begins. Such units may stay "
-                "dead: {_more_alive(pl_module)}",
+                f"dead: {_more_alive(pl_module)}",
             )
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:

@@ -71,8 +71,6 @@ def test_atom_numbers_by_hand() -> None:
     assert numbers["shown"] == 2
     assert numbers["atom_norm"]["min"] == 1
     assert numbers["atom_norm"]["max"] == pytest.approx(18**0.5)
-    assert numbers["coherence"] == numbers["difference_coherence"] == pytest.approx(0.5**0.5)
-    assert _run(subject_of(torch.ones(2, 1))).numbers["coherence"] is None
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -105,11 +103,6 @@ def test_differences_and_contributions_against_loops(signed: bool) -> None:
     contribution = sorted(units.contribution.tolist(), reverse=True)
     (fewest,) = (n for n in range(1, 6) if sum(contribution[: n - 1]) < sum(contribution) / 2 <= sum(contribution[:n]))
     assert result.numbers["half_contribution_units"] == fewest
-    living = units.difference[~units.dead].double().numpy()
-    directions = living / np.linalg.norm(living, axis=1, keepdims=True)
-    cosines = abs(directions @ directions.T)
-    np.fill_diagonal(cosines, 0)
-    assert result.numbers["difference_coherence"] == pytest.approx(cosines.max())
 
 
 def test_the_differences_of_a_linear_decoder_are_its_atoms_and_not_drawn_again() -> None:

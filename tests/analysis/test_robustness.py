@@ -12,7 +12,7 @@ from sklearn.metrics import jaccard_score
 from torch import Tensor
 
 from sparse_ae.analysis import Subject, robustness
-from sparse_ae.analysis.noise import gaussian, relative_change, salt_and_pepper, support_change
+from sparse_ae.analysis.noise import gaussian, partners, relative_change, salt_and_pepper, support_change
 from sparse_ae.build import ConfigError, build
 from sparse_ae.export import build_autoencoder, save_model
 from sparse_ae.plotting import to_png
@@ -73,7 +73,13 @@ def _saved_run(folder: Path, *, dim: int = 16) -> Run:
 def test_changes_of_codes_and_supports() -> None:
     a = torch.tensor([[3.0, 4, 0], [0, 0, 0], [0.05, 0, 0], [1, -1, 0]])
     b = torch.tensor([[3.0, 0, 0], [1, 0, 0], [0, 0, 0.05], [1, 1, 1]])
-    np.testing.assert_allclose(relative_change(a, b), [0.8, np.nan, 2**0.5, 5**0.5 / 2**0.5], rtol=1e-6)
+    others = a + torch.tensor([[0.0, 0, 3], [4, 0, 0], [0, 5, 0], [0, 0, 8]])  # 5 apart in the mean
+    change = (4 + 1 + 0.05 * 2**0.5 + 5**0.5) / 4 / 5
+    assert relative_change(a, b, others) == pytest.approx(change, rel=1e-6)
+    assert relative_change(a + 7, b + 7, others + 7) == pytest.approx(change, rel=1e-5)  # wherever zero is
+    assert relative_change(a, b, a) is None
+    assert sorted(partners(9).tolist()) == list(range(9))
+    assert (partners(9) != torch.arange(9)).all()
     changes = support_change(a, b, threshold=0.1)
     expected = [1 - jaccard_score(a[i].abs() > 0.1, b[i].abs() > 0.1) for i in (0, 1, 3)]
     np.testing.assert_allclose(changes[[0, 1, 3]], expected)
@@ -105,9 +111,8 @@ def test_a_scaled_copy_of_the_input_passes_noise_on_as_it_is() -> None:
     variance = (x - subject.sample.train_images().mean(dim=0)).square().sum()
     for kind, images in noisy.items():
         responses = numbers["coders"]["this coder"]["responses"][kind]
-        change = [
-            np.mean([np.linalg.norm(n - o) / np.linalg.norm(o) for n, o in zip(i, x, strict=True)]) for i in images
-        ]
+        apart = np.linalg.norm(x - x[partners(len(x))], axis=1).mean()
+        change = [np.linalg.norm(i - x, axis=1).mean() / apart for i in images]
         np.testing.assert_allclose([r["code_change"] for r in responses], change, rtol=1e-5)
         np.testing.assert_allclose([r["code_gain"] for r in responses[1:]], 1, rtol=1e-5)
         assert responses[0]["code_gain"] is None  # without noise
@@ -175,7 +180,7 @@ def test_degenerate_codes(code: float, n: int) -> None:
     json.dumps(result.numbers, allow_nan=False)
     dead = code == 0
     assert result.numbers["empty_codes"] == (n if dead else 0)
-    assert result.numbers["gaussian_code_change"] == (None if dead else 0)
+    assert result.numbers["gaussian_code_change"] is None  # codes of different images do not differ either
     assert result.numbers["gaussian_support_change"] == (None if dead else 0)
     for figure in result.figures.values():
         assert to_png(figure, dpi=30).startswith(b"\x89PNG")

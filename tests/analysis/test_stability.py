@@ -13,9 +13,10 @@ import torch
 from omegaconf import OmegaConf
 
 from sparse_ae.analysis import Result, stability
+from sparse_ae.build import ConfigError, build
 from sparse_ae.export import build_autoencoder, save_model
 from sparse_ae.plotting import to_png
-from sparse_ae.runs import Run, RunError
+from sparse_ae.runs import Run
 from tests.analysis.subjects import subject_of
 from tests.conftest import plain_config
 
@@ -117,6 +118,7 @@ def test_siblings_differ_in_the_seed_alone(run: Run, tmp_path: Path) -> None:
     _make_run(tmp_path / "d", ATOMS, seed=4, finished=False)
     damaged = _make_run(tmp_path / "e", ATOMS, seed=5)
     (damaged.path / "status.json").write_text("{")
+    _make_run(tmp_path / "same", ATOMS, seed=1)  # a copy
     (tmp_path / "notes.txt").write_text("no run")
     (tmp_path / "folder").mkdir()
     result = _analyse(run)
@@ -125,7 +127,7 @@ def test_siblings_differ_in_the_seed_alone(run: Run, tmp_path: Path) -> None:
     assert result.numbers["matched_cosine"] == pytest.approx(np.mean(means))
     reference = [stability.match(_abs_cosines(ATOMS, other)).cosine.mean() for other in others]
     assert means == pytest.approx(reference, rel=1e-5)
-    named = _analyse(run, runs=[tmp_path / "c"])
+    named = _analyse(run, runs=[Run(tmp_path / "c")])
     assert [pair["run"] for pair in named.numbers["pairs"]] == ["c"]
 
 
@@ -136,11 +138,14 @@ def test_without_another_run_one_line_says_what_is_needed(run: Run, of_a_run: bo
 
 
 def test_a_run_that_is_none_or_takes_other_images_is_refused(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no such folder"):
-        _analyse(run, runs=[tmp_path / "nowhere"])
+    nowhere = {"_target_": "sparse_ae.analysis.stability.analyse", "_partial_": True, "runs": [str(tmp_path / "no")]}
+    with pytest.raises(ConfigError, match=r"analysis\.stability\.runs=.*no: no such folder"):
+        build({**nowhere, "high_cosine": 0.9, "n_pairs": 2}, "analysis.stability")
+    with pytest.raises(ValueError, match=r"stability\.runs=.*: is the run itself \(allowed: folders of other runs\)"):
+        _analyse(run, runs=[run])
     _make_run(tmp_path / "small", torch.rand(5, 8))
     with pytest.raises(ValueError, match=r"stability\.runs=.*small: takes 8 values per image \(allowed: .* 16\)"):
-        _analyse(run, runs=[tmp_path / "small"])
+        _analyse(run, runs=[Run(tmp_path / "small")])
 
 
 def test_nulls(run: Run, tmp_path: Path) -> None:

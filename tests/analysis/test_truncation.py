@@ -14,7 +14,7 @@ from sparse_ae.analysis.explained import log_spaced, ratio, stratified, units_ne
 from sparse_ae.plotting import to_png
 from tests.analysis.subjects import subject_of
 
-OPTIONS = {"n_samples": 1000, "random_draws": 2, "decodings": 100, "n_images": 3}
+OPTIONS = {"n_samples": 1000, "random_draws": 2, "n_images": 3}
 
 
 def _subject(z: Tensor, label: Tensor | None = None) -> Subject:
@@ -79,33 +79,50 @@ def test_places_rank_the_codes_that_are_not_0_and_break_ties_by_unit() -> None:
     assert truncation.places(z, -z.abs()).tolist() == [[3, 0, 2, 1], [1, 2, 0, 3]]
 
 
+def _needed(tried: list[int], error: list[float], share: float) -> int | None:
+    """``error`` is what each number of units from 0 on leaves of 10; only ``tried`` is known beforehand."""
+    left = torch.tensor(error)
+    return units_needed(tried, left[tried], 10, share, lambda numbers: left[list(numbers)])
+
+
 def test_units_needed_by_hand() -> None:
-    needed = units_needed
-    falling = torch.tensor([10.0, 6, 2, 0])
-    assert needed([0, 1, 2, 4], falling, 10, 0.5) == pytest.approx(1.25)  # 5 of 10 explained, between 4 and 8
-    assert needed([0, 1, 2, 4], falling, 10, 0.9) == pytest.approx(3)
-    there_and_back = torch.tensor([10.0, 1, 12, 0])  # explains 9, then less than the mean image, then all
-    assert needed([0, 1, 2, 3], there_and_back, 10, 0.5) == pytest.approx(2 + 7 / 12)
-    better_with_less = torch.tensor([10.0, 1, 5])
-    assert needed([0, 1, 2], better_with_less, 10, 1.0) == pytest.approx(5 / 9)
-    assert needed([0, 1], torch.tensor([3.0, 3]), 10, 0.9) == 0
-    assert needed([0, 1], torch.tensor([5.0, 10]), 10, 0.9) is None
-    assert needed([0, 1], torch.tensor([5.0, 11]), 10, 0.9) is None
+    falling = [10.0, 6, 2, 0.5, 0]
+    for tried in ([0, 4], [0, 2, 4], [0, 1, 2, 3, 4]):
+        assert _needed(tried, falling, 0.4) == 1
+        assert _needed(tried, falling, 0.5) == 2
+        assert _needed(tried, falling, 0.9) == 3
+        assert _needed(tried, falling, 0.99) == 4
+    there_and_back = [10.0, 1, 12, 0]  # explains 9, then less than the mean image, then all
+    assert _needed([0, 2, 3], there_and_back, 0.5) == 3
+    assert _needed([0, 1, 2], [10.0, 1, 5], 1.0) == 1  # better with less
+    assert _needed([0, 1], [3.0, 3], 0.9) == 0
+    assert _needed([0, 1], [5.0, 10], 0.9) is None
+    assert _needed([0, 1], [5.0, 11], 0.9) is None
 
 
 def test_units_needed_overall_and_by_class() -> None:
     """Images are their codes: one pixel is on in class 0, two pixels of which one is faint in class 1."""
     z = torch.zeros(8, 16)
-    z[:, 0], z[4:, 1] = 1.0, 1 / 3
+    z[:, 0], z[4:, 1] = 1.0, 0.3
     x = z + 1e-3 * torch.arange(8)[:, None] * (torch.arange(16) == 9)
     subject = subject_of(z, torch.eye(16), x=x, label=torch.arange(8) // 4)
     subject.sample = subject.sample._replace(train_images=lambda: torch.zeros(2, 16))
     result = truncation.analyse(subject, **OPTIONS)
-    assert result.numbers["by_class"]["0"] == {f"{p}_percent": pytest.approx(p / 100, rel=1e-4) for p in (90, 95, 99)}
-    assert result.numbers["by_class"]["1"]["90_percent"] == pytest.approx(1, rel=1e-4)  # 1 of 1 + 1 / 9
-    assert result.numbers["by_class"]["1"]["99_percent"] == pytest.approx(1.9, rel=1e-3)
+    assert result.numbers["by_class"]["0"] == {f"{p}_percent": 1 for p in (90, 95, 99)}
+    assert result.numbers["by_class"]["1"] == {"90_percent": 1, "95_percent": 2, "99_percent": 2}  # 1 of 1.09
     assert result.numbers["units_for_90_percent"] == result.numbers["by_order"]["largest first"]["90_percent"]
     assert result.numbers["by_order"]["smallest first"]["90_percent"] > result.numbers["units_for_90_percent"]
+
+
+def test_between_the_numbers_tried_every_number_of_codes_counts() -> None:
+    """64 codes that fall off slowly: more than the numbers on the logarithmic scale, and an answer between them."""
+    z = torch.linspace(1, 0.5, 64).repeat(4, 1)
+    subject = subject_of(z, torch.eye(64), x=z + 1e-4 * torch.arange(4)[:, None], label=torch.zeros(4).long())
+    subject.sample = subject.sample._replace(shape=(1, 8, 8), train_images=lambda: torch.zeros(2, 64))
+    share = z[0].square().cumsum(dim=0) / z[0].square().sum()
+    numbers = truncation.analyse(subject, **OPTIONS).numbers
+    for percent in (90, 95, 99):
+        assert numbers[f"units_for_{percent}_percent"] == int((share < percent / 100 - 1e-3).sum()) + 1
 
 
 def test_the_mean_training_image_has_an_fvu_of_1() -> None:

@@ -7,8 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+import sparse_ae
 from sparse_ae.plotting import dot_panels
+from sparse_ae.reporting import compare
+from sparse_ae.reporting.analyses import KEY_NUMBERS
 from tests.conftest import Cli
 
 
@@ -43,6 +47,44 @@ def test_a_folder_without_a_finished_run(cli: Cli, tmp_path: Path) -> None:
     assert "run=empty: holds no finished run" in outcome.err
 
 
+def test_key_numbers_are_few_and_each_is_one_that_its_analysis_gives(cli: Cli, runs: list[Path]) -> None:
+    small = ["analysis.selectivity.permutations=20", "analysis.reconstructions.n_images=3"]
+    small += [f"analysis.{name}.n_samples=50" for name in ("robustness", "truncation")]
+    small += [f"analysis.stability.runs=[{runs[1]}]"]
+    outcome = cli("sparse-ae-analyse", f"run={runs[0]}", f"analysis=[{','.join(KEY_NUMBERS)}]", *small)
+    assert outcome.code == 0, outcome.err
+    assert {path.stem for path in Path(sparse_ae.__file__).parent.glob("conf/analysis/*")} == KEY_NUMBERS.keys()
+    for analysis, labels in KEY_NUMBERS.items():
+        assert len(labels) <= 6
+        result = json.loads((runs[0] / "analysis" / analysis / "result.json").read_text())
+        for key in labels:
+            assert result[key] is None or isinstance(result[key], int | float), (analysis, key)
+
+
+def test_key_numbers_are_drawn_and_all_of_a_users_own(
+    sweep: Path, runs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[str, list[str]] = {}
+
+    def record(values: dict[str, np.ndarray], method: list[str], group: list[str], *, title: str) -> Figure:
+        drawn[title.partition(",")[0]] = list(values)
+        return dot_panels(values, method, group, title=title)
+
+    monkeypatch.setattr(compare, "dot_panels", record)
+    for i, run in enumerate(runs):
+        numbers = {"dead_units": i, "hoyer": 0.5, "l0": None if i else 3.0, "chance_auroc": i / 1000}
+        for name in ("sparsity-0.5", "mine"):
+            (run / "analysis" / name).mkdir()
+            (run / "analysis" / name / "result.json").write_text(json.dumps(numbers))
+    written = compare.write_comparison(sweep, ["sparsity-0.5", "mine"])
+    assert [path.name for path in written] == ["analysis.csv", "sparsity-0.5.png", "mine.png"]
+    assert drawn == {"sparsity-0.5": ["dead units (code never != 0)"], "mine": ["dead units", "chance auroc"]}
+    with written[0].open() as file:
+        columns = next(csv.reader(file))
+    keys = ["dead_units", "hoyer", "l0", "chance_auroc"]
+    assert columns[3:] == [f"{name}/{key}" for name in ("sparsity-0.5", "mine") for key in keys]
+
+
 def _rows(axes: Axes) -> list[str]:
     return [label.get_text() for label in axes.get_yticklabels()]
 
@@ -57,3 +99,10 @@ def test_a_row_per_group_with_its_mean() -> None:
     assert list(mean.get_xdata()) == [2, 2]
     assert list(dots.get_xdata()) == [1, 3]
     assert list(single.get_xdata()) == [5]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_long_label_is_wrapped() -> None:
+    label = "salt and pepper: active units that change (1 - Jaccard)"
+    figure = dot_panels({label: np.arange(2.0), "b": np.ones(2)}, ["kl", "l1"], ["", ""], title="t")
+    assert figure.axes[0].get_xlabel().split("\n") == ["salt and pepper: active units that", "change (1 - Jaccard)"]

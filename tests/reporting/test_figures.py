@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from sparse_ae.plotting import Curves, Front, Panel, curve_panels, front_panels, sweep_panels, to_png
+from sparse_ae.plotting.style import log_positions
 from sparse_ae.reporting.collect import collect
 from sparse_ae.reporting.figures import draw
 
@@ -40,6 +41,26 @@ def test_lines_join_means_over_repetitions_and_a_weight_of_zero_stands_apart() -
     (zero,) = [place for place, text in ticks.items() if text.get_text() == "0"]
     assert 0 < zero < 0.1
     assert any(list(line.get_xdata()) == [zero] for line in figure.axes[0].lines)
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([0, 128], {10: "0", 128: "128"}),
+        ([0, 128, 130], {10: "0", 128: "128"}),
+        ([0, 130, 160], {10: "0", 130: "130", 160: "160"}),
+        ([0, 1250], {100: "0", 1250: r"$1.25{\cdot}10^{3}$"}),
+        ([0, 45, 55], {10: "0", 50: "50"}),
+        ([10, 100], {10: "10", 20: "20", 50: "50", 100: "100"}),
+    ],
+)
+def test_ticks_of_a_logarithmic_axis(values: list[float], ticks: dict[float, str]) -> None:
+    axes = Figure().subplots()
+    at = log_positions(axes, "y", np.array(values, dtype=float))
+    axes.plot(at, at)
+    assert {
+        tick: text.get_text() for tick, text in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+    } == ticks
 
 
 def test_a_mean_over_repetitions_of_which_one_is_zero_is_theirs_and_not_that_of_their_places() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sparse_ae.build import ConfigError, build
+from sparse_ae.export import build_autoencoder
 from sparse_ae.functional import bernoulli_kl
 from sparse_ae.models import MLP, Linear
 from sparse_ae.sparsity import (
@@ -23,6 +24,7 @@ from sparse_ae.sparsity import (
     NoSparsity,
     TopK,
 )
+from tests.conftest import plain_config
 
 PLAIN: Any = {"start": "random", "encoder_scale": 1, "atom_rate": 1}
 
@@ -327,3 +329,12 @@ def test_warmup_raises_the_steered_coefficient_alone() -> None:
         seen.append(round(method.coefficients["l1"].item(), 6))
     assert seen == [0.05, 0.25, 0.5, 0.5]
     assert method.coefficients["gate"].item() == 1
+
+
+@pytest.mark.parametrize("method", ["batch_topk", "matryoshka", "wta"])
+def test_methods_that_couple_samples_are_refused_where_codes_come_in_steps(method: str) -> None:
+    config = plain_config(f"sparsity={method}", "model=lista", "model.latent_dim=1024")
+    with pytest.raises(
+        ValueError, match=r"learns one threshold .* LISTA codes in several steps \(allowed: model=linear"
+    ):
+        build_autoencoder(config["model"], config["sparsity"], input_dim=20)

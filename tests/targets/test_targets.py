@@ -93,7 +93,7 @@ def test_the_target_is_met(method: str, network: str, images: Tensor) -> None:
 
 def test_a_target_out_of_reach_is_told(images: Tensor) -> None:
     """Codes of a dense batch cannot be made denser by any coefficient."""
-    objective = _objective("sparsity=l1", "model=linear", "target=l0", "target.value=63.9", "target.gain=100")
+    objective = _objective("sparsity=l1", "model=linear", "target=l0", "target.value=63.9", "target.start=2e-8")
     metrics = _train(objective, images, 100)
     assert objective.target is not None
     assert objective.target.stuck is not None
@@ -113,23 +113,34 @@ def _observed(target: SparsityTarget, method: L1, active: int) -> float:
 
 
 def test_the_controller_by_hand() -> None:
-    target = SparsityTarget(measure="l0", value=6, gain=0.1, damping=0.5, start=0.01, tolerance=0.02)
+    target = SparsityTarget(measure="l0", value=6, gain=5, damping=0.5, start=0.01, tolerance=0.02)
     method = L1(coefficient=1, atom_norm=False, reduction="mean", warmup_steps=0, latent_dim=10)
     target.begin_(method, threshold=0.1)
     assert method.coefficients["l1"].item() == 0
+    target.schedule_(method, 0, 500)
     error = math.log(8 / 6)
-    integral = math.log(0.01 * 0.5 / 0.2) + 0.1 * error  # the term at a hundredth of the reconstruction error
+    integral = math.log(0.01 * 0.5 / 0.2) + 0.01 * error  # the term at a hundredth of the reconstruction error
     assert _observed(target, method, 8) == pytest.approx(math.exp(integral + 0.5 * error))
+    target.validated_(method, {"val/l0": 6.6})  # training is too far away for this to say anything about the splits
     error = (math.log(8 / 6) + math.log(5 / 6)) / 2  # the mean of two batches
-    integral += 0.1 * error
+    integral += 0.01 * error
     assert _observed(target, method, 5) == pytest.approx(math.exp(integral + 0.5 * error))
-    target.validated_(method, {"val/l0": 7})  # too far away to say anything about the splits
-    target.validated_(method, {"val/l0": 6.3})
-    error = (2 * error + math.log(5 / 6)) / 3 + 0.7 * math.log(6.3 / 6)
-    integral += 0.1 * error
+    target.validated_(method, {"val/l0": 6.6})
+    error = (2 * error + math.log(5 / 6)) / 3 + 0.7 * math.log(1.1)
+    integral += 0.01 * error
     assert _observed(target, method, 5) == pytest.approx(math.exp(integral + 0.5 * error), rel=1e-5)
-    integral -= 0.1 * 0.5  # far from the target the error counts as 0.5
+    integral -= 0.01 * 0.5  # far from the target the error counts as 0.5
     assert _observed(target, method, 0) == pytest.approx(math.exp(integral - 0.5 * 0.5), rel=1e-5)
+
+
+@pytest.mark.parametrize(("steps", "rate"), [(50, 0.05), (500, 0.01), (20_000, 5e-4), (math.inf, 5e-4)])
+def test_the_gain_is_spread_over_the_training_within_bounds(steps: float, rate: float) -> None:
+    target = SparsityTarget(measure="l0", value=6, gain=5, damping=0, start=0.01, tolerance=0.02)
+    method = L1(coefficient=1, atom_norm=False, reduction="mean", warmup_steps=0, latent_dim=10)
+    target.begin_(method, threshold=0.1)
+    target.schedule_(method, 0, steps)
+    error = math.log(8 / 6)
+    assert _observed(target, method, 8) == pytest.approx(0.01 * 0.5 / 0.2 * math.exp(rate * error), rel=1e-5)
 
 
 @pytest.mark.parametrize("term", [0.0, 0.2])
@@ -137,7 +148,7 @@ def test_the_search_starts_where_the_term_weighs_little_whatever_the_config_says
     z, x = torch.ones(4, 10), torch.zeros(4, 3)
     found = []
     for coefficient in (0.0, 1e-4, 1.0):
-        target = SparsityTarget(measure="l0", value=10, gain=0.1, damping=0.5, start=0.01, tolerance=0.02)
+        target = SparsityTarget(measure="l0", value=10, gain=5, damping=0.5, start=0.01, tolerance=0.02)
         method = L1(coefficient=coefficient, atom_norm=False, reduction="mean", warmup_steps=0, latent_dim=10)
         target.begin_(method, threshold=0.1)
         target.observe_(method, Forward(x, x, z, z, x), torch.tensor(0.5), {"l1": torch.tensor(term)})
@@ -148,7 +159,7 @@ def test_the_search_starts_where_the_term_weighs_little_whatever_the_config_says
 def test_the_controllers_state_is_in_its_checkpoint() -> None:
     states = []
     for _ in range(2):
-        target = SparsityTarget(measure="l0", value=2, gain=0.1, damping=0.5, start=0.01, tolerance=0.02)
+        target = SparsityTarget(measure="l0", value=2, gain=5, damping=0.5, start=0.01, tolerance=0.02)
         method = L1(coefficient=1, atom_norm=False, reduction="mean", warmup_steps=0, latent_dim=10)
         target.begin_(method, threshold=0.1)
         states.append((target, method))
@@ -195,6 +206,6 @@ def test_what_cannot_be_asked_for_is_refused(overrides: list[str], message: str)
 
 
 def test_nothing_to_set_is_refused() -> None:
-    target = SparsityTarget(measure="l0", value=2, gain=0.1, damping=0.5, start=0.01, tolerance=0.02)
+    target = SparsityTarget(measure="l0", value=2, gain=5, damping=0.5, start=0.01, tolerance=0.02)
     with pytest.raises(ValueError, match="NoSparsity has no sparsity to set"):
         target.arguments_for(NoSparsity, 10)
