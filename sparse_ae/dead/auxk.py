@@ -5,22 +5,23 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from sparse_ae.dead.base import DeadUnits
-from sparse_ae.functional import Reduction, reconstruction_error
+from sparse_ae.functional import Reduction
 from sparse_ae.sparsity import Decoder, Forward
 
 
 class AuxK(DeadUnits):
-    """term = |e - e_hat|^2, reduced as the reconstruction is, with e = target - x_hat, detached, e_hat = z_aux @ atoms.
+    """term = |e - e_hat|^2 / |e|^2, summed over the batch, with e = target - x_hat, detached, e_hat = z_aux @ atoms.
 
-    z_aux holds the pre-activations of dead units: of the ``k_aux`` that have been silent longest, if there are more. Of
-    the decoder only those units' atoms get a gradient from it; of the encoder, whatever their pre-activations depend
-    on: their rows, and what all units share, such as b_pre. With ``LISTA`` these depend, by way of the residual, on all
-    atoms and on the rows of living units too. 0 while no
-    unit is dead, and not computed while the last look found none.
+    Of the dead units, at most the ``k_aux`` that have been silent longest take part. z_aux is ReLU(pre) for a unit that
+    this leaves positive for some sample of the batch, and pre for one that is negative for all, which would get no
+    gradient otherwise. Of the decoder only those units' atoms get a gradient from it; of the encoder, whatever their
+    pre-activations depend on: their rows, and what all units share, such as b_pre. With ``LISTA`` these depend, by way
+    of the residual, on all atoms and on the rows of living units too. 0 while no unit is dead, and not computed while
+    the last look found none.
+
     Source: Gao et al., arXiv 2406.04093, appendix A.2, with changes that MNIST asks for. There a unit is dead after 10
-    million samples, which would be 180 epochs; of each sample the k_aux largest pre-activations are rectified, but
-    those of units that died here are negative for every sample, and would get no gradient; and both errors are divided
-    by what they explain, which makes theirs worth about 1/(32 FVU) in our units.
+    million samples, which would be 180 epochs, and of each sample the k_aux largest pre-activations are rectified:
+    experiments/methods compares.
     """
 
     requires_atoms = True
@@ -46,6 +47,9 @@ class AuxK(DeadUnits):
             return {"auxk": forward.x.new_zeros(())}
         silent, units = self.samples_since_fired.topk(self.k_aux, sorted=False)
         residual = (forward.target - forward.x_hat).detach()
-        z_aux = forward.pre.index_select(-1, units) * (silent >= self.window)
-        error = reconstruction_error(decoder.combine(z_aux, units), residual, reduction)
-        return {"auxk": torch.where(self.dead.any(dim=-1), error, 0.0)}
+        pre = forward.pre.index_select(-1, units) * (silent >= self.window)
+        z_aux = torch.where((pre > 0).any(dim=-2), torch.relu(pre), pre)
+        error = (decoder.combine(z_aux, units) - residual).square().sum(dim=(-2, -1))
+        size = residual.square().sum(dim=(-2, -1))
+        share = error / torch.where(size > 0, size, 1.0)
+        return {"auxk": torch.where(self.dead.any(dim=-1), share, 0.0)}

@@ -60,18 +60,20 @@ def _pass(network: Linear, pre: Tensor) -> Forward:
     return Forward(x, x, pre, z, network.decode(z))
 
 
-def test_auxk_is_the_error_of_rebuilding_the_residual_from_dead_units() -> None:
+def test_auxk_is_the_share_of_the_residual_that_dead_units_leave() -> None:
     network, dead = _linear(), [1, 3, 4]
     auxk = _auxk(dead)
     auxk.samples_since_fired[3] += 1
     auxk.samples_since_fired[4] += 2  # k_aux = 2: the first has to wait
     pre = torch.randn(BATCH, UNITS, generator=torch.Generator().manual_seed(1))
+    pre[:, 4] = -pre[:, 4].abs()  # negative for every sample: not rectified
+    assert (pre[:, 3] > 0).any()
     forward = _pass(network, pre)
     term = auxk.losses(forward, network, "sum")["auxk"]
 
     residual = forward.x - forward.x_hat
-    error = (residual - pre[:, 3:4] * network.atoms[3] - pre[:, 4:5] * network.atoms[4]).square().sum()
-    torch.testing.assert_close(term, error / BATCH)
+    left = residual - pre[:, 3:4].relu() * network.atoms[3] - pre[:, 4:5] * network.atoms[4]
+    torch.testing.assert_close(term, left.square().sum() / residual.square().sum())
 
 
 def test_auxk_detaches_the_residual_and_reaches_only_dead_rows() -> None:
