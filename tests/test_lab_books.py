@@ -10,14 +10,16 @@ from tests.conftest import Cli
 from tests.test_readme import LIMITS, ROOT
 
 BOOKS = sorted((ROOT / "experiments").glob("*/README.md"))
+EXERCISES = {"sparsity_weight", "l1_vs_kl", "overcomplete", "selectivity", "truncation", "robustness"}
 SMALLER = {
-    "equal_sparsity": ["seed=1", "model.latent_dim=16"],
-    "l1_vs_kl": ["seed=1,2"],
-    "l1_vs_kl_matched": ["seed=1", "target.value=0.2"],
+    "equal_sparsity": ["seed=1", "sparsity=l1", "model.latent_dim=16"],
+    "l1_vs_kl": ["seed=1,2", "sparsity=l1", "model.latent_dim=16"],
+    "l1_vs_kl_matched": ["seed=1,2", "sparsity=kl", "target.value=0.2", "model.latent_dim=16"],
     "methods": ["sparsity=topk,l1", "target.value=8", "model.latent_dim=64"],
-    "overcomplete": ["seed=1", "sparsity=l1", "model.latent_dim=16,32"],
+    "overcomplete": ["seed=1,2", "sparsity=l1", "model.latent_dim=16"],
     "sparsity_weight_l1,sparsity_weight_kl": ["seed=1", "sparsity.coefficient=0.01"],
     "targets": ["sparsity=l1", "model=linear"],
+    "linear_l0_10": ["seed=1", "model.latent_dim=64", "model.start=random"],
     "best_l0_10": ["seed=1", "model.latent_dim=64", "model.start=random"],
     "best_l0_32": ["seed=1", "model.latent_dim=64", "model.start=random"],
 }
@@ -27,6 +29,10 @@ def _commands(book: Path) -> list[list[str]]:
     blocks = re.findall(r"```bash\n(.*?)```", book.read_text(), flags=re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def test_there_is_a_book_for_every_exercise() -> None:
+    assert EXERCISES <= {book.parent.name for book in BOOKS}
 
 
 @pytest.mark.parametrize("book", BOOKS, ids=lambda book: book.parent.name)
