@@ -10,8 +10,8 @@ from torch import Tensor
 from sparse_ae.analysis.base import Subject
 from sparse_ae.analysis.explained import sample_errors, stratified
 
-_DECODINGS = 2_500_000
-"""Enough for all of MNIST's test images with 250 codes each."""
+_DECODINGS = 800_000
+"""Enough for all of MNIST's test images with 80 codes each."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,8 +48,8 @@ def units_needed(
     """With how many units and more at least ``share`` of the variance is explained that all of them explain.
 
     ``errors (K,)`` is what is left with each of the numbers ``tried``, in ascending order, the last of them all;
-    ``variance`` is the error of the mean image. Between the two of them where the goal is passed for the last time,
-    every number is tried: ``errors_with(numbers)``. None if even all units explain nothing.
+    ``variance`` is the error of the mean image. Between the two of them where the goal is passed for the last time, the
+    passage is found by bisection: ``errors_with(numbers)``. None if even all units explain nothing.
     """
     explained = variance - errors
     goal = share * explained[-1]
@@ -58,6 +58,11 @@ def units_needed(
     below: list[int] = (explained < goal).nonzero().flatten().tolist()
     if not below:
         return tried[0]
-    between = range(tried[below[-1]] + 1, tried[below[-1] + 1])
-    short: list[int] = (variance - errors_with(between) < goal).nonzero().flatten().tolist() if between else []
-    return (between[short[-1]] if short else tried[below[-1]]) + 1
+    short, enough = tried[below[-1]], tried[below[-1] + 1]
+    while enough - short > 1:
+        middle = (short + enough) // 2
+        if variance - errors_with([middle])[0] < goal:
+            short = middle
+        else:
+            enough = middle
+    return enough

@@ -23,7 +23,7 @@ def analyse(subject: Subject, *, n_atoms: PositiveInt) -> Result:
     """A unit's importance is the increase in MSE where it alone is set to 0. Beside it, the MSE where the same m units
     are kept in all samples, or removed: the most important ones, or for affine decoders the greedily chosen.
 
-    Exact, over all samples; with more than 250 codes per sample and a decoder that is not affine, over a part of them
+    Exact, over all samples; where a decoder is not affine and samples have more than 80 codes, over a part of them
     (``ablate``).
 
     Numbers: ``units``, ``dead_units`` (code never != 0), ``affine_decoder``, ``samples`` (that importance is over),

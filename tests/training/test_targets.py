@@ -55,10 +55,12 @@ def test_dead_units_are_counted_from_the_start(tmp_path: Path) -> None:
         "sparsity=topk",
         "sparsity.k=1",
         "model=linear",
+        "model.latent_dim=512",
+        "model.b_pre=zeros",
         "dead=resample",
         "dead.every_epochs=1",
         "dead.until=1",
     ]
     run = train_run(tmp_path, *FAST, *overrides, "trainer.max_epochs=3")
-    assert 0 < run.metrics["train/dead_at_init"] < 128
+    assert 0 < run.metrics["train/dead_at_init"] < 512
     assert "dead units started anew" in run.log.read_text()
