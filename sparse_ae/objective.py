@@ -59,7 +59,7 @@ class Objective(nn.Module):
         sparsity, network = self.model.sparsity, self.model.network
         forward: Forward = self.model(x, target)
         recon = reconstruction_error(forward.x_hat, target, sparsity.reduction)
-        terms = sparsity.losses(forward, network) | self.dead.losses(forward, network, sparsity.reduction)
+        terms = sparsity.losses(forward, network) | self.dead.losses(forward, network)
         coefficients = self.coefficients
         loss = recon
         for name, term in terms.items():

@@ -5,7 +5,6 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from sparse_ae.dead.base import DeadUnits
-from sparse_ae.functional import Reduction
 from sparse_ae.sparsity import Decoder, Forward
 
 
@@ -42,7 +41,7 @@ class AuxK(DeadUnits):
     def coefficients(self) -> dict[str, Tensor]:
         return {"auxk": self.get_buffer("auxk_coefficient")}
 
-    def losses(self, forward: Forward, decoder: Decoder, reduction: Reduction) -> dict[str, Tensor]:
+    def losses(self, forward: Forward, decoder: Decoder) -> dict[str, Tensor]:
         if not self.some_dead:
             return {"auxk": forward.x.new_zeros(())}
         silent, units = self.samples_since_fired.topk(self.k_aux, sorted=False)

@@ -8,7 +8,6 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sparse_ae.functional import Reduction
 from sparse_ae.models import SparseAutoencoder
 from sparse_ae.sparsity import Decoder, Forward
 
@@ -82,7 +81,7 @@ class DeadUnits(nn.Module):
         """The scalar buffer that weighs each term."""
         return {}
 
-    def losses(self, forward: Forward, decoder: Decoder, reduction: Reduction) -> dict[str, Tensor]:
+    def losses(self, forward: Forward, decoder: Decoder) -> dict[str, Tensor]:
         """Unweighted scalar terms, one for each coefficient."""
         return {}
 

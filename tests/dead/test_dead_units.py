@@ -69,7 +69,7 @@ def test_auxk_is_the_share_of_the_residual_that_dead_units_leave() -> None:
     pre[:, 4] = -pre[:, 4].abs()  # negative for every sample: not rectified
     assert (pre[:, 3] > 0).any()
     forward = _pass(network, pre)
-    term = auxk.losses(forward, network, "sum")["auxk"]
+    term = auxk.losses(forward, network)["auxk"]
 
     residual = forward.x - forward.x_hat
     left = residual - pre[:, 3:4].relu() * network.atoms[3] - pre[:, 4:5] * network.atoms[4]
@@ -92,7 +92,7 @@ def test_auxk_detaches_the_residual_and_reaches_only_dead_rows() -> None:
 def test_auxk_is_0_while_every_unit_lives() -> None:
     network = _linear()
     pre = torch.randn(BATCH, UNITS, requires_grad=True)
-    term = _auxk([]).losses(_pass(network, pre), network, "sum")["auxk"]
+    term = _auxk([]).losses(_pass(network, pre), network)["auxk"]
     assert term.item() == 0
     term.backward()
     assert pre.grad is not None
@@ -103,13 +103,13 @@ def test_auxk_is_left_out_while_the_last_count_found_no_dead_unit() -> None:
     network, auxk = _linear(), _auxk([])
     pre = torch.randn(BATCH, UNITS, requires_grad=True)
     auxk.look_()
-    assert not auxk.losses(_pass(network, pre), network, "sum")["auxk"].requires_grad
+    assert not auxk.losses(_pass(network, pre), network)["auxk"].requires_grad
     other = _auxk([])
     other.load_state_dict(auxk.state_dict())
     assert not other.some_dead
     auxk.samples_since_fired[2] = BATCH
     auxk.look_()
-    assert auxk.losses(_pass(network, pre), network, "sum")["auxk"].requires_grad
+    assert auxk.losses(_pass(network, pre), network)["auxk"].requires_grad
 
 
 def _moment(x: Tensor, epoch: int = 2, progress: float = 0.1) -> Moment:
