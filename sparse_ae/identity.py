@@ -9,7 +9,6 @@ _NO_EFFECT_ON_RESULTS = (
     "analysis",
     "checkpoint.every_n_minutes",
     "data.device",
-    "data.dtype",
     "data.eval_batch_size",
     "data.num_workers",
     "data.resident",

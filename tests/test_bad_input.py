@@ -89,7 +89,6 @@ TRAIN = [
     (["data.batch_size=0"], r"data\.batch_size=0: should be greater than 0"),
     (["data.batch_size=55001"], r"data\.batch_size=55001: larger than the data \(allowed: 1 to 55000\)"),
     (["data.val_size=60000"], r"data\.val_size=60000: leaves no training images \(allowed: 0 to 59999\)"),
-    (["data.dtype=float16"], r"data\.dtype=float16: should be 'float32' or 'uint8'"),
     (
         ["data.transforms=[{_target_: torchvision.transforms.v2.Identity}]"],
         r"data\.resident=true: .*data\.resident=false",

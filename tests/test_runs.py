@@ -57,7 +57,6 @@ def test_what_changes_the_result_changes_the_hash(override: str) -> None:
         "optimizer.weight_decay=0",
         "data.resident=false",
         "data.device=cpu",
-        "data.dtype=uint8",
         "data.num_workers=2",
         "data.eval_batch_size=10",
         "analysis=[]",

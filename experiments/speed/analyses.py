@@ -2,7 +2,7 @@
 
     python experiments/speed/analyses.py
 
-Runs of one epoch with 128 and 1024 units are trained first. L1's codes have more entries != 0 than after a full training.
+Runs of one epoch with 128 and 1024 units are trained first. L1's codes are then less sparse than after a full training.
 """
 
 import resource

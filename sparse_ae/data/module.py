@@ -36,8 +36,7 @@ class ImageDataModule(LightningDataModule, ABC):
     DataLoader with ``num_workers`` workers, which is what ``transforms`` (of training inputs only) need.
 
     - ``root``: folder of the files; ``None`` is a per-user cache.
-    - ``dtype``: how the resident tensor is stored; ``uint8`` takes a quarter of the memory and gives the same batches.
-    - ``device``: where it lives; ``auto`` is the trainer's device.
+    - ``device``: where the resident tensor lives, as bytes that each batch converts; ``auto`` is the trainer's device.
     - ``transform_target``: whether the transformed image is also what is to be reconstructed (augmentation) or the
       clean one (denoising).
     - ``shift``, ``shift_epochs``: augmentation of resident training data, see ``Shift``.
@@ -56,7 +55,6 @@ class ImageDataModule(LightningDataModule, ABC):
         batch_size: PositiveInt,
         eval_batch_size: PositiveInt,
         val_size: NonNegativeInt,
-        dtype: Literal["float32", "uint8"],
         device: str,
         resident: bool,
         num_workers: NonNegativeInt,
@@ -85,7 +83,6 @@ class ImageDataModule(LightningDataModule, ABC):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.val_size = val_size
-        self.dtype = dtype
         self.device = device if device == "auto" else str(usable_device(device))
         self.resident = resident
         self.num_workers = num_workers
@@ -108,7 +105,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """The training or the test file: images uint8 ``(n, H, W)``, labels int64 ``(n,)``."""
 
     def split(self, name: Split) -> Images:
-        """One split on the CPU, in the storage dtype."""
+        """One split on the CPU, as it is stored."""
         if name == "test":
             return self._test
         train, val = self._train_val
@@ -199,8 +196,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return self._stored(*self.read(train=False))
 
     def _stored(self, images: Tensor, labels: Tensor) -> Images:
-        flat = images.reshape(len(images), self.input_dim)
-        return Images(flat if self.dtype == "uint8" else to_unit_interval(flat), labels)
+        return Images(images.reshape(len(images), self.input_dim), labels)
 
 
 def usable_device(name: str) -> torch.device:
