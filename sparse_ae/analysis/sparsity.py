@@ -64,13 +64,14 @@ def analyse(subject: Subject) -> Result:
     - ``classes``: for each class its ``samples``, ``population_sparsity`` and ``l0``, None without samples.
     - ``thresholds``: ``population_sparsity``, ``inactive_units`` and ``always_on_units`` at each ``threshold``.
 
-    Arrays: what these are means of; NaN where undefined.
+    Arrays: what these are means of; NaN where undefined. ``label (B,)``, the samples' classes.
     """
     z, threshold = subject.z, subject.sample.threshold
     above, nonzero = _activity(z, threshold, f"code > {threshold:g}"), _activity(z.abs(), 0, "code != 0")
     population, lifetime = sparseness(z), sparseness(z.T)
     curves = threshold_curves(z, np.union1d(np.geomspace(1e-4, max(1.0, float(z.max())), 25), [0, threshold]))
     dead, zero = int((nonzero.lifetime == 0).sum()), int((nonzero.population == 0).sum())
+    by_class = _by_class(subject.label, above, nonzero)
     numbers = {
         "samples": len(z),
         "units": z.shape[1],
@@ -87,7 +88,7 @@ def analyse(subject: Subject) -> Result:
         "all_zero_samples": zero,
         **{name: _mean(values) for name, values in population.items()},
         **{f"{name}_lifetime": _mean(values) for name, values in lifetime.items()},
-        "classes": _by_class(subject.label, above, nonzero),
+        "classes": by_class,
         "thresholds": {name: values.tolist() for name, values in curves.items()},
     }
     size, marks = f"{len(z):,} samples, {z.shape[1]} units", (INACTIVE_BELOW, ALWAYS_ON_ABOVE)
@@ -97,7 +98,12 @@ def analyse(subject: Subject) -> Result:
         "sparsity": overview(subject),
         "nonzero": sparsity_panels(nonzero, _magnitudes(z), threshold, title=f"{size}: {_extremes(nonzero, dead)}"),
         "lifetime": lifetime_panels([above, nonzero], marks=marks, title=f"Lifetime sparsity, {size}\n{marked}"),
-        "classes": class_panels([above, nonzero], subject.label.numpy(), title=f"Population sparsity by class, {size}"),
+        "classes": class_panels(
+            [above, nonzero],
+            subject.label.numpy(),
+            len(by_class),
+            title=f"Population sparsity by class, {size}",
+        ),
         "threshold": threshold_panels(curves, threshold, title=f"Sparsity as the threshold changes, {size}"),
         "sparseness": sparseness_panels(population, lifetime, _MEASURES, title=f"Sparseness, {size} ({undefined})"),
     }
@@ -109,7 +115,8 @@ def analyse(subject: Subject) -> Result:
         **population,
         **{f"{name}_lifetime": values for name, values in lifetime.items()},
     }
-    return Result(numbers, figures, {name: values.astype(np.float32) for name, values in arrays.items()})
+    small = {name: values.astype(np.float32) for name, values in arrays.items()}
+    return Result(numbers, figures, small | {"label": subject.label.numpy()})
 
 
 def sparseness(z: Tensor) -> dict[str, _Array]:

@@ -14,6 +14,9 @@ from sparse_ae.plotting.style import BLUE, GREY, Array, finish, lighter, log_pos
 
 _BINS_PER_DECADE = 5
 """Few enough that each of the counts 1, 2, 3 ... falls into one bin and none is empty for want of a count."""
+_RIDGE = 0.88
+"""How high the highest of several histograms above one another is, 1 being where the next one stands."""
+_RIDGE_LOOK: dict[str, Any] = {"facecolor": lighter(BLUE, 0.55), "edgecolor": BLUE, "linewidth": 0.8}
 
 
 class Activity(NamedTuple):
@@ -78,22 +81,41 @@ def lifetime_panels(activities: Sequence[Activity], *, marks: Sequence[float], t
     return figure
 
 
-def class_panels(activities: Sequence[Activity], label: npt.NDArray[np.integer], *, title: str) -> Figure:
-    """For each meaning of active a box of population sparsity for each class of ``label (B,)``: median, quartiles, 5
-    and 95 %; the mean of all samples is a dashed line.
+def class_panels(activities: Sequence[Activity], label: npt.NDArray[np.integer], classes: int, *, title: str) -> Figure:
+    """For each meaning of active a histogram of population sparsity for each of the ``classes``, which ``label (B,)``
+    counts from 0: one above the other on one axis and one scale, which ends where all but 0.5 % of the samples do.
+
+    Lines are each class's median and the mean of all samples. A class without samples is marked, and a share that is
+    the same in all samples is said instead.
     """
-    figure = Figure(figsize=(10, 4.1), layout="constrained")
-    classes, names = np.unique(label), ("whislo", "q1", "med", "q3", "whishi")
-    for axes, activity in zip(figure.subplots(1, len(activities)), activities, strict=True):
-        shares = [np.quantile(activity.population[label == c], (0.05, 0.25, 0.5, 0.75, 0.95)) for c in classes]
-        boxes = [dict(zip(names, share.tolist(), strict=True)) for share in shares]
-        look: dict[str, dict[str, Any]] = {"boxprops": {"facecolor": lighter(BLUE, 0.6)}, "medianprops": {"color": "k"}}
-        axes.bxp(boxes, positions=classes, showfliers=False, patch_artist=True, **look)
-        mean = float(activity.population.mean())
-        axes.axhline(mean, color=GREY, linestyle="--", linewidth=1, label="mean of all samples")
-        axes.set(xlabel="class", ylabel=f"share of units active ({activity.name})")
-        axes.set_ylim(0, 1.08 * max(mean, *(share.max() for share in shares)) or 1)
-    finish(figure, f"{title}\nmedian, quartiles, 5 and 95 % of each class's samples", columns=1)
+    figure = Figure(figsize=(10, 1.7 + 0.4 * classes), layout="constrained")
+    panels = figure.subplots(1, len(activities), sharey=True)
+    feet = range(classes)[::-1]  # class 0 at the top
+    for axes, activity in zip(panels, activities, strict=True):
+        axes.tick_params(axis="y", length=0)
+        shares, xlabel = activity.population, f"share of units active ({activity.name})"
+        if shares.min() == shares.max():
+            axes.set(xlim=(0, 1), xlabel=xlabel)
+            _say(axes, f"{shares[0]:.3g} in all samples")
+            continue
+        end = np.quantile(shares, 0.995, method="higher")
+        edges = _share_edges(shares[shares <= end], of=len(activity.lifetime))
+        counts = [np.histogram(shares[label == c], bins=edges)[0] for c in range(classes)]
+        parts = np.stack([count / max((label == c).sum(), 1) for c, count in enumerate(counts)])
+        for c, (foot, heights) in enumerate(zip(feet, _RIDGE * parts / parts.max(), strict=True)):
+            if not (label == c).any():
+                axes.text(edges.mean(), foot + 0.2, "no samples", ha="center", color=GREY, fontsize=9)
+                continue
+            axes.stairs(foot + heights, edges, baseline=foot, fill=True, **_RIDGE_LOOK)
+            median = np.median(shares[label == c])
+            axes.plot([median, median], [foot, foot + _RIDGE], "k-", linewidth=1.2, label="median of the class")
+        axes.axvline(float(shares.mean()), color=GREY, linestyle="--", linewidth=1, label="mean of all samples")
+        beyond = int((shares > edges[-1]).sum())
+        axes.set(xlim=(edges[0], edges[-1]), xlabel=f"{xlabel}\n{beyond:,} samples lie beyond" if beyond else xlabel)
+    panels[0].set_ylim(-0.1, classes)
+    panels[0].set_yticks(feet, [str(c) for c in range(classes)])
+    panels[0].set_ylabel("class")
+    finish(figure, f"{title}\nheight: share of the class's samples, on the same scale for all classes", columns=2)
     return figure
 
 
@@ -149,17 +171,21 @@ def sparseness_panels(
 
 
 def _share_histogram(axes: Axes, shares: Array, *, of: int, xlabel: str, ylabel: str) -> None:
-    """Shares are counts out of ``of``: bins hold whole numbers of counts, or aliasing would tear gaps."""
-    most = max(1, round(float(shares.max(initial=0)) * of))
-    counts_per_bin = math.ceil((most + 1) / 50)
-    edges = (np.arange(0, most + 1 + counts_per_bin, counts_per_bin) - 0.5) / of
-    counts, _ = np.histogram(shares, bins=edges)
+    counts, edges = np.histogram(shares, bins=_share_edges(shares, of=of))
     axes.stairs(counts, edges, fill=True, color=BLUE)
     mean = float(shares.mean()) if len(shares) else math.nan
     axes.axvline(mean, color=GREY, linestyle="--", linewidth=1, label=f"mean {mean:.3f}")
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.yaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     axes.legend(frameon=False)
+
+
+def _share_edges(shares: Array, *, of: int) -> Array:
+    """Shares are counts out of ``of``: bins, about 50, hold whole numbers of counts, or aliasing would tear gaps."""
+    most = max(1, round(float(shares.max(initial=0)) * of))
+    counts_per_bin = math.ceil((most + 1) / 50)
+    edges: Array = (np.arange(0, most + 1 + counts_per_bin, counts_per_bin) - 0.5) / of
+    return edges
 
 
 def _code_histogram(axes: Axes, codes: Histogram, threshold: float) -> None:
@@ -187,4 +213,5 @@ def _code_histogram(axes: Axes, codes: Histogram, threshold: float) -> None:
 
 
 def _say(axes: Axes, text: str) -> None:
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)
+    box = {"facecolor": "white", "edgecolor": "none"}
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY, bbox=box)

@@ -117,8 +117,37 @@ def test_classes_are_counted_apart_and_an_absent_one_is_none() -> None:
         "2": {"samples": 1, "population_sparsity": 1, "l0": 3},
     }
     for axes in result.figures["classes"].axes:
-        assert len(axes.patches) == 2  # a box for each class that there is
-        assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "2"]
+        assert len(axes.patches) == 2  # a histogram for each class that there is
+        assert [text.get_text() for text in axes.texts] == ["no samples"]
+        assert (axes.patches[1].get_data().values - axes.patches[1].get_data().baseline).any()
+    names = [tick.get_text() for tick in result.figures["classes"].axes[0].get_yticklabels()]
+    assert names == ["0", "1", "2"]
+
+
+def test_histograms_of_classes_against_counting() -> None:
+    z = (torch.rand(600, 20, generator=torch.Generator().manual_seed(0)) < torch.linspace(0.2, 0.6, 600)[:, None]) / 2
+    label = torch.arange(600) % 3
+    axes = sparsity.analyse(subject_of(z, label=label)).figures["classes"].axes[0]
+    histograms = [patch.get_data() for patch in axes.patches]
+    heights = np.stack([histogram.values - histogram.baseline for histogram in histograms])
+    active, edges = (z > 0.1).sum(dim=1), histograms[0].edges
+    counted = [[(active[label == c] == n).sum().item() for n in range(len(edges) - 1)] for c in range(3)]
+    np.testing.assert_allclose(edges, (np.arange(len(edges)) - 0.5) / 20)  # a bin for each number of units
+    np.testing.assert_allclose(heights / heights.max(), np.array(counted) / np.max(counted))  # classes are as large
+    assert [histogram.baseline for histogram in histograms] == [2, 1, 0]
+    assert heights.max() < 1  # none reaches the next
+    assert f"{600 - np.sum(counted)} samples lie beyond" in axes.get_xlabel()
+    medians = [line.get_xdata()[0] for line in axes.lines if line.get_label() == "median of the class"]
+    assert medians == pytest.approx([np.median(active[label == c]) / 20 for c in range(3)])
+
+
+@pytest.mark.parametrize(("z", "said"), [(torch.zeros(9, 4), "0"), (torch.ones(9, 4), "1")], ids=["dead", "constant"])
+def test_where_all_samples_are_equally_sparse_it_is_said(z: torch.Tensor, said: str) -> None:
+    result = sparsity.analyse(subject_of(z, label=torch.arange(9) % 2 * 2))
+    assert result.numbers["classes"]["1"] == {"samples": 0, "population_sparsity": None, "l0": None}
+    for axes in result.figures["classes"].axes:
+        assert [text.get_text() for text in axes.texts] == [f"{said} in all samples"]
+    result.figures["classes"].draw_without_rendering()
 
 
 def test_every_sample_and_unit_stands_in_one_bar() -> None:
