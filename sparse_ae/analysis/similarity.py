@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
 from torch import Tensor
@@ -46,9 +46,27 @@ def cluster_order(cosines: Array) -> Indices:
     """
     if len(cosines) < 2:
         return np.arange(len(cosines))
-    distances = squareform(1 - np.abs(cosines), checks=False).clip(min=0)
-    order: Indices = leaves_list(linkage(distances, method="average"))
+    order: Indices = leaves_list(_tree(cosines))
     return order
+
+
+def clusters(cosines: Array, cosine: float) -> Indices:
+    """Each atom's cluster ``(N,)``: the same joining, for as long as the mean |cos| between the two is at least
+    ``cosine``. Numbered from 0 by size, the largest first, and among equals the one with the first atom; an atom that
+    nothing joined is a cluster too.
+    """
+    if len(cosines) < 2:
+        return np.zeros(len(cosines), dtype=np.intp)
+    found = fcluster(_tree(cosines), 1 - cosine, criterion="distance")
+    _, first, label, sizes = np.unique(found, return_index=True, return_inverse=True, return_counts=True)
+    number: Indices = np.lexsort((first, -sizes)).argsort()[label]
+    return number
+
+
+def _tree(cosines: Array) -> Array:
+    distances = squareform(1 - np.abs(cosines), checks=False).clip(min=0)
+    tree: Array = linkage(distances, method="average")
+    return tree
 
 
 def principal_plane(points: Array) -> tuple[Array, Array]:
@@ -61,7 +79,7 @@ def principal_plane(points: Array) -> tuple[Array, Array]:
     return plane, variance[:2] / max(float(variance.sum()), 1e-12)
 
 
-def analyse(subject: Subject, *, duplicate_cosine: Cosine) -> Result:
+def analyse(subject: Subject, *, duplicate_cosine: Cosine, cluster_cosine: Cosine) -> Result:
     """Atoms compared two by two; where the decoder is not linear, what units add (``Subject.directions``). A dead
     unit's atom is whatever it was left at, and one of norm 0 has no direction: these are left out.
 
@@ -69,7 +87,12 @@ def analyse(subject: Subject, *, duplicate_cosine: Cosine) -> Result:
     ``coherence``, the largest |cosine| between two atoms; ``nearest_cosine``, the mean over atoms of the largest
     |cosine| to another, and ``random_nearest_cosine``, the same for as many atoms of random (Gaussian) direction;
     ``duplicate_units``, units in groups that |cosines| above ``duplicate_cosine`` join, and ``duplicate_groups``, how
-    many groups these are. Cosines are None with fewer than two atoms.
+    many groups these are. Cosines are None with fewer than two atoms. ``clusters`` of two atoms or more that average
+    linkage joins while the mean |cosine| between two clusters is at least ``cluster_cosine``, ``clustered_units``, how
+    many units are in them, and ``largest_cluster``, in the largest.
+    Arrays: ``unit (n,)``, which are compared, their ``cosine (n, n)``, ``nearest_cosine (n,)`` and ``plane (n, 2)``;
+    ``cluster_order (n,)``, units with similar ones side by side; ``cluster (N,)``, of all units, the largest cluster
+    being 0, a unit alone one of its own, and -1 what is left out.
     """
     dead, zero = subject.dead, ~subject.directions.any(dim=1)
     kept = (~dead & ~zero).nonzero().flatten()
@@ -78,6 +101,9 @@ def analyse(subject: Subject, *, duplicate_cosine: Cosine) -> Result:
     nearest = nearest_cosines(cosines)
     random = nearest_cosines(_cosines(_random_directions(*directions.shape)))
     groups = duplicate_groups(cosines, duplicate_cosine)
+    cluster = clusters(cosines, cluster_cosine)
+    sizes = np.bincount(cluster)
+    shared = sizes[sizes > 1]
     numbers = {
         "units": len(dead),
         "dead_units": int(dead.sum()),
@@ -88,8 +114,14 @@ def analyse(subject: Subject, *, duplicate_cosine: Cosine) -> Result:
         "duplicate_units": sum(groups),
         "duplicate_groups": len(groups),
         "duplicate_cosine": duplicate_cosine,
+        "clusters": len(shared),
+        "clustered_units": int(shared.sum()),
+        "largest_cluster": int(shared.max(initial=0)),
+        "cluster_cosine": cluster_cosine,
     }
-    arrays = {"unit": kept.numpy(), "cosine": cosines, "nearest_cosine": nearest}
+    of_all = np.full(len(dead), -1)
+    of_all[kept.numpy()] = cluster
+    arrays = {"unit": kept.numpy(), "cosine": cosines, "nearest_cosine": nearest, "cluster": of_all}
     if len(kept) == 0:
         return Result(numbers, {}, arrays)
     order, (plane, shares) = cluster_order(cosines), principal_plane(directions.double().numpy())
@@ -99,7 +131,9 @@ def analyse(subject: Subject, *, duplicate_cosine: Cosine) -> Result:
     figures = {
         "cosines": cosine_heatmap(
             cosines[np.ix_(order, order)],
-            title=f"Cosines between the atoms of {living}, ordered by average-linkage clustering",
+            cluster[order],
+            title=f"Cosines between the atoms of {living}, ordered by average-linkage clustering\n"
+            f"{len(shared)} clusters (mean |cosine| {cluster_cosine:g} and more) of {shared.sum()} units: outlined",
         ),
         "map": atom_map(plane, pictures, shares, title=f"Atoms of {living}, normalised, on their principal plane"),
         "nearest": nearest_cosine_histogram(
@@ -110,7 +144,8 @@ def analyse(subject: Subject, *, duplicate_cosine: Cosine) -> Result:
         ),
     }
     labels = [
-        f"unit {unit}, lifetime {share:.3f}" for unit, share in zip(kept.tolist(), lifetime.tolist(), strict=True)
+        f"unit {unit}, {f'cluster {c}' if sizes[c] > 1 else 'no cluster'}, lifetime {share:.3f}"
+        for unit, c, share in zip(kept.tolist(), cluster.tolist(), lifetime.tolist(), strict=True)
     ]
     embedding = Embedding(directions.numpy(), pictures, labels)
     return Result(numbers, figures, arrays | {"cluster_order": kept.numpy()[order], "plane": plane}, embedding)

@@ -1,6 +1,9 @@
 """How much atoms resemble one another."""
 
+from itertools import pairwise
+
 import numpy as np
+import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -10,8 +13,9 @@ _BINS = 50
 _MAP_INCHES, _PICTURE_INCHES = 8.0, 0.42
 
 
-def cosine_heatmap(cosines: Array, *, title: str) -> Figure:
-    """``(n, n)`` in the order given.
+def cosine_heatmap(cosines: Array, cluster: npt.NDArray[np.integer], *, title: str) -> Figure:
+    """``(n, n)`` in the order given, which has each ``cluster (n,)`` side by side; those of two atoms or more are
+    outlined.
 
     Colours end where all but 0.5 % of the cosines between different atoms do, and are symmetric around 0 if some are
     negative.
@@ -29,6 +33,11 @@ def cosine_heatmap(cosines: Array, *, title: str) -> Figure:
         clim=(-high if signed else low, high),
         extent=(0, size, size, 0),
     )
+    starts = np.flatnonzero(np.diff(cluster, prepend=-1, append=-1))
+    for start, end in pairwise(starts.tolist()):
+        if end - start > 1:
+            side = end - start
+            axes.add_patch(Rectangle((start, start), side, side, fill=False, edgecolor="black", linewidth=0.8))
     axes.set(xlabel="atoms, similar ones side by side", ylabel="atoms")
     figure.colorbar(drawn, ax=axes, label="cosine", shrink=0.8, extend="both" if signed else "max")
     figure.suptitle(title)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.cluster.hierarchy import cophenet, linkage
 from scipy.spatial.distance import squareform
-from sklearn.cluster import DBSCAN
+from sklearn.cluster import DBSCAN, AgglomerativeClustering
 from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import cosine_similarity
 
@@ -18,7 +18,7 @@ from tests.analysis.subjects import subject_of
 
 def _run(atoms: torch.Tensor, z: torch.Tensor | None = None, duplicate_cosine: float = 0.95) -> Result:
     z = torch.ones(3, len(atoms)) if z is None else z
-    return similarity.analyse(subject_of(z, atoms), duplicate_cosine=duplicate_cosine)
+    return similarity.analyse(subject_of(z, atoms), duplicate_cosine=duplicate_cosine, cluster_cosine=0.6)
 
 
 def _axis(*entries: float) -> torch.Tensor:
@@ -41,12 +41,17 @@ def test_numbers_by_hand() -> None:
         "duplicate_units": 2,
         "duplicate_groups": 1,
         "duplicate_cosine": 0.95,
+        "clusters": 2,
+        "clustered_units": 4,
+        "largest_cluster": 2,
+        "cluster_cosine": 0.6,
     }
     assert 0.2 < random < 0.8
     assert result.arrays["unit"].tolist() == [0, 1, 2, 4]
+    assert result.arrays["cluster"].tolist() == [0, 0, 1, -1, 1, -1]
     assert _run(atoms, duplicate_cosine=0.7).numbers["duplicate_units"] == 4
     assert result.embedding is not None
-    assert result.embedding.labels[-1] == "unit 4, lifetime 1.000"
+    assert result.embedding.labels[-1] == "unit 4, cluster 1, lifetime 1.000"
     np.testing.assert_allclose(np.linalg.norm(result.embedding.vectors, axis=1), 1, rtol=1e-6)
     assert result.embedding.pictures.shape == (4, 4, 4)
 
@@ -57,7 +62,7 @@ def test_units_of_a_decoder_that_is_not_linear_are_compared_at_their_typical_cod
     subject = subject_of(z, atoms)
     subject.coder.decode = lambda codes: torch.tanh(codes @ atoms + 0.5)  # type: ignore[method-assign]
     added = torch.tanh(z.median(dim=0).values[:, None] * atoms + 0.5) - torch.tanh(torch.tensor(0.5))
-    result = similarity.analyse(subject, duplicate_cosine=0.95)
+    result = similarity.analyse(subject, duplicate_cosine=0.95, cluster_cosine=0.5)
     np.testing.assert_allclose(result.arrays["cosine"], cosine_similarity(added.numpy()), atol=1e-5)
 
 
@@ -90,6 +95,43 @@ def test_the_order_keeps_clusters_together() -> None:
     distances = squareform(1 - np.abs(cosines), checks=False)
     merged = squareform(cophenet(linkage(distances, method="average")))
     assert (merged[order[:-1], order[1:]] < 0.2).sum() == 20  # neighbours are joined early
+
+
+def test_clusters_of_a_dictionary_with_known_groups() -> None:
+    """Three, two and one around axes of their own, at small angles and signs of either kind; a dead unit."""
+    atoms = torch.zeros(7, 16)
+    degrees, signs = [0, 0, 0, 20, 20, -22, 0], [1, -1, 1, 1, -1, 1, 1]
+    for atom, group, angle, sign in zip(atoms, [2, 0, 1, 0, 2, 0, 0], np.deg2rad(degrees), signs, strict=True):
+        atom[2 * group], atom[2 * group + 1] = sign * np.cos(angle), sign * np.sin(angle)
+    z = torch.ones(3, 7)
+    z[:, 6] = 0
+    for cosine, expected in (
+        (0.9, [0, 1, 2, 1, 0, 3, -1]),  # 0.94 between two, and (0.93 + 0.74) / 2 to the third
+        (0.8, [1, 0, 2, 0, 1, 0, -1]),
+        (0.01, [1, 0, 2, 0, 1, 0, -1]),
+    ):
+        result = similarity.analyse(subject_of(z, atoms), duplicate_cosine=0.95, cluster_cosine=cosine)
+        assert result.arrays["cluster"].tolist() == expected
+        assert result.numbers["clusters"] == 2
+        assert result.numbers["largest_cluster"] == expected.count(0)
+        assert result.numbers["clustered_units"] == expected.count(0) + expected.count(1)
+        outlines = [(patch.get_x(), patch.get_width()) for patch in result.figures["cosines"].axes[0].patches]
+        in_order = result.arrays["cluster"][result.arrays["cluster_order"]].tolist()
+        assert sorted(outlines) == sorted((in_order.index(c), expected.count(c)) for c in (0, 1))
+        assert result.embedding is not None
+        names = [label.split(", ")[1] for label in result.embedding.labels]
+        assert names == [f"cluster {c}" if c < 2 else "no cluster" for c in expected[:-1]]
+
+
+def test_clusters_against_scikit_learn() -> None:
+    atoms = torch.randn(60, 16, generator=torch.Generator().manual_seed(0)).numpy()
+    cosines = cosine_similarity(atoms)
+    label = similarity.clusters(cosines, 0.4)
+    reference = AgglomerativeClustering(None, metric="precomputed", linkage="average", distance_threshold=0.6)
+    expected = reference.fit_predict(1 - np.abs(cosines))
+    assert 5 < len(set(expected.tolist())) < 55
+    np.testing.assert_array_equal(label[:, None] == label, expected[:, None] == expected)
+    assert (np.diff(np.bincount(label)) <= 0).all()
 
 
 def test_the_plane_is_that_of_pca() -> None:
