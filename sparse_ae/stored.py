@@ -1,10 +1,11 @@
 """What the commands that read a run take from it: its model, its data, its threshold."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from sparse_ae.analysis import Sample
 from sparse_ae.build import ConfigError, build, check_trusted
@@ -64,4 +65,9 @@ def test_sample(data: ImageDataModule, device: str, threshold: float) -> Sample:
     """The whole test split, as analyses take it, the images on ``device``."""
     x, label = data.split("test")
     on_device = to_unit_interval(x).to(device)
-    return Sample(on_device, label, data.input_shape, threshold, lambda: to_unit_interval(data.split("train").x))
+
+    def labelled(split: Literal["train", "val"]) -> tuple[Tensor, Tensor]:
+        images = data.split(split)
+        return to_unit_interval(images.x), images.label
+
+    return Sample(on_device, label, data.input_shape, threshold, lambda: labelled("train")[0], labelled)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,8 @@ class Sample(NamedTuple):
     """A unit is active where its code exceeds this."""
     train_images: Callable[[], Tensor]
     """Float training images in [0, 1], ``(B', D)``, on the CPU: for references that are fitted, such as PCA."""
+    labelled: Callable[[Literal["train", "val"]], tuple[Tensor, Tensor]]
+    """Float images ``(B', D)`` and classes ``(B',)`` of the other splits, on the CPU: for probes, which are fitted."""
 
 
 class Subject:

@@ -14,6 +14,7 @@ from sparse_ae.plotting.curves import Curves, curve_panels
 from sparse_ae.plotting.fronts import Front, front_panels
 from sparse_ae.plotting.images import feature_grid, image_pairs, top_image_rows
 from sparse_ae.plotting.importance import importance_panels
+from sparse_ae.plotting.probe import ProbeLine, probe_panels
 from sparse_ae.plotting.robustness import NoiseRow, robustness_panels
 from sparse_ae.plotting.selectivity import UnitStrips, auroc_panels, class_heatmap, unit_strips
 from sparse_ae.plotting.similarity import atom_map, cosine_heatmap, nearest_cosine_histogram
@@ -31,6 +32,7 @@ __all__ = [
     "Histogram",
     "NoiseRow",
     "Panel",
+    "ProbeLine",
     "UnitStrips",
     "atom_map",
     "atom_pair_strips",
@@ -49,6 +51,7 @@ __all__ = [
     "lifetime_panels",
     "matched_cosine_curves",
     "nearest_cosine_histogram",
+    "probe_panels",
     "robustness_panels",
     "sparseness_panels",
     "sparsity_panels",

@@ -48,6 +48,10 @@ KEY_NUMBERS: dict[str, dict[str, str]] = {
         "matched_cosine": "mean |cosine| of matched atoms",
         "high_cosine_share": "atoms found again (share of matched)",
     },
+    "probe": {
+        "logistic_error": "test error of logistic regression",
+        "svm_error": "test error of a linear SVM",
+    },
     "robustness": {
         "gaussian_code_change": "Gaussian noise: code change (1: as between images)",
         "gaussian_support_change": "Gaussian noise: active units that change (1 - Jaccard)",

@@ -34,5 +34,7 @@ def subject_of(
     x = torch.rand(len(z), 16, generator=generator) if x is None else x
     atoms = torch.rand(z.shape[1], 16, generator=generator) if atoms is None else atoms
     label = torch.zeros(len(z), dtype=torch.long) if label is None else label
-    sample = Sample(x, label, (1, 4, 4), threshold, lambda: torch.rand(50, 16, generator=generator))
+    sample = Sample(
+        x, label, (1, 4, 4), threshold, lambda: torch.rand(50, 16, generator=generator), lambda split: (x, label)
+    )
     return Subject(FixedCoder(x, z, atoms), sample, run)

@@ -38,7 +38,8 @@ class SigmoidCoder(FixedCoder):
 
 
 def _subject(coder: Any, x: Tensor) -> Subject:
-    return Subject(coder, Sample(x, torch.arange(len(x)) % 3, (1, 4, 4), 0.1, lambda: x))
+    label = torch.arange(len(x)) % 3
+    return Subject(coder, Sample(x, label, (1, 4, 4), 0.1, lambda: x, lambda split: (x, label)))
 
 
 def _run(subject: Subject, **options: Any) -> Result:

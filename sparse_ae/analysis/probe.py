@@ -1,0 +1,198 @@
+"""What a linear classifier reads from the codes, and from other representations of the same images."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from scipy.stats import binomtest
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
+from torch import Tensor
+
+from sparse_ae.analysis.base import Result, Subject
+from sparse_ae.analysis.explained import stratified
+from sparse_ae.coders import PCA
+from sparse_ae.plotting import ProbeLine, probe_panels
+
+Classifier = Literal["logistic", "svm"]
+Encode = Callable[[Tensor], Tensor]
+Features = npt.NDArray[np.float32]
+Classes = npt.NDArray[np.int64]
+
+_NAMES = {"logistic": "logistic regression", "svm": "linear SVM"}
+_CODES = "codes"
+
+
+class Fitted(Protocol):
+    """A classifier of scikit-learn's."""
+
+    def predict(self, x: Features) -> Classes:
+        """Classes ``(B,)`` of ``x (B, F)``."""
+
+
+class Split(NamedTuple):
+    """One representation of one split."""
+
+    x: Features
+    """``(B, F)``."""
+    label: Classes
+    """``(B,)``."""
+
+
+class Representation(NamedTuple):
+    """One representation of all images, scaled by one number: the mean squared norm of a training row is 1."""
+
+    train: Split
+    val: Split
+    test: Split
+
+
+class Error(NamedTuple):
+    """A probe's share of test images that are classified wrongly."""
+
+    error: float
+    low: float
+    """Of one probe: Wilson's 95 % interval over test images. Of several draws of labels: the least and greatest."""
+    high: float
+    c: list[float]
+    """The inverse strength of regularisation chosen for each draw."""
+
+
+def analyse(
+    subject: Subject,
+    *,
+    classifiers: Annotated[list[Classifier], Field(min_length=1)],
+    labels_per_class: list[PositiveInt],
+    all_labels: bool,
+    draws: PositiveInt,
+    c: Annotated[list[PositiveFloat], Field(min_length=1)],
+    n_choose: PositiveInt | None,
+    references: bool,
+    seed: NonNegativeInt,
+) -> Result:
+    """Probes from scikit-learn, fitted to the codes, and with ``references`` to PCA with as many components as units
+    and with as many as there are codes != 0, to random features max(0, W (x - mean)) of as many units, and to pixels.
+
+    Of the inverse strengths ``c`` the one with the fewest errors on the validation split is taken, the smallest of
+    those that tie. With ``all_labels`` it is chosen with probes of ``n_choose`` training images (None: all), and the
+    probe then fitted to training and validation images together; for each of ``labels_per_class`` with the ``draws``
+    probes that are reported, each of other images of the training split. The test split chooses nothing.
+
+    Numbers: ``<classifier>_error`` of the codes with all labels; ``samples`` of each split; ``unconverged`` probes;
+    ``representations``, of each ``dim``, ``nonzeros`` and, by classifier and labels per class, the ``Error``. Raises
+    ``ValueError`` without a validation split, or where it or the training split has fewer than two classes.
+    """
+    splits = {
+        "train": _labelled(subject, "train"),
+        "val": _labelled(subject, "val"),
+        "test": (subject.x, subject.label),
+    }
+    encoders = _encoders(subject, splits["train"][0], seed) if references else {_CODES: subject.encode}
+    sizes = {split: len(label) for split, (_, label) in splits.items()}
+    found: dict[str, dict[str, Any]] = {}
+    errors: dict[str, dict[str, dict[str, Error]]] = {}
+    with warnings.catch_warnings(record=True) as unconverged:
+        warnings.simplefilter("always", ConvergenceWarning)
+        for name, encode in encoders.items():  # one at a time, for memory
+            data = _represent(encode, splits)
+            found[name] = {"dim": data.test.x.shape[1], "nonzeros": float((data.test.x != 0).sum(axis=1).mean())}
+            for which in classifiers:
+                own = {str(n): _few(data, which, n, draws, c, seed) for n in labels_per_class}
+                if all_labels:
+                    own["all"] = _all(data, which, n_choose or sizes["train"], c)
+                errors.setdefault(which, {})[name] = own
+                found[name][which] = {labels: error._asdict() for labels, error in own.items()}
+    numbers = {
+        **{f"{which}_error": errors[which][_CODES]["all"].error for which in classifiers if all_labels},
+        "samples": sizes,
+        "unconverged": len(unconverged),
+        "representations": found,
+    }
+    per_class = sizes["train"] / len(splits["train"][1].unique())
+    panels = {
+        _NAMES[which]: {name: _line(own, per_class) for name, own in by_name.items()}
+        for which, by_name in errors.items()
+    }
+    title = f"Linear probes: errors on {sizes['test']:,} test images"
+    return Result(numbers, {"probe": probe_panels(panels, first=_CODES, title=title)})
+
+
+def _encoders(subject: Subject, train: Tensor, seed: int) -> dict[str, Encode]:
+    """The codes and what they are compared with, by name."""
+    units, dim = subject.z.shape[1], train.shape[1]
+    active = float((subject.z != 0).sum(dim=1).double().mean())
+    sizes = dict.fromkeys(min(max(1, n), dim) for n in (units, round(active)))
+    mean = train.mean(dim=0)
+    weight = torch.randn(dim, units, generator=torch.Generator().manual_seed(seed))
+    return {
+        _CODES: subject.encode,
+        **{f"PCA, {components} components": PCA(train, components).encode for components in sizes},
+        f"{units} random features": lambda x: ((x - mean) @ weight).relu(),
+        "pixels": lambda x: x,
+    }
+
+
+def _represent(encode: Encode, splits: Mapping[str, tuple[Tensor, Tensor]]) -> Representation:
+    parts = {name: Split(encode(x).numpy(), label.numpy()) for name, (x, label) in splits.items()}
+    norm = np.sqrt(np.square(parts["train"].x, dtype=np.float64).sum(axis=1).mean()) or 1.0
+    return Representation(**{name: Split(part.x / np.float32(norm), part.label) for name, part in parts.items()})
+
+
+def _labelled(subject: Subject, split: Literal["train", "val"]) -> tuple[Tensor, Tensor]:
+    x, label = subject.sample.labelled(split)
+    if len(label) == 0:
+        raise ValueError(
+            "data.val_size=0: a probe's regularisation is chosen on the validation split (allowed: above 0)"
+        )
+    if len(label.unique()) < 2:
+        raise ValueError(f"data: the {split} split has one class, and a probe tells at least two apart")
+    return x.float(), label
+
+
+def _all(data: Representation, classifier: Classifier, n_choose: int, c: Sequence[float]) -> Error:
+    """With all labels there are."""
+    chosen = stratified(torch.from_numpy(data.train.label), n_choose).numpy()
+    best, _ = _choose(classifier, Split(*(part[chosen] for part in data.train)), data.val, c)
+    whole = Split(np.concatenate([data.train.x, data.val.x]), np.concatenate([data.train.label, data.val.label]))
+    wrong = int((_fit(classifier, best, whole).predict(data.test.x) != data.test.label).sum())
+    low, high = binomtest(wrong, len(data.test.label)).proportion_ci(method="wilson")
+    return Error(wrong / len(data.test.label), low, high, [best])
+
+
+def _few(data: Representation, classifier: Classifier, n: int, draws: int, c: Sequence[float], seed: int) -> Error:
+    """With ``n`` labels of each class, or as many as it has: the mean over the draws."""
+    errors, chosen = [], []
+    for draw in range(draws):
+        random = np.random.default_rng([seed, n, draw])
+        few = np.concatenate(
+            [random.permutation(np.flatnonzero(data.train.label == label))[:n] for label in np.unique(data.train.label)]
+        )
+        best, probe = _choose(classifier, Split(*(part[few] for part in data.train)), data.val, c)
+        errors.append(float((probe.predict(data.test.x) != data.test.label).mean()))
+        chosen.append(best)
+    return Error(float(np.mean(errors)), min(errors), max(errors), chosen)
+
+
+def _choose(classifier: Classifier, train: Split, val: Split, c: Sequence[float]) -> tuple[float, Fitted]:
+    """Of ``c`` the value whose probe errs least on ``val``, and that probe."""
+    probes = {value: _fit(classifier, value, train) for value in sorted(c)}
+    best = min(probes, key=lambda value: int((probes[value].predict(val.x) != val.label).sum()))
+    return best, probes[best]
+
+
+def _fit(classifier: Classifier, c: float, data: Split) -> Fitted:
+    # liblinear penalises the intercept like a weight, unless it is scaled up.
+    svm = LinearSVC(C=c, dual=False, intercept_scaling=10)
+    probe: Fitted = (LogisticRegression(C=c, max_iter=500) if classifier == "logistic" else svm).fit(data.x, data.label)
+    return probe
+
+
+def _line(errors: Mapping[str, Error], per_class: float) -> ProbeLine:
+    labels = np.array([per_class if n == "all" else float(n) for n in errors])
+    error, low, high = (np.array([getattr(e, field) for e in errors.values()]) for field in ("error", "low", "high"))
+    return ProbeLine(labels, error, low, high)

@@ -1,0 +1,176 @@
+"""Probes against scikit-learn used by hand, codes whose answer is known, and bad options."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from sparse_ae.analysis import Result, Subject, probe
+from sparse_ae.build import ConfigError, build
+from sparse_ae.plotting import to_png
+from tests.analysis.subjects import subject_of
+
+OPTIONS: dict[str, Any] = {
+    "classifiers": ["logistic", "svm"],
+    "labels_per_class": [5],
+    "all_labels": True,
+    "draws": 2,
+    "c": [0.1, 10],
+    "n_choose": None,
+    "references": True,
+    "seed": 0,
+}
+
+
+class Copy:
+    """The image as its own code."""
+
+    dictionary = torch.eye(16)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return x
+
+    def decode(self, z: Tensor) -> Tensor:
+        return z
+
+
+def _images(n: int, seed: int, classes: int = 3) -> tuple[Tensor, Tensor]:
+    """Classes that overlap: a probe errs, but less than one that guesses."""
+    generator = torch.Generator().manual_seed(seed)
+    label = torch.arange(n) % classes
+    centres = torch.randn(classes, 16, generator=torch.Generator().manual_seed(9))
+    return centres[label] + 1.5 * torch.randn(n, 16, generator=generator), label
+
+
+def _subject(coder: Any, n: int = 90, *, classes: int = 3) -> Subject:
+    splits = {"train": _images(n, 1, classes), "val": _images(60, 2, classes)}
+    x, label = _images(300, 3, classes)
+    base = subject_of(torch.zeros(len(x), 16), x=x, label=label)
+    return Subject(coder, base.sample._replace(labelled=lambda split: splits[split]))
+
+
+def _analyse(subject: Subject, **options: Any) -> Result:
+    return probe.analyse(subject, **OPTIONS | options)
+
+
+def test_all_labels_agree_with_scikit_learn_by_hand() -> None:
+    subject = _subject(Copy())
+    (train, y), (val, y_val) = (subject.sample.labelled(split) for split in ("train", "val"))
+    scale = float(train.double().square().sum(dim=1).mean().sqrt())
+    train, val, test = ((x / scale).numpy() for x in (train, val, subject.x))
+
+    def errors(c: float) -> int:
+        return int((LogisticRegression(C=c, max_iter=500).fit(train, y).predict(val) != y_val.numpy()).sum())
+
+    c = min([0.1, 10], key=errors)
+    whole = LogisticRegression(C=c, max_iter=500).fit(np.concatenate([train, val]), torch.cat([y, y_val]))
+    wrong = (whole.predict(test) != subject.label.numpy()).mean()
+
+    numbers = _analyse(subject).numbers
+    own = numbers["representations"]["codes"]["logistic"]["all"]
+    assert numbers["logistic_error"] == own["error"] == pytest.approx(wrong)
+    assert own["c"] == [c]
+    assert numbers["samples"] == {"train": 90, "val": 60, "test": 300}
+
+    z = norm.ppf(0.975)  # Wilson's interval
+    centre, n = (wrong + z**2 / 600) / (1 + z**2 / 300), 300
+    half = z / (1 + z**2 / n) * np.sqrt(wrong * (1 - wrong) / n + z**2 / (4 * n**2))
+    assert (own["low"], own["high"]) == pytest.approx((centre - half, centre + half))
+
+
+def test_representations_of_the_same_information_do_as_well() -> None:
+    """16 codes != 0 are the pixels, and all of PCA's components are the pixels turned."""
+    found = _analyse(_subject(Copy()), labels_per_class=[]).numbers["representations"]
+    assert set(found) == {"codes", "PCA, 16 components", "16 random features", "pixels"}
+    assert found["codes"] == found["pixels"]
+    assert found["codes"]["nonzeros"] == 16
+    pixels, pca = found["pixels"]["svm"]["all"], found["PCA, 16 components"]["svm"]["all"]
+    assert pca["error"] == pytest.approx(
+        pixels["error"], abs=0.05
+    )  # but for the mean, which the intercept makes up for
+
+
+def test_pca_is_matched_in_dimension_and_in_non_zeros() -> None:
+    class Sparse(Copy):
+        def encode(self, x: Tensor) -> Tensor:
+            return torch.cat([x[:, :4], torch.zeros(len(x), 16)], dim=1)
+
+        def decode(self, z: Tensor) -> Tensor:
+            return z[:, :16]
+
+    found = _analyse(_subject(Sparse()), all_labels=False, classifiers=["svm"]).numbers["representations"]
+    assert {"PCA, 16 components", "PCA, 4 components"} < set(found)  # of 16 values there are no 20 components
+    assert found["codes"]["dim"] == found["20 random features"]["dim"] == 20
+
+
+def test_separable_codes_make_no_errors_and_useless_ones_guess() -> None:
+    class Labels(Copy):
+        def encode(self, x: Tensor) -> Tensor:
+            centres = torch.randn(3, 16, generator=torch.Generator().manual_seed(9))
+            return torch.eye(16)[torch.cdist(x, centres).argmin(dim=1)]
+
+    class Constant(Copy):
+        def encode(self, x: Tensor) -> Tensor:
+            return torch.zeros_like(x)
+
+    subject = _subject(Labels())
+    nearest = float((subject.z.argmax(dim=1) != subject.label).double().mean())
+    assert _analyse(subject).numbers["svm_error"] == pytest.approx(nearest)
+    assert _analyse(_subject(Constant())).numbers["logistic_error"] == pytest.approx(2 / 3)
+
+
+def test_few_labels_are_drawn_from_each_class_and_the_same_again() -> None:
+    first, again = (_analyse(_subject(Copy(), n=300), labels_per_class=[2, 50]).numbers for _ in range(2))
+    assert first == again
+    few, many = (first["representations"]["codes"]["logistic"][n] for n in ("2", "50"))
+    assert few["low"] <= few["error"] <= few["high"]
+    assert len(few["c"]) == OPTIONS["draws"]
+    assert many["error"] < few["error"]
+    assert first["representations"]["codes"]["logistic"]["all"]["error"] <= few["error"]
+
+
+def test_the_test_split_chooses_nothing() -> None:
+    subject = _subject(Copy())
+    chosen = _analyse(subject).numbers["representations"]["pixels"]["logistic"]
+    turned = Subject(Copy(), subject.sample._replace(label=(subject.label + 1) % 3))
+    other = _analyse(turned).numbers["representations"]["pixels"]["logistic"]
+    assert [chosen[n]["c"] for n in chosen] == [other[n]["c"] for n in other]
+    assert chosen["all"]["error"] != other["all"]["error"]
+
+
+def test_the_figure_is_drawn_and_no_number_is_undefined() -> None:
+    result = _analyse(_subject(Copy()))
+    assert to_png(result.figures["probe"]).startswith(b"\x89PNG")
+    assert [axes.get_title() for axes in result.figures["probe"].axes] == ["logistic regression", "linear SVM"]
+    assert np.isfinite([result.numbers["logistic_error"], result.numbers["svm_error"]]).all()
+
+
+def test_what_a_probe_cannot_do_without_is_named() -> None:
+    subject = _subject(Copy(), classes=1)
+    with pytest.raises(ValueError, match="the train split has one class"):
+        _analyse(subject)
+    empty = (torch.zeros(0, 16), torch.zeros(0, dtype=torch.long))
+    without = subject.sample._replace(labelled=lambda split: _images(90, 1) if split == "train" else empty)
+    with pytest.raises(ValueError, match=r"data\.val_size=0: .*validation split"):
+        _analyse(Subject(Copy(), without))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("classifiers", [], "at least 1 item"),
+        ("classifiers", ["tree"], "'logistic' or 'svm'"),
+        ("labels_per_class", [0], "greater than 0"),
+        ("c", [], "at least 1 item"),
+        ("c", [0], "greater than 0"),
+        ("draws", 0, "greater than 0"),
+    ],
+)
+def test_bad_options_are_one_line(key: str, value: object, message: str) -> None:
+    spec = {"_target_": "sparse_ae.analysis.probe.analyse", "_partial_": True, **OPTIONS, key: value}
+    with pytest.raises(ConfigError, match=rf"analysis\.probe\.{key}=.*{message}"):
+        build(spec, "analysis.probe")
