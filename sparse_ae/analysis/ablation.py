@@ -12,6 +12,8 @@ from sparse_ae.analysis.explained import sample_errors, stratified
 
 _DECODINGS = 800_000
 """Enough for all of MNIST's test images with 80 codes each."""
+_GREEDY_SAMPLES, _GREEDY_CODES = 100, 32_000
+_GREEDY_GROWTH = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +47,7 @@ class AffineAblation:
 
     def greedy_order(self) -> Tensor:
         """Forward selection, ``(N,)``: next comes the unit that leaves the lowest E beside those already chosen."""
-        order, change = [], self.quadratic.diag() - 2 * self.linear
-        for _ in range(len(change)):
-            best = int(change.argmin())
-            order.append(best)
-            change = change + 2 * self.quadratic[best]
-            change[best] = torch.inf
-        return torch.tensor(order)
+        return forward_selection(self.linear, self.quadratic, len(self.linear))
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +77,56 @@ class DecodedAblation:
         place = order.argsort()
         errors = [sample_errors(self.subject.decode(z * (place < m)), x).sum() for m in numbers]
         return torch.stack(errors) / x.numel()
+
+    def greedy_order(self, growth: int = _GREEDY_GROWTH) -> Tensor:
+        """Forward selection in blocks, ``(N,)``, for trying each unit beside each choice takes N^2 / 2 decodings.
+
+        Beside the units S chosen so far each other one is decoded, decode(z_S + z_i) - decode(z_S), and units are then
+        chosen as if these differences added up, until there are ``growth`` times as many: 1, 2, 4, 8 ... Exact for the
+        first unit, for affine decoders, and with a growth of 1, which measures anew for every unit. Over 100 of the
+        samples, or as many as have 32,000 codes != 0.
+        """
+        codes_per_sample = max(float((self.subject.z != 0).sum() / len(self.subject.z)), 1.0)
+        most = max(min(_GREEDY_SAMPLES, int(_GREEDY_CODES / codes_per_sample)), 1)
+        samples = self.samples[stratified(self.subject.label[self.samples], most)]
+        chosen = torch.zeros(self.subject.z.shape[1], dtype=torch.bool)
+        order: list[int] = []
+        while not chosen.all():
+            rest = (~chosen).nonzero()[:, 0]
+            linear, quadratic = (part[rest] for part in self._additions(samples, chosen))
+            block = max((growth - 1) * len(order), 1)
+            best = rest[forward_selection(linear, quadratic[:, rest], min(block, len(rest)))]
+            chosen[best] = True
+            order += best.tolist()
+        return torch.tensor(order)
+
+    def _additions(self, samples: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums over ``samples`` of <x - x_hat, v_i> ``(N,)`` and <v_i, v_j> ``(N, N)``: x_hat is decoded from the units
+        ``chosen (N,)``, and v_i is what another unit i adds to it.
+        """
+        linear, quadratic = torch.zeros(len(chosen)), torch.zeros(len(chosen), len(chosen))
+        for x, z in zip(self.subject.x[samples], self.subject.z[samples], strict=True):
+            added = ((z != 0) & ~chosen).nonzero()[:, 0]
+            codes = (z * chosen).repeat(1 + len(added), 1)
+            codes[torch.arange(1, len(codes)), added] = z[added]
+            decoded = self.subject.decode(codes)
+            x_hat, v = decoded[0], decoded[1:] - decoded[0]
+            linear[added] += v @ (x - x_hat)
+            quadratic[added[:, None], added] += v @ v.T
+        return linear.double(), quadratic.double()
+
+
+def forward_selection(linear: Tensor, quadratic: Tensor, most: int) -> Tensor:
+    """Indices ``(most,)``, each of them the one that leaves the lowest - 2 sum_{i in S} linear_i + sum_{i,j in S}
+    quadratic_ij beside those before it, ``linear (N,)`` and ``quadratic (N, N)``.
+    """
+    order, change = [], quadratic.diag() - 2 * linear
+    for _ in range(most):
+        best = int(change.argmin())
+        order.append(best)
+        change = change + 2 * quadratic[best]
+        change[best] = torch.inf
+    return torch.tensor(order)
 
 
 @lru_cache(maxsize=1)  # importance and truncation ask for the same

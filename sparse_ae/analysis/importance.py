@@ -14,17 +14,19 @@ from sparse_ae.analysis.explained import log_spaced, ratio, units_needed, varian
 from sparse_ae.functional import lifetime_sparsity
 from sparse_ae.plotting import feature_grid, importance_panels
 
-_STEPS = 32
+_STEPS = 24
 """Points of a curve over the number of units."""
 _KEPT, _GREEDY = "the most important kept", "the units chosen greedily kept"
 
 
 def analyse(subject: Subject, *, n_atoms: PositiveInt) -> Result:
     """A unit's importance is the increase in MSE where it alone is set to 0. Beside it, the MSE where the same m units
-    are kept in all samples, or removed: the most important ones, or for affine decoders the greedily chosen.
+    are kept in all samples, or removed: the most important ones, or the greedily chosen, each of which leaves the
+    lowest MSE beside those before it.
 
     Exact, over all samples; where a decoder is not affine and samples have more than 80 codes, over a part of them
-    (``ablate``).
+    (``ablate``), and which unit comes next is then an approximation (``DecodedAblation.greedy_order``), what it leaves
+    is not.
 
     Numbers: ``units``, ``dead_units`` (code never != 0), ``affine_decoder``, ``samples`` (that importance is over),
     ``harmful_units`` (without it the error is lower), ``top_tenth_share`` (what of the sum of all positive importance
@@ -32,15 +34,13 @@ def analyse(subject: Subject, *, n_atoms: PositiveInt) -> Result:
     sparsity, over units not dead), ``units_for_90_percent`` (how many of the most important units explain 90 % of the
     variance that all explain), the same as ``greedy_units_for_90_percent``, and the ``most_important`` units.
     Arrays: ``importance`` and ``lifetime`` ``(N,)``; ``kept (K,)``, numbers of units, and ``mse (curves, K)``
-    with so many; ``curves``, their names.
+    with so many; ``curves``, their names; ``greedy_order (N,)``, units.
     """
     ablation = ablate(subject)
     importance = ablation.importance
     order = importance.argsort(descending=True, stable=True)
     kept = log_spaced(len(order), _STEPS)
-    orders = {_KEPT: order}
-    if isinstance(ablation, AffineAblation):
-        orders[_GREEDY] = ablation.greedy_order()
+    orders = {_KEPT: order, _GREEDY: ablation.greedy_order()}
     mse = {name: ablation.kept(own, kept) for name, own in orders.items()}
     curves = mse | {"the most important removed": ablation.kept(order.flip(0), [len(order) - m for m in kept])}
 
@@ -62,7 +62,7 @@ def analyse(subject: Subject, *, n_atoms: PositiveInt) -> Result:
         "top_tenth_share": ratio(gains[: -(-len(gains) // 10)].sum(), gains.sum()),
         "lifetime_correlation": correlation,
         "units_for_90_percent": needed[_KEPT],
-        "greedy_units_for_90_percent": needed.get(_GREEDY),
+        "greedy_units_for_90_percent": needed[_GREEDY],
         "most_important": [{"unit": unit, "importance": float(importance[unit])} for unit in top.tolist()],
     }
     dead = f"{numbers['dead_units']} dead and not shown, " if numbers["dead_units"] else ""
@@ -89,6 +89,7 @@ def analyse(subject: Subject, *, n_atoms: PositiveInt) -> Result:
         "kept": np.array(kept),
         "curves": np.array(list(curves)),
         "mse": torch.stack(list(curves.values())).numpy(),
+        "greedy_order": orders[_GREEDY].numpy(),
     }
     return Result(numbers, figures, arrays)
 

@@ -65,18 +65,50 @@ def test_importance_and_curves_against_leaving_units_out(coder: type[FixedCoder]
     )
 
 
+def _greedy_errors(subject: Subject) -> list[float]:
+    """The MSE with the best next unit again and again, by trying each."""
+    chosen: list[int] = []
+    for _ in range(subject.z.shape[1]):
+        rest = [i for i in range(subject.z.shape[1]) if i not in chosen]
+        chosen.append(min(rest, key=lambda i: _mse(subject, [*chosen, i])))
+    return [_mse(subject, chosen[:m]) for m in range(len(chosen) + 1)]
+
+
+def _errors_in(subject: Subject, order: Tensor) -> list[float]:
+    assert sorted(order.tolist()) == list(range(subject.z.shape[1]))
+    return [_mse(subject, order[:m].tolist()) for m in range(len(order) + 1)]
+
+
 def test_greedy_selection_takes_the_best_next_unit() -> None:
     subject = _subject(Shifted)
     ablation = ablate(subject, decodings=1)
     assert isinstance(ablation, AffineAblation)
-    expected: list[int] = []
-    for _ in range(7):
-        rest = [i for i in range(7) if i not in expected]
-        expected.append(min(rest, key=lambda i: _mse(subject, [*expected, i])))
-    order = ablation.greedy_order().tolist()
-    assert sorted(order) == list(range(7))
-    errors = [[_mse(subject, which[:m]) for m in range(8)] for which in (order, expected)]
-    np.testing.assert_allclose(*errors, rtol=1e-6)  # a dead unit and a tie may change places
+    decoded = DecodedAblation(ablation.samples, subject)
+    for order in (ablation.greedy_order(), decoded.greedy_order(), decoded.greedy_order(growth=1)):
+        np.testing.assert_allclose(_errors_in(subject, order), _greedy_errors(subject), rtol=1e-6)  # there may be ties
+
+
+class Perceptron(FixedCoder):
+    """With hidden units behind the code, and a sigmoid."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(2)
+        inner, outer = (torch.randn(*shape, generator=generator) for shape in ((z.shape[1], 20), (20, 16)))
+        return torch.sigmoid(torch.relu(z @ inner) @ outer / 3)
+
+
+def test_greedy_selection_behind_a_perceptron_against_trying_each_unit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    z = torch.rand(60, 12, generator=generator).mul(2).sub(0.7).relu()
+    z[:, 5] = 0
+    x = Perceptron(z, z, z).decode(z * (1 + 0.3 * torch.randn(z.shape, generator=generator)))
+    subject = Subject(Perceptron(x, z, z), subject_of(z, x=x, label=torch.arange(60) % 3).sample)
+    ablation, best = DecodedAblation(torch.arange(60), subject), _greedy_errors(subject)
+    np.testing.assert_allclose(_errors_in(subject, ablation.greedy_order(growth=1)), best, rtol=1e-6)
+    blocks = _errors_in(subject, ablation.greedy_order())
+    assert blocks[:2] == pytest.approx(best[:2])
+    assert np.mean(blocks) < 1.05 * np.mean(best)
+    assert np.mean(_errors_in(subject, ablation.importance.argsort(descending=True))) > 1.05 * np.mean(best)
 
 
 def test_what_is_affine_is_found_by_trying() -> None:
@@ -151,7 +183,7 @@ def test_figures() -> None:
     (atoms,) = result.figures["important_atoms"].axes
     first = result.numbers["most_important"][0]
     assert atoms.texts[0].get_text() == f"{first['unit']}: {first['importance']:.1e}"
-    assert len(importance.analyse(_subject(Bent), **OPTIONS).figures["importance"].axes[2].get_lines()) == 3
+    assert len(importance.analyse(_subject(Bent), **OPTIONS).figures["importance"].axes[2].get_lines()) == 4
 
 
 @pytest.mark.parametrize("coder", [Shifted, Bent])
