@@ -1,0 +1,198 @@
+"""Orthogonal matching pursuit on a dictionary: all samples at once, on CPU and GPU."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sparse_ae.coders.checks import check_count, check_data, check_dictionary
+
+
+class SparseCodes(NamedTuple):
+    """Codes by their non-zeros. A sample that needs fewer than k has values 0, at any atom."""
+
+    atom: Tensor
+    """Atoms, int64 ``(B, k)``."""
+    value: Tensor
+    """Their coefficients ``(B, k)``."""
+
+    def dense(self, n_atoms: int) -> Tensor:
+        """The codes ``(B, n_atoms)``."""
+        return self.value.new_zeros(len(self.value), n_atoms).scatter_add_(1, self.atom, self.value)
+
+
+class OMP:
+    """z = OMP(x - mean), x_hat = z @ dictionary + mean, with ``k`` non-zeros or an error tolerance. A ``Coder``.
+
+    ``dictionary (N, D)`` is any, e.g. a trained autoencoder's; ``mean (D,)`` is 0 where not given. What is raised and
+    what the tolerance means: see ``orthogonal_matching_pursuit``.
+    """
+
+    def __init__(
+        self, dictionary: Tensor, k: int | None = None, tolerance: float | None = None, mean: Tensor | None = None
+    ) -> None:
+        check_dictionary(dictionary)
+        _check_stop(k, tolerance, len(dictionary))
+        self.dictionary = dictionary
+        self.mean = dictionary.new_zeros(dictionary.shape[1]) if mean is None else mean
+        check_data(self.mean[None], dictionary, "mean")
+        self.k = k
+        self.tolerance = tolerance
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Data ``(B, D)`` to codes ``(B, N)``."""
+        check_data(x, self.dictionary)
+        return orthogonal_matching_pursuit(x - self.mean, self.dictionary, self.k, self.tolerance)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Codes ``(B, N)`` to reconstructions ``(B, D)``."""
+        return z @ self.dictionary + self.mean
+
+
+def orthogonal_matching_pursuit(
+    x: Tensor, atoms: Tensor, k: int | None = None, tolerance: float | None = None
+) -> Tensor:
+    """z_b = the least squares fit of x_b on the atoms chosen one by one, each the likest to what is left; ``(B, N)``.
+
+    ``x (B, D)``, ``atoms (N, D)`` of any norms: they are compared at norm 1. A sample stops at ``k`` atoms or, the
+    other way to ask, where its squared error |x_b - z_b atoms|^2 is at most ``tolerance``; earlier where nothing but
+    rounding is left, or where the next atom depends linearly on those it has. Computed in at least float32.
+
+    Raises ``ValueError`` unless exactly one of k and tolerance is given, 1 <= k <= N, tolerance >= 0, x and atoms are
+    finite and of the same D, and no atom is zero.
+    """
+    check_dictionary(atoms)
+    check_data(x, atoms)
+    return _pursue(x, atoms, k, tolerance).dense(len(atoms))
+
+
+def sparse_codes(x: Tensor, atoms: Tensor, k: int) -> SparseCodes:
+    """``orthogonal_matching_pursuit`` with ``k`` non-zeros, without the zeros: for dictionaries that are learned."""
+    return _pursue(x, atoms, k, None)
+
+
+def _check_stop(k: int | None, tolerance: float | None, n_atoms: int) -> None:
+    if (k is None) == (tolerance is None):
+        raise ValueError(f"k={k}, tolerance={tolerance}: exactly one of the two says where a pursuit stops")
+    if k is not None:
+        check_count("k", k, n_atoms)
+    if tolerance is not None and not 0 <= tolerance < float("inf"):
+        raise ValueError(f"tolerance={tolerance}: the largest squared error of a sample (allowed: finite and >= 0)")
+
+
+def _pursue(x: Tensor, atoms: Tensor, k: int | None, tolerance: float | None) -> SparseCodes:
+    """Scales everything to 1, pursues chunk by chunk, and scales back."""
+    _check_stop(k, tolerance, len(atoms))
+    dtype = torch.promote_types(torch.promote_types(x.dtype, atoms.dtype), torch.float32)
+    atoms = atoms.to(dtype)
+    largest = atoms.abs().amax(dim=1, keepdim=True)  # first, so that no square over- or underflows
+    unit = atoms / largest
+    length = unit.norm(dim=1, keepdim=True)
+    unit = unit / length
+    gram = unit @ unit.T
+    capacity = min(len(atoms), x.shape[1], len(atoms) if k is None else k)
+    chunks = []
+    for part in x.split(_chunk_size(len(atoms), capacity, x.device)):
+        part = part.to(dtype)
+        size = part.abs().amax(dim=1, keepdim=True)
+        size = torch.where(size > 0, size, 1.0)
+        allowed = 0.0 if tolerance is None else tolerance / size.squeeze(1).double().square()
+        codes = _pursue_chunk(part / size, unit, gram, capacity, allowed)
+        value = codes.value * size / (largest * length).squeeze(1)[codes.atom]
+        chunks.append(SparseCodes(codes.atom, value))
+    if not chunks:
+        return SparseCodes(x.new_zeros(0, capacity, dtype=torch.int64), x.new_zeros(0, capacity, dtype=dtype))
+    return SparseCodes(torch.cat([c.atom for c in chunks]), torch.cat([c.value for c in chunks]))
+
+
+def _chunk_size(n_atoms: int, capacity: int, device: torch.device) -> int:
+    """Samples at a time: on a CPU, so few that a chunk's correlations (1 MB) stay in its cache."""
+    correlations, triangles = (2**18, 2**27) if device.type == "cpu" else (2**26, 2**28)
+    return max(min(correlations // n_atoms, triangles // capacity**2), 32)
+
+
+class _Pursuit(NamedTuple):
+    """What C samples that are still at it know; t of the k columns are filled."""
+
+    row: Tensor
+    """Which samples of the chunk, ``(C,)``."""
+    target: Tensor
+    """Correlation of x with each atom, ``(C, N)``."""
+    left: Tensor
+    """Correlation of the residual with each atom, 0 for the chosen, ``(C, N)``."""
+    size: Tensor
+    """|x|, ``(C,)``."""
+    error: Tensor
+    """|residual|^2, ``(C,)``."""
+    allowed: Tensor
+    """The error to stop at, ``(C,)``."""
+    atom: Tensor
+    """Chosen atoms, ``(C, k)``."""
+    value: Tensor
+    """Their coefficients, ``(C, k)``."""
+    inverse: Tensor
+    """L^-1, lower triangular, where L L^T is the Gram matrix of the chosen atoms, ``(C, k, k)``."""
+
+
+def _pursue_chunk(x: Tensor, unit: Tensor, gram: Tensor, k: int, allowed: Tensor | float) -> SparseCodes:
+    """Batch OMP with a progressive Cholesky factor, kept as its inverse.
+
+    With g the Gram column of the new atom i on those chosen before, w = L^-1 g and l = sqrt(1 - |w|^2), the factor's
+    inverse gains the row (-w^T L^-1, 1) / l. That row is the new direction, orthonormal to those before it, in terms of
+    the atoms; the residual has left_i / l of it, so (left_i / l) row is what the coefficients gain. Chosen atoms weigh
+    in the residual's correlations through a bag of Gram rows: no (C, t, N) is ever gathered.
+
+    Source: R. Rubinstein, M. Zibulevsky, M. Elad, "Efficient implementation of the K-SVD algorithm using batch
+    orthogonal matching pursuit", CS Technion 2008, algorithm 3.
+    """
+    n = len(x)
+    eps = torch.finfo(x.dtype).eps
+    done = SparseCodes(x.new_zeros(n, k, dtype=torch.int64), x.new_zeros(n, k))
+    target, error = x @ unit.T, x.square().sum(dim=1)
+    now = _Pursuit(
+        torch.arange(n, device=x.device),
+        target,
+        target,
+        error.sqrt(),
+        error,
+        torch.as_tensor(allowed, dtype=x.dtype, device=x.device).expand(n),
+        done.atom.clone(),
+        done.value.clone(),
+        x.new_zeros(n, k, k),
+    )
+    going = now.error > now.allowed
+    for t in range(k):
+        count = int(going.sum())
+        if count <= len(going) // 2:  # the rest would be carried along for nothing
+            now = _retire(now, going, done)
+            going = going[going]
+        if count == 0:
+            break
+        largest, i = now.left.abs().max(dim=1)
+        going = going & (largest > 8 * eps * (now.size + now.value.abs().sum(dim=1)))
+        inverse = now.inverse[:, :t, :t]
+        w = inverse @ gram[now.atom[:, :t], i[:, None]][:, :, None]
+        distance = 1 - w.square().sum(dim=(1, 2))
+        going = going & (distance > 100 * eps)
+        l_inverse = torch.where(going, distance, torch.inf).rsqrt()[:, None]  # 0 where it has stopped: changes nothing
+        now.atom[:, t] = i
+        now.inverse[:, t, :t] = -(w.mT @ inverse).squeeze(1) * l_inverse
+        now.inverse[:, t, t : t + 1] = l_inverse
+        gain = now.left.gather(1, i[:, None]) * l_inverse
+        now.value[:, : t + 1] += gain * now.inverse[:, t, : t + 1]
+        if t + 1 < k:
+            chosen = now.atom[:, : t + 1]
+            explained = F.embedding_bag(chosen, gram, per_sample_weights=now.value[:, : t + 1], mode="sum")
+            left = torch.sub(now.target, explained, out=explained).scatter_(1, chosen, 0.0)
+            now = now._replace(left=left, error=now.error - gain.squeeze(1).square())
+            going = going & (now.error > now.allowed)
+    _retire(now, going, done)
+    return done
+
+
+def _retire(now: _Pursuit, going: Tensor, done: SparseCodes) -> _Pursuit:
+    """Writes what is known of all into ``done`` and goes on with those ``going``."""
+    done.atom[now.row] = now.atom
+    done.value[now.row] = now.value
+    return _Pursuit(*(field[going] for field in now))

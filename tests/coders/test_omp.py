@@ -1,0 +1,154 @@
+"""Batched orthogonal matching pursuit against scikit-learn, on random and on degenerate problems."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import orthogonal_mp_gram
+from torch import Tensor
+
+from sparse_ae.coders import OMP, orthogonal_matching_pursuit
+
+
+def random_problem(n_atoms: int, dim: int, samples: int = 40, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Data and unit-norm atoms, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    atoms = torch.randn(n_atoms, dim, generator=generator, dtype=torch.float64)
+    x = torch.randn(samples, dim, generator=generator, dtype=torch.float64)
+    return x, atoms / atoms.norm(dim=1, keepdim=True)
+
+
+def reference(x: Tensor, atoms: Tensor, k: int | None = None, tolerance: float | None = None) -> Tensor:
+    """scikit-learn's codes of each sample, one at a time: told of several, it returns ragged supports."""
+    gram = (atoms @ atoms.T).numpy()
+    codes = []
+    for sample in x.double():
+        options: dict[str, Any] = {"n_nonzero_coefs": k}
+        if tolerance is not None:
+            options = {"tol": tolerance, "norms_squared": sample.square().sum()[None].numpy()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns where it stops early
+            codes.append(np.atleast_1d(orthogonal_mp_gram(gram, (atoms @ sample).numpy(), **options)))
+    return torch.from_numpy(np.stack(codes))
+
+
+@pytest.mark.parametrize(("n_atoms", "dim", "k"), [(30, 20, 1), (30, 20, 5), (64, 16, 16), (10, 50, 10), (1, 3, 1)])
+def test_against_scikit_learn(n_atoms: int, dim: int, k: int) -> None:
+    x, atoms = random_problem(n_atoms, dim)
+    expected = reference(x, atoms, k)
+    z = orthogonal_matching_pursuit(x, atoms, k)
+    torch.testing.assert_close(z, expected, atol=1e-9, rtol=0)
+    assert ((z != 0).sum(dim=1) == k).all()
+    torch.testing.assert_close(
+        orthogonal_matching_pursuit(x.float(), atoms.float(), min(k, 5)).double(),
+        reference(x, atoms, min(k, 5)),
+        atol=1e-4,
+        rtol=0,
+    )
+
+
+@pytest.mark.parametrize("tolerance", [8.0, 1.0, 1e-3, 0.0])
+def test_tolerance_against_scikit_learn(tolerance: float) -> None:
+    x, atoms = random_problem(64, 16)
+    z = orthogonal_matching_pursuit(x, atoms, tolerance=tolerance)
+    assert ((x - z @ atoms).square().sum(dim=1) <= tolerance + 1e-12).all()
+    above = x.square().sum(dim=1) > tolerance  # scikit-learn spends an atom also on a sample that needs none
+    assert (z[~above] == 0).all()
+    torch.testing.assert_close(z[above], reference(x[above], atoms, tolerance=max(tolerance, 1e-20)), atol=1e-7, rtol=0)
+
+
+def test_codes_do_not_depend_on_who_else_is_coded_or_on_scale() -> None:
+    x, atoms = random_problem(2000, 12, samples=300)  # more than one chunk
+    z = orthogonal_matching_pursuit(x, atoms, 4)
+    torch.testing.assert_close(z[200:203], orthogonal_matching_pursuit(x[200:203], atoms, 4))
+    scales = torch.logspace(-3, 3, len(atoms), dtype=torch.float64)[:, None]
+    torch.testing.assert_close(orthogonal_matching_pursuit(x, atoms * scales, 4) * scales.T, z)
+    assert orthogonal_matching_pursuit(x[:0], atoms, 4).shape == (0, 2000)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [1e-25, 1.0, 1e25])
+def test_nothing_is_left_of_samples_in_the_span(dtype: torch.dtype, size: float) -> None:
+    x, atoms = random_problem(30, 40)
+    x[:, :] = 0
+    x[1:] = (atoms[3] - 2 * atoms[7]) * size
+    z = orthogonal_matching_pursuit(x.to(dtype), atoms.to(dtype), 10)
+    expected = torch.zeros_like(z)
+    expected[1:, 3], expected[1:, 7] = size, -2 * size
+    assert ((z != 0) == (expected != 0)).all()  # it stops at two atoms, and at none for the zero signal
+    torch.testing.assert_close(z / size, expected / size, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_duplicate_atoms_and_rank_deficient_dictionaries(dtype: torch.dtype) -> None:
+    x, atoms = random_problem(20, 30)
+    twice = torch.cat([atoms[:6], atoms[:6], -atoms[:6], atoms[:6] * 5])  # rank 6
+    z = orthogonal_matching_pursuit(x.to(dtype), twice.to(dtype), 20).double()
+    assert z.isfinite().all()
+    assert ((z != 0).sum(dim=1) <= 6).all()
+    fit = torch.linalg.lstsq(atoms[:6].T, x.T).solution.T @ atoms[:6]
+    torch.testing.assert_close(z @ twice, fit, atol=1e-4, rtol=0)
+    unit = torch.cat([atoms[:6]] * 3)
+    torch.testing.assert_close(reference(x, unit, 6) @ unit, fit, atol=1e-4, rtol=0)
+
+
+def test_nearly_dependent_atoms() -> None:
+    x, atoms = random_problem(20, 30)
+    near = torch.cat([atoms, atoms + 1e-3 * atoms.flip(0)])
+    near = near / near.norm(dim=1, keepdim=True)
+    expected = reference(x, near, 8)
+    torch.testing.assert_close(orthogonal_matching_pursuit(x, near, 8), expected, atol=1e-4, rtol=0)
+    z = orthogonal_matching_pursuit(x.float(), near.float(), 30)
+    assert z.isfinite().all()
+    # What float32 leaves unexplained of the whole span is rounding.
+    best = torch.linalg.lstsq(atoms.T, x.T, driver="gelsd").solution.T @ atoms
+    assert (z.double() @ near - best).norm() < 1e-2 * x.norm()
+
+
+def test_coder() -> None:
+    x, atoms = random_problem(64, 16)
+    mean = torch.linspace(-1, 1, 16, dtype=torch.float64)
+    coder = OMP(atoms, k=4, mean=mean)
+    z = coder.encode(x + mean)
+    torch.testing.assert_close(z, reference(x, atoms, 4), atol=1e-9, rtol=0)
+    torch.testing.assert_close(coder.decode(z), z @ atoms + mean)
+    assert coder.dictionary is atoms
+    assert (OMP(atoms, tolerance=0.5).encode(x) @ atoms - x).square().sum(dim=1).max() <= 0.5
+
+
+BAD = {
+    "k=0 (allowed: an int from 1 to 64)": {"k": 0},
+    "k=65 (allowed: an int from 1 to 64)": {"k": 65},
+    "k=None, tolerance=None: exactly one": {},
+    "k=3, tolerance=0.1: exactly one": {"k": 3, "tolerance": 0.1},
+    "tolerance=-1.0: the largest squared error": {"tolerance": -1.0},
+    "tolerance=nan: ": {"tolerance": float("nan")},
+    "x: 1 of 640 values are not finite (allowed: none)": {"k": 3, "x": "nan"},
+    "atoms: 1 of 1024 values are not finite (allowed: none)": {"k": 3, "atoms": "inf"},
+    "atoms: 1 of 64 are zero (allowed: none)": {"k": 3, "atoms": "zero"},
+    "x: D=9 (allowed: D=16, as the atoms have)": {"k": 3, "x": torch.ones(2, 9)},
+    "x: float32 of shape (16,) (allowed: floats (B, D))": {"k": 3, "x": torch.ones(16)},
+    "x: int64 of shape (2, 16) (allowed: floats (B, D))": {"k": 3, "x": torch.ones(2, 16, dtype=torch.int64)},
+    "atoms: float32 of shape (16,) (allowed: floats (N, D), N and D at least 1)": {"k": 3, "atoms": torch.ones(16)},
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_input_is_one_line(message: str) -> None:
+    x, atoms = random_problem(64, 16)
+    options: dict[str, Any] = dict(BAD[message])
+    broken = {"nan": torch.nan, "inf": torch.inf, "zero": 0.0}
+    for name, tensor in (("x", x), ("atoms", atoms)):
+        change = options.setdefault(name, tensor)
+        if isinstance(change, str):
+            if change == "zero":
+                tensor[5] = 0.0
+            else:
+                tensor[5, 2] = broken[change]
+            options[name] = tensor
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        orthogonal_matching_pursuit(**options)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
