@@ -38,7 +38,8 @@ class SparsityTarget(Target):
     T being the steps of the training (at most 10,000, and enough for gain / T to be at most 0.05), so that too dense a
     code raises the coefficient and too sparse a one lowers it, by factors. It starts where the
     method's term is the share ``start`` of the reconstruction error on the first batch: from below, for units that too
-    large a coefficient kills do not come back. The config's coefficient has no say. It is the validation split that
+    large a coefficient kills do not come back, but not from far below, for what dense codes learn is of little use to
+    sparse ones (experiments/methods). The config's coefficient has no say. It is the validation split that
     meets the target: once training is near it, each validation adds 0.7 log(measure / value) to ``offset``, which
     makes up for the gap between the splits and for a coefficient that has to rise for ever, as plain L1's does where
     decoders grow.
