@@ -43,6 +43,7 @@ KEY_NUMBERS: dict[str, dict[str, str]] = {
         "coherence": "coherence (largest |cosine| of two atoms)",
         "nearest_cosine": "mean |cosine| to the nearest atom",
         "duplicate_units": "units with a duplicate",
+        "clusters": "clusters of similar atoms",
     },
     "stability": {
         "matched_cosine": "mean |cosine| of matched atoms",
