@@ -12,7 +12,7 @@ from sparse_ae.analysis.explained import sample_errors, stratified
 
 _DECODINGS = 800_000
 """Enough for all of MNIST's test images with 80 codes each."""
-_GREEDY_SAMPLES, _GREEDY_CODES = 100, 32_000
+_GREEDY_CODES, _GREEDY_SAMPLES = 32_000, 1000
 _GREEDY_GROWTH = 2
 
 
@@ -83,16 +83,17 @@ class DecodedAblation:
 
         Beside the units S chosen so far each other one is decoded, decode(z_S + z_i) - decode(z_S), and units are then
         chosen as if these differences added up, until there are ``growth`` times as many: 1, 2, 4, 8 ... Exact for the
-        first unit, for affine decoders, and with a growth of 1, which measures anew for every unit. Over 100 of the
-        samples, or as many as have 32,000 codes != 0.
+        first unit, for affine decoders, and with a growth of 1, which measures anew for every unit. Over as many of the
+        samples as have 32,000 codes != 0, at most 1,000; units that none of these uses come in the order of importance.
         """
         codes_per_sample = max(float((self.subject.z != 0).sum() / len(self.subject.z)), 1.0)
         most = max(min(_GREEDY_SAMPLES, int(_GREEDY_CODES / codes_per_sample)), 1)
         samples = self.samples[stratified(self.subject.label[self.samples], most)]
         chosen = torch.zeros(self.subject.z.shape[1], dtype=torch.bool)
         order: list[int] = []
+        by_importance = self.importance.argsort(descending=True, stable=True)
         while not chosen.all():
-            rest = (~chosen).nonzero()[:, 0]
+            rest = by_importance[~chosen[by_importance]]  # the first of equals is taken
             linear, quadratic = (part[rest] for part in self._additions(samples, chosen))
             block = max((growth - 1) * len(order), 1)
             best = rest[forward_selection(linear, quadratic[:, rest], min(block, len(rest)))]

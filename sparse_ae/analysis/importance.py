@@ -24,9 +24,9 @@ def analyse(subject: Subject, *, n_atoms: PositiveInt) -> Result:
     are kept in all samples, or removed: the most important ones, or the greedily chosen, each of which leaves the
     lowest MSE beside those before it.
 
-    Exact, over all samples; where a decoder is not affine and samples have more than 80 codes, over a part of them
-    (``ablate``), and which unit comes next is then an approximation (``DecodedAblation.greedy_order``), what it leaves
-    is not.
+    Exact, over all samples, for affine decoders. For others importance is over a part of the samples where these have
+    more than 80 codes (``ablate``), and which unit comes next greedily is an approximation
+    (``DecodedAblation.greedy_order``); what the chosen ones leave is not.
 
     Numbers: ``units``, ``dead_units`` (code never != 0), ``affine_decoder``, ``samples`` (that importance is over),
     ``harmful_units`` (without it the error is lower), ``top_tenth_share`` (what of the sum of all positive importance

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from scipy.stats import binomtest
+from scipy.stats import t as student
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
@@ -26,10 +27,15 @@ Classes = npt.NDArray[np.int64]
 
 _NAMES = {"logistic": "logistic regression", "svm": "linear SVM"}
 _CODES = "codes"
+_TOLERANCE, _MOST_STEPS = 1e-6, 3000
+"""Of logistic regression's gradient, and its steps."""
 
 
 class Fitted(Protocol):
     """A classifier of scikit-learn's."""
+
+    max_iter: int
+    n_iter_: npt.NDArray[np.integer] | int
 
     def predict(self, x: Features) -> Classes:
         """Classes ``(B,)`` of ``x (B, F)``."""
@@ -57,10 +63,11 @@ class Error(NamedTuple):
 
     error: float
     low: float
-    """Of one probe: Wilson's 95 % interval over test images. Of several draws of labels: the least and greatest."""
+    """Of a 95 % interval: Wilson's over test images for one probe, Student's over draws of labels for several."""
     high: float
     c: list[float]
     """The inverse strength of regularisation chosen for each draw."""
+    converged: bool
 
 
 def analyse(
@@ -69,7 +76,7 @@ def analyse(
     classifiers: Annotated[list[Classifier], Field(min_length=1)],
     labels_per_class: list[PositiveInt],
     all_labels: bool,
-    draws: PositiveInt,
+    draws: Annotated[int, Field(ge=2)],
     c: Annotated[list[PositiveFloat], Field(min_length=1)],
     n_choose: PositiveInt | None,
     references: bool,
@@ -81,51 +88,64 @@ def analyse(
     Of the inverse strengths ``c`` the one with the fewest errors on the validation split is taken, the smallest of
     those that tie. With ``all_labels`` it is chosen with probes of ``n_choose`` training images (None: all), and the
     probe then fitted to training and validation images together; for each of ``labels_per_class`` with the ``draws``
-    probes that are reported, each of other images of the training split. The test split chooses nothing.
+    probes that are reported, each of other images of the training split, and with all of the validation split. The
+    test split chooses nothing.
 
-    Numbers: ``<classifier>_error`` of the codes with all labels; ``samples`` of each split; ``unconverged`` probes;
-    ``representations``, of each ``dim``, ``nonzeros`` and, by classifier and labels per class, the ``Error``. Raises
-    ``ValueError`` without a validation split, or where it or the training split has fewer than two classes.
+    Numbers: ``<classifier>_error`` of the codes with all labels; ``samples`` of each split; ``representations``, of
+    each ``dim``, ``nonzeros`` and, by classifier and labels per class, the ``Error``. Arrays: ``error``, ``low`` and
+    ``high`` ``(classifiers, representations, K)`` for K numbers of ``labels``, and the names of the first two.
+    Raises ``ValueError`` without a validation split, with no number of labels, and where there are fewer than two
+    classes to learn.
     """
+    if not labels_per_class and not all_labels:
+        raise ValueError("analysis.probe.labels_per_class=[]: nothing to do (allowed: a number, or all_labels=true)")
     splits = {
         "train": _labelled(subject, "train"),
         "val": _labelled(subject, "val"),
         "test": (subject.x, subject.label),
     }
-    encoders = _encoders(subject, splits["train"][0], seed) if references else {_CODES: subject.encode}
     sizes = {split: len(label) for split, (_, label) in splits.items()}
+    encoders = _encoders(subject, splits, seed) if references else {_CODES: subject.encode}
     found: dict[str, dict[str, Any]] = {}
     errors: dict[str, dict[str, dict[str, Error]]] = {}
-    with warnings.catch_warnings(record=True) as unconverged:
-        warnings.simplefilter("always", ConvergenceWarning)
-        for name, encode in encoders.items():  # one at a time, for memory
-            data = _represent(encode, splits)
-            found[name] = {"dim": data.test.x.shape[1], "nonzeros": float((data.test.x != 0).sum(axis=1).mean())}
-            for which in classifiers:
-                own = {str(n): _few(data, which, n, draws, c, seed) for n in labels_per_class}
-                if all_labels:
-                    own["all"] = _all(data, which, n_choose or sizes["train"], c)
-                errors.setdefault(which, {})[name] = own
-                found[name][which] = {labels: error._asdict() for labels, error in own.items()}
+    for name, encode in encoders.items():  # one at a time, for memory
+        data = _represent(encode, splits)
+        found[name] = {"dim": data.test.x.shape[1], "nonzeros": float((data.test.x != 0).sum(axis=1).mean())}
+        for which in classifiers:
+            own = {str(n): _few(data, which, n, draws, c, seed) for n in sorted(labels_per_class)}
+            if all_labels:
+                own["all"] = _all(data, which, n_choose or sizes["train"], c)
+            errors.setdefault(which, {})[name] = own
+            found[name][which] = {labels: error._asdict() for labels, error in own.items()}
     numbers = {
         **{f"{which}_error": errors[which][_CODES]["all"].error for which in classifiers if all_labels},
         "samples": sizes,
-        "unconverged": len(unconverged),
         "representations": found,
     }
-    per_class = sizes["train"] / len(splits["train"][1].unique())
+    per_class = (sizes["train"] + sizes["val"]) / len(splits["train"][1].unique())
+    labels = np.array([*sorted(labels_per_class), *([per_class] if all_labels else [])], dtype=float)
     panels = {
-        _NAMES[which]: {name: _line(own, per_class) for name, own in by_name.items()}
-        for which, by_name in errors.items()
+        _NAMES[which]: {name: _line(labels, own) for name, own in by_name.items()} for which, by_name in errors.items()
     }
-    title = f"Linear probes: errors on {sizes['test']:,} test images"
-    return Result(numbers, {"probe": probe_panels(panels, first=_CODES, title=title)})
+    intervals = "95 % intervals: over test images with all labels, over draws of labels with few"
+    title = f"Linear probes: errors on {sizes['test']:,} test images\n{intervals}"
+    arrays = {
+        "labels": labels,
+        "classifiers": np.array(list(errors)),
+        "representations": np.array(list(found)),
+        **{
+            field: np.array([[getattr(line, field) for line in panel.values()] for panel in panels.values()])
+            for field in ("error", "low", "high")
+        },
+    }
+    return Result(numbers, {"probe": probe_panels(panels, first=_CODES, title=title)}, arrays)
 
 
-def _encoders(subject: Subject, train: Tensor, seed: int) -> dict[str, Encode]:
+def _encoders(subject: Subject, splits: Mapping[str, tuple[Tensor, Tensor]], seed: int) -> dict[str, Encode]:
     """The codes and what they are compared with, by name."""
-    units, dim = subject.z.shape[1], train.shape[1]
-    active = float((subject.z != 0).sum(dim=1).double().mean())
+    (train, _), (val, _) = splits["train"], splits["val"]
+    codes, dim = subject.encode(val), train.shape[1]
+    units, active = codes.shape[1], float((codes != 0).sum(dim=1).double().mean())
     sizes = dict.fromkeys(min(max(1, n), dim) for n in (units, round(active)))
     mean = train.mean(dim=0)
     weight = torch.randn(dim, units, generator=torch.Generator().manual_seed(seed))
@@ -149,8 +169,6 @@ def _labelled(subject: Subject, split: Literal["train", "val"]) -> tuple[Tensor,
         raise ValueError(
             "data.val_size=0: a probe's regularisation is chosen on the validation split (allowed: above 0)"
         )
-    if len(label.unique()) < 2:
-        raise ValueError(f"data: the {split} split has one class, and a probe tells at least two apart")
     return x.float(), label
 
 
@@ -159,14 +177,15 @@ def _all(data: Representation, classifier: Classifier, n_choose: int, c: Sequenc
     chosen = stratified(torch.from_numpy(data.train.label), n_choose).numpy()
     best, _ = _choose(classifier, Split(*(part[chosen] for part in data.train)), data.val, c)
     whole = Split(np.concatenate([data.train.x, data.val.x]), np.concatenate([data.train.label, data.val.label]))
-    wrong = int((_fit(classifier, best, whole).predict(data.test.x) != data.test.label).sum())
-    low, high = binomtest(wrong, len(data.test.label)).proportion_ci(method="wilson")
-    return Error(wrong / len(data.test.label), low, high, [best])
+    probe, n = _fit(classifier, best, whole), len(data.test.label)
+    wrong = int((probe.predict(data.test.x) != data.test.label).sum())
+    low, high = binomtest(wrong, n).proportion_ci(method="wilson")
+    return Error(wrong / n, low, high, [best], _has_converged(probe))
 
 
 def _few(data: Representation, classifier: Classifier, n: int, draws: int, c: Sequence[float], seed: int) -> Error:
     """With ``n`` labels of each class, or as many as it has: the mean over the draws."""
-    errors, chosen = [], []
+    errors, chosen, converged = [], [], True
     for draw in range(draws):
         random = np.random.default_rng([seed, n, draw])
         few = np.concatenate(
@@ -175,7 +194,10 @@ def _few(data: Representation, classifier: Classifier, n: int, draws: int, c: Se
         best, probe = _choose(classifier, Split(*(part[few] for part in data.train)), data.val, c)
         errors.append(float((probe.predict(data.test.x) != data.test.label).mean()))
         chosen.append(best)
-    return Error(float(np.mean(errors)), min(errors), max(errors), chosen)
+        converged &= _has_converged(probe)
+    mean = float(np.mean(errors))
+    half = float(student.ppf(0.975, draws - 1) * np.std(errors, ddof=1) / np.sqrt(draws))
+    return Error(mean, max(mean - half, 0.0), min(mean + half, 1.0), chosen, converged)
 
 
 def _choose(classifier: Classifier, train: Split, val: Split, c: Sequence[float]) -> tuple[float, Fitted]:
@@ -186,13 +208,24 @@ def _choose(classifier: Classifier, train: Split, val: Split, c: Sequence[float]
 
 
 def _fit(classifier: Classifier, c: float, data: Split) -> Fitted:
+    if (classes := len(np.unique(data.label))) < 2:
+        raise ValueError(
+            f"analysis.probe: {len(data.label)} labels of {classes} class to learn from (allowed: of 2 or more)"
+        )
+    # The loss is a mean and rows have norm 1, so gradients are small: scikit-learn's own tolerance would stop early.
+    logistic = LogisticRegression(C=c, tol=_TOLERANCE, max_iter=_MOST_STEPS)
     # liblinear penalises the intercept like a weight, unless it is scaled up.
     svm = LinearSVC(C=c, dual=False, intercept_scaling=10)
-    probe: Fitted = (LogisticRegression(C=c, max_iter=500) if classifier == "logistic" else svm).fit(data.x, data.label)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # results say so, of the probes that count
+        probe: Fitted = (logistic if classifier == "logistic" else svm).fit(data.x, data.label)
     return probe
 
 
-def _line(errors: Mapping[str, Error], per_class: float) -> ProbeLine:
-    labels = np.array([per_class if n == "all" else float(n) for n in errors])
+def _has_converged(probe: Fitted) -> bool:
+    return bool(np.max(probe.n_iter_) < probe.max_iter)
+
+
+def _line(labels: npt.NDArray[np.floating], errors: Mapping[str, Error]) -> ProbeLine:
     error, low, high = (np.array([getattr(e, field) for e in errors.values()]) for field in ("error", "low", "high"))
     return ProbeLine(labels, error, low, high)

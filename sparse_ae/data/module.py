@@ -21,7 +21,7 @@ Split = Literal["train", "val", "test"]
 
 
 class Images(NamedTuple):
-    """One split: flat images ``(n, D)``, uint8 or float in [0, 1], and their classes ``(n,)``."""
+    """One split: flat images ``(n, D)``, uint8 or, of a user's own data, float in [0, 1], and classes ``(n,)``."""
 
     x: Tensor
     label: Tensor

@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
 from sparse_ae.plotting.style import Array, Look, finish, looks
+
+_LEAST = 1e-4
+"""What is drawn of no error at all: a logarithmic axis has no 0."""
 
 
 class ProbeLine(NamedTuple):
@@ -41,10 +45,11 @@ def probe_panels(panels: Mapping[str, Mapping[str, ProbeLine]], *, first: str, t
 
 def _draw(axes: Axes, line: ProbeLine, name: str, look: Look, *, shift: float, thick: bool) -> None:
     """``shift`` keeps intervals at the same number of labels apart."""
+    low, error, high = (np.maximum(values, _LEAST) for values in (line.low, line.error, line.high))
     axes.errorbar(
         line.labels * shift,
-        line.error,
-        yerr=(line.error - line.low, line.high - line.error),
+        error,
+        yerr=(error - low, high - error),
         label=name,
         color=look.colour,
         marker=look.marker,

@@ -157,5 +157,5 @@ class SparsityTarget(Target):
         if self._error.abs() >= _NEAR:
             missed += ", and the coefficient still on its way. Train longer, or try a larger target.gain"
         else:
-            missed += ". A learning rate that falls to 0 (scheduler=cosine) keeps it from fluctuating"
+            missed += ". If it fluctuates and the learning rate does not fall to 0 yet, scheduler=cosine helps"
         return Verdict(self.measure, wanted, reached, met, "" if met else self.stuck or missed)

@@ -64,10 +64,10 @@ def test_all_labels_agree_with_scikit_learn_by_hand() -> None:
     train, val, test = ((x / scale).numpy() for x in (train, val, subject.x))
 
     def errors(c: float) -> int:
-        return int((LogisticRegression(C=c, max_iter=500).fit(train, y).predict(val) != y_val.numpy()).sum())
+        return int((LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit(train, y).predict(val) != y_val.numpy()).sum())
 
     c = min([0.1, 10], key=errors)
-    whole = LogisticRegression(C=c, max_iter=500).fit(np.concatenate([train, val]), torch.cat([y, y_val]))
+    whole = LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit(np.concatenate([train, val]), torch.cat([y, y_val]))
     wrong = (whole.predict(test) != subject.label.numpy()).mean()
 
     numbers = _analyse(subject).numbers
@@ -149,10 +149,51 @@ def test_the_figure_is_drawn_and_no_number_is_undefined() -> None:
     assert np.isfinite([result.numbers["logistic_error"], result.numbers["svm_error"]]).all()
 
 
+def test_draws_that_agree_have_an_interval_of_no_width() -> None:
+    class Constant(Copy):
+        def encode(self, x: Tensor) -> Tensor:
+            return torch.zeros_like(x)
+
+    result = _analyse(_subject(Constant(), classes=7, n=140), draws=3, labels_per_class=[3, 10_000])
+    for n in ("3", "10000"):
+        error = result.numbers["representations"]["codes"]["logistic"][n]
+        assert error["low"] == pytest.approx(error["error"]) == error["high"]
+    assert to_png(result.figures["probe"])
+
+
+def test_few_labels_have_students_interval_over_draws() -> None:
+    subject = _subject(Copy(), n=300)
+    result = _analyse(subject, draws=3, labels_per_class=[2], all_labels=False, references=False, c=[1])
+    (train, y), test = subject.sample.labelled("train"), subject.x
+    scale = float(train.double().square().sum(dim=1).mean().sqrt())
+    errors = []
+    for draw in range(3):
+        random = np.random.default_rng([0, 2, draw])
+        few = np.concatenate([random.permutation(np.flatnonzero(y.numpy() == label))[:2] for label in range(3)])
+        fitted = LogisticRegression(C=1, tol=1e-10, max_iter=10_000).fit((train / scale)[few].double().numpy(), y[few])
+        errors.append((fitted.predict((test / scale).double().numpy()) != subject.label.numpy()).mean())
+    half = 4.302652729911275 * np.std(errors, ddof=1) / 3**0.5  # Student's t, 2 degrees of freedom
+    own = result.numbers["representations"]["codes"]["logistic"]["2"]
+    assert own["error"] == pytest.approx(np.mean(errors), abs=1e-9)
+    assert own["high"] - own["error"] == pytest.approx(half, abs=1e-9)
+    assert own["converged"]
+    assert result.arrays["error"].shape == (2, 1, 1)
+    assert result.arrays["error"][0, 0, 0] == own["error"]
+
+
+def test_regularisation_is_chosen_with_so_many_images() -> None:
+    few = _analyse(_subject(Copy(), n=300), n_choose=6, labels_per_class=[], references=False)
+    assert np.isfinite(few.numbers["svm_error"])
+    with pytest.raises(ValueError, match=r"analysis\.probe: 1 labels of 1 class to learn from"):
+        _analyse(_subject(Copy()), n_choose=1, labels_per_class=[])
+
+
 def test_what_a_probe_cannot_do_without_is_named() -> None:
     subject = _subject(Copy(), classes=1)
-    with pytest.raises(ValueError, match="the train split has one class"):
+    with pytest.raises(ValueError, match="labels of 1 class to learn from"):
         _analyse(subject)
+    with pytest.raises(ValueError, match=r"analysis\.probe\.labels_per_class=\[\]: nothing to do"):
+        _analyse(_subject(Copy()), labels_per_class=[], all_labels=False)
     empty = (torch.zeros(0, 16), torch.zeros(0, dtype=torch.long))
     without = subject.sample._replace(labelled=lambda split: _images(90, 1) if split == "train" else empty)
     with pytest.raises(ValueError, match=r"data\.val_size=0: .*validation split"):
@@ -167,7 +208,7 @@ def test_what_a_probe_cannot_do_without_is_named() -> None:
         ("labels_per_class", [0], "greater than 0"),
         ("c", [], "at least 1 item"),
         ("c", [0], "greater than 0"),
-        ("draws", 0, "greater than 0"),
+        ("draws", 1, "greater than or equal to 2"),
     ],
 )
 def test_bad_options_are_one_line(key: str, value: object, message: str) -> None:

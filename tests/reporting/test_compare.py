@@ -50,6 +50,8 @@ def test_a_folder_without_a_finished_run(cli: Cli, tmp_path: Path) -> None:
 def test_key_numbers_are_few_and_each_is_one_that_its_analysis_gives(cli: Cli, runs: list[Path]) -> None:
     small = ["analysis.selectivity.permutations=20", "analysis.reconstructions.n_images=3"]
     small += [f"analysis.{name}.n_samples=50" for name in ("robustness", "truncation")]
+    small += ["analysis.probe.labels_per_class=[]", "analysis.probe.c=[0.001]", "analysis.probe.n_choose=200"]
+    small += ["analysis.probe.references=false"]
     small += [f"analysis.stability.runs=[{runs[1]}]"]
     outcome = cli("sparse-ae-analyse", f"run={runs[0]}", f"analysis=[{','.join(KEY_NUMBERS)}]", *small)
     assert outcome.code == 0, outcome.err
