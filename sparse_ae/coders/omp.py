@@ -1,12 +1,17 @@
 """Orthogonal matching pursuit on a dictionary: all samples at once, on CPU and GPU."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sparse_ae.coders.checks import check_count, check_data, check_dictionary
+
+
+Selection = Literal["correlation", "error"]
+"""Which atom is next. ``correlation``: the one likest to the residual: OMP. ``error``: the one that leaves least of it
+once refitted, so the likest by its part that is new: optimised OMP, also known as orthogonal least squares."""
 
 
 class SparseCodes(NamedTuple):
@@ -30,20 +35,27 @@ class OMP:
     """
 
     def __init__(
-        self, dictionary: Tensor, k: int | None = None, tolerance: float | None = None, mean: Tensor | None = None
+        self,
+        dictionary: Tensor,
+        k: int | None = None,
+        tolerance: float | None = None,
+        mean: Tensor | None = None,
+        selection: Selection = "correlation",
     ) -> None:
         check_dictionary(dictionary)
         _check_stop(k, tolerance, len(dictionary))
+        check_selection(selection)
         self.dictionary = dictionary
         self.mean = dictionary.new_zeros(dictionary.shape[1]) if mean is None else mean
         check_data(self.mean[None], dictionary, "mean")
         self.k = k
         self.tolerance = tolerance
+        self.selection: Selection = selection
 
     def encode(self, x: Tensor) -> Tensor:
         """Data ``(B, D)`` to codes ``(B, N)``."""
         check_data(x, self.dictionary)
-        return orthogonal_matching_pursuit(x - self.mean, self.dictionary, self.k, self.tolerance)
+        return orthogonal_matching_pursuit(x - self.mean, self.dictionary, self.k, self.tolerance, self.selection)
 
     def decode(self, z: Tensor) -> Tensor:
         """Codes ``(B, N)`` to reconstructions ``(B, D)``."""
@@ -51,9 +63,13 @@ class OMP:
 
 
 def orthogonal_matching_pursuit(
-    x: Tensor, atoms: Tensor, k: int | None = None, tolerance: float | None = None
+    x: Tensor,
+    atoms: Tensor,
+    k: int | None = None,
+    tolerance: float | None = None,
+    selection: Selection = "correlation",
 ) -> Tensor:
-    """z_b = the least squares fit of x_b on the atoms chosen one by one, each the likest to what is left; ``(B, N)``.
+    """z_b = the least squares fit of x_b on the atoms chosen one by one, each the best for what is left; ``(B, N)``.
 
     ``x (B, D)``, ``atoms (N, D)`` of any norms: they are compared at norm 1. A sample stops at ``k`` atoms or, the
     other way to ask, where its squared error |x_b - z_b atoms|^2 is at most ``tolerance``; earlier where nothing but
@@ -64,12 +80,20 @@ def orthogonal_matching_pursuit(
     """
     check_dictionary(atoms)
     check_data(x, atoms)
-    return _pursue(x, atoms, k, tolerance).dense(len(atoms))
+    _check_stop(k, tolerance, len(atoms))
+    check_selection(selection)
+    return _pursue(x, atoms, k, tolerance, selection).dense(len(atoms))
 
 
-def sparse_codes(x: Tensor, atoms: Tensor, k: int) -> SparseCodes:
-    """``orthogonal_matching_pursuit`` with ``k`` non-zeros, without the zeros: for dictionaries that are learned."""
-    return _pursue(x, atoms, k, None)
+def sparse_codes(x: Tensor, atoms: Tensor, k: int, selection: Selection = "correlation") -> SparseCodes:
+    """``orthogonal_matching_pursuit`` with ``k`` non-zeros, without the zeros or checks: for dictionaries learned."""
+    return _pursue(x, atoms, k, None, selection)
+
+
+def check_selection(selection: str) -> None:
+    """Raises ``ValueError`` unless ``selection`` is one of ``Selection``."""
+    if selection not in get_args(Selection):
+        raise ValueError(f"selection={selection} (allowed: {', '.join(get_args(Selection))})")
 
 
 def _check_stop(k: int | None, tolerance: float | None, n_atoms: int) -> None:
@@ -81,9 +105,8 @@ def _check_stop(k: int | None, tolerance: float | None, n_atoms: int) -> None:
         raise ValueError(f"tolerance={tolerance}: the largest squared error of a sample (allowed: finite and >= 0)")
 
 
-def _pursue(x: Tensor, atoms: Tensor, k: int | None, tolerance: float | None) -> SparseCodes:
+def _pursue(x: Tensor, atoms: Tensor, k: int | None, tolerance: float | None, selection: Selection) -> SparseCodes:
     """Scales everything to 1, pursues chunk by chunk, and scales back."""
-    _check_stop(k, tolerance, len(atoms))
     dtype = torch.promote_types(torch.promote_types(x.dtype, atoms.dtype), torch.float32)
     atoms = atoms.to(dtype)
     largest = atoms.abs().amax(dim=1, keepdim=True)  # first, so that no square over- or underflows
@@ -98,7 +121,7 @@ def _pursue(x: Tensor, atoms: Tensor, k: int | None, tolerance: float | None) ->
         size = part.abs().amax(dim=1, keepdim=True)
         size = torch.where(size > 0, size, 1.0)
         allowed = 0.0 if tolerance is None else tolerance / size.squeeze(1).double().square()
-        codes = _pursue_chunk(part / size, unit, gram, capacity, allowed)
+        codes = _pursue_chunk(part / size, unit, gram, capacity, allowed, selection)
         value = codes.value * size / (largest * length).squeeze(1)[codes.atom]
         chunks.append(SparseCodes(codes.atom, value))
     if not chunks:
@@ -117,10 +140,10 @@ class _Pursuit(NamedTuple):
 
     row: Tensor
     """Which samples of the chunk, ``(C,)``."""
-    target: Tensor
-    """Correlation of x with each atom, ``(C, N)``."""
     left: Tensor
     """Correlation of the residual with each atom, 0 for the chosen, ``(C, N)``."""
+    new: Tensor
+    """|a|^2 of the part of each atom that no chosen one explains, ``(C, N)``; empty where nothing asks for it."""
     size: Tensor
     """|x|, ``(C,)``."""
     error: Tensor
@@ -135,25 +158,30 @@ class _Pursuit(NamedTuple):
     """L^-1, lower triangular, where L L^T is the Gram matrix of the chosen atoms, ``(C, k, k)``."""
 
 
-def _pursue_chunk(x: Tensor, unit: Tensor, gram: Tensor, k: int, allowed: Tensor | float) -> SparseCodes:
+def _pursue_chunk(
+    x: Tensor, unit: Tensor, gram: Tensor, k: int, allowed: Tensor | float, selection: Selection
+) -> SparseCodes:
     """Batch OMP with a progressive Cholesky factor, kept as its inverse.
 
     With g the Gram column of the new atom i on those chosen before, w = L^-1 g and l = sqrt(1 - |w|^2), the factor's
     inverse gains the row (-w^T L^-1, 1) / l. That row is the new direction, orthonormal to those before it, in terms of
-    the atoms; the residual has left_i / l of it, so (left_i / l) row is what the coefficients gain. Chosen atoms weigh
-    in the residual's correlations through a bag of Gram rows: no (C, t, N) is ever gathered.
+    the atoms; the residual has left_i / l of it, so (left_i / l) row is what the coefficients gain. Its correlations
+    with all atoms are a bag of weighted Gram rows: no (C, t, N) is ever gathered.
 
     Source: R. Rubinstein, M. Zibulevsky, M. Elad, "Efficient implementation of the K-SVD algorithm using batch
-    orthogonal matching pursuit", CS Technion 2008, algorithm 3.
+    orthogonal matching pursuit", CS Technion 2008, algorithm 3. For ``error``: L. Rebollo-Neira, D. Lowe, "Optimized
+    orthogonal matching pursuit approach", IEEE Signal Processing Letters 2002.
     """
     n = len(x)
     eps = torch.finfo(x.dtype).eps
+    dependent = 100 * eps
     done = SparseCodes(x.new_zeros(n, k, dtype=torch.int64), x.new_zeros(n, k))
-    target, error = x @ unit.T, x.square().sum(dim=1)
+    by_error = selection == "error"
+    error = x.square().sum(dim=1)
     now = _Pursuit(
         torch.arange(n, device=x.device),
-        target,
-        target,
+        x @ unit.T,
+        x.new_ones(n, len(unit) if by_error else 0),
         error.sqrt(),
         error,
         torch.as_tensor(allowed, dtype=x.dtype, device=x.device).expand(n),
@@ -169,12 +197,15 @@ def _pursue_chunk(x: Tensor, unit: Tensor, gram: Tensor, k: int, allowed: Tensor
             going = going[going]
         if count == 0:
             break
-        largest, i = now.left.abs().max(dim=1)
+        score = now.left.abs()
+        if by_error:
+            score *= torch.where(now.new > dependent, now.new, torch.inf).rsqrt_()
+        largest, i = score.max(dim=1)
         going = going & (largest > 8 * eps * (now.size + now.value.abs().sum(dim=1)))
         inverse = now.inverse[:, :t, :t]
         w = inverse @ gram[now.atom[:, :t], i[:, None]][:, :, None]
         distance = 1 - w.square().sum(dim=(1, 2))
-        going = going & (distance > 100 * eps)
+        going = going & (distance > dependent)
         l_inverse = torch.where(going, distance, torch.inf).rsqrt()[:, None]  # 0 where it has stopped: changes nothing
         now.atom[:, t] = i
         now.inverse[:, t, :t] = -(w.mT @ inverse).squeeze(1) * l_inverse
@@ -183,9 +214,11 @@ def _pursue_chunk(x: Tensor, unit: Tensor, gram: Tensor, k: int, allowed: Tensor
         now.value[:, : t + 1] += gain * now.inverse[:, t, : t + 1]
         if t + 1 < k:
             chosen = now.atom[:, : t + 1]
-            explained = F.embedding_bag(chosen, gram, per_sample_weights=now.value[:, : t + 1], mode="sum")
-            left = torch.sub(now.target, explained, out=explained).scatter_(1, chosen, 0.0)
-            now = now._replace(left=left, error=now.error - gain.squeeze(1).square())
+            like = F.embedding_bag(chosen, gram, per_sample_weights=now.inverse[:, t, : t + 1], mode="sum")
+            now.left.addcmul_(like, gain, value=-1).scatter_(1, chosen, 0.0)
+            if by_error:
+                now.new.addcmul_(like, like, value=-1)
+            now.error.sub_(gain.squeeze(1).square())
             going = going & (now.error > now.allowed)
     _retire(now, going, done)
     return done
