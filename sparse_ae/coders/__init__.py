@@ -1,6 +1,8 @@
-"""Classical coders behind the ``Coder`` protocol."""
+"""Classical coders behind the ``Coder`` protocol, and what learns their dictionaries."""
 
+from sparse_ae.coders.ksvd import KSVD
+from sparse_ae.coders.nulls import DataAtoms, RandomAtoms
 from sparse_ae.coders.omp import OMP, orthogonal_matching_pursuit
 from sparse_ae.coders.pca import PCA
 
-__all__ = ["OMP", "PCA", "orthogonal_matching_pursuit"]
+__all__ = ["KSVD", "OMP", "PCA", "DataAtoms", "RandomAtoms", "orthogonal_matching_pursuit"]

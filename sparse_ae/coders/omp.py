@@ -8,7 +8,6 @@ from torch import Tensor
 
 from sparse_ae.coders.checks import check_count, check_data, check_dictionary
 
-
 Selection = Literal["correlation", "error"]
 """Which atom is next. ``correlation``: the one likest to the residual: OMP. ``error``: the one that leaves least of it
 once refitted, so the likest by its part that is new: optimised OMP, also known as orthogonal least squares."""

@@ -152,3 +152,32 @@ def test_bad_input_is_one_line(message: str) -> None:
         orthogonal_matching_pursuit(**options)
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+
+
+def test_selection_by_error_is_the_exhaustive_search_for_the_next_atom() -> None:
+    x, atoms = random_problem(30, 12, samples=6)
+    z = orthogonal_matching_pursuit(x, atoms, 4, selection="error")
+    for sample, code in zip(x, z, strict=True):
+        chosen: list[int] = []
+        for _ in range(4):
+            errors = [
+                float((sample - atoms[[*chosen, i]].T @ (torch.linalg.pinv(atoms[[*chosen, i]].T) @ sample)).norm())
+                for i in range(30)
+            ]
+            chosen.append(int(np.argmin(errors)))
+        assert set(code.nonzero()[:, 0].tolist()) == set(chosen)
+        torch.testing.assert_close(code[chosen], torch.linalg.pinv(atoms[chosen].T) @ sample)
+    with pytest.raises(ValueError, match="selection=best \\(allowed: correlation, error\\)"):
+        OMP(atoms, k=3, selection="best")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("selection", ["correlation", "error"])
+def test_degenerate_dictionaries_whatever_the_selection(selection: Any) -> None:
+    x, atoms = random_problem(20, 30)
+    x[0] = 0
+    twice = torch.cat([atoms[:6], -atoms[:6]])
+    z = orthogonal_matching_pursuit(x, twice, 12, selection=selection)
+    assert z.isfinite().all()
+    assert (z[0] == 0).all()
+    assert ((z[1:] != 0).sum(dim=1) == 6).all()
+    torch.testing.assert_close(z @ twice, torch.linalg.lstsq(atoms[:6].T, x.T).solution.T @ atoms[:6])

@@ -1,0 +1,58 @@
+"""Dictionaries that nothing was learned for: what a learned one has to be better than."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sparse_ae.coders.checks import check_count, check_data
+from sparse_ae.coders.omp import OMP
+
+
+class RandomAtoms:
+    """atom_i = g_i / |g_i|, g_i ~ N(0, I): directions drawn by ``seed``. ``fit`` returns the ``OMP`` on them."""
+
+    def __init__(self, latent_dim: int, n_nonzero: int, seed: int = 0) -> None:
+        check_count("latent_dim", latent_dim)
+        check_count("n_nonzero", n_nonzero, latent_dim)
+        self.latent_dim = latent_dim
+        self.n_nonzero = n_nonzero
+        self.seed = seed
+
+    def fit(self, x: Tensor) -> OMP:
+        """Of ``x (B, D)`` it takes the mean."""
+        _, mean = centre(x)
+        generator = torch.Generator().manual_seed(self.seed)
+        atoms = F.normalize(torch.randn(self.latent_dim, x.shape[1], generator=generator, dtype=torch.float64), dim=1)
+        return OMP(atoms.to(x), k=self.n_nonzero, mean=mean)
+
+
+class DataAtoms:
+    """atom_i = (x_b - mean) / |x_b - mean| of samples b drawn by ``seed``. ``fit`` returns the ``OMP`` on them."""
+
+    def __init__(self, latent_dim: int, n_nonzero: int, seed: int = 0) -> None:
+        check_count("latent_dim", latent_dim)
+        check_count("n_nonzero", n_nonzero, latent_dim)
+        self.latent_dim = latent_dim
+        self.n_nonzero = n_nonzero
+        self.seed = seed
+
+    def fit(self, x: Tensor) -> OMP:
+        """Draws from ``x (B, D)``. Raises ``ValueError`` if fewer than N samples differ from their mean."""
+        centred, mean = centre(x)
+        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(self.seed)).to(x.device)
+        usable = order[(centred != 0).any(dim=1)[order]][: self.latent_dim]
+        if len(usable) < self.latent_dim:
+            raise ValueError(
+                f"latent_dim={self.latent_dim}: x has {len(usable)} samples that differ from their mean "
+                "(allowed: at most as many)"
+            )
+        return OMP(F.normalize(centred[usable], dim=1), k=self.n_nonzero, mean=mean)
+
+
+def centre(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x - mean ``(B, D)`` and the mean ``(D,)``, in float64 sums. Raises ``ValueError`` if x is empty or not finite."""
+    check_data(x)
+    if not len(x):
+        raise ValueError("x: no samples (allowed: at least 1)")
+    mean = (torch.stack([part.double().sum(dim=0) for part in x.split(10_000)]).sum(dim=0) / len(x)).to(x.dtype)
+    return x - mean, mean
