@@ -39,14 +39,20 @@ class DataAtoms:
     def fit(self, x: Tensor) -> OMP:
         """Draws from ``x (B, D)``. Raises ``ValueError`` if fewer than N samples differ from their mean."""
         centred, mean = centre(x)
-        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(self.seed)).to(x.device)
-        usable = order[(centred != 0).any(dim=1)[order]][: self.latent_dim]
+        usable = draw(x, centred, self.seed)[: self.latent_dim]
         if len(usable) < self.latent_dim:
             raise ValueError(
                 f"latent_dim={self.latent_dim}: x has {len(usable)} samples that differ from their mean "
                 "(allowed: at most as many)"
             )
         return OMP(F.normalize(centred[usable], dim=1), k=self.n_nonzero, mean=mean)
+
+
+def draw(x: Tensor, centred: Tensor, seed: int) -> Tensor:
+    """The samples of ``x (B, D)`` that differ from their mean by more than rounding, in an order drawn by ``seed``."""
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
+    differs = centred.norm(dim=1) > 10 * torch.finfo(x.dtype).eps * x.norm(dim=1)
+    return order[differs[order]]
 
 
 def centre(x: Tensor) -> tuple[Tensor, Tensor]:

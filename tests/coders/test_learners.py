@@ -1,0 +1,65 @@
+"""What every learner of a dictionary gives: an OMP coder on unit-norm atoms, the same for the same seed."""
+
+from typing import Any
+
+import pytest
+import torch
+from sklearn.decomposition import MiniBatchDictionaryLearning
+
+from sparse_ae.coders import KSVD, DataAtoms, OnlineDictionaryLearning, RandomAtoms
+from tests.coders.test_ksvd import planted
+
+LEARNERS: list[Any] = [RandomAtoms, DataAtoms, KSVD, OnlineDictionaryLearning]
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_learner(learner: Any, dtype: torch.dtype) -> None:
+    x = planted(300)[0].to(dtype) + 3
+    coder = learner(20, 2, seed=1).fit(x)
+    assert coder.dictionary.dtype == dtype
+    assert coder.dictionary.shape == (20, 12)
+    torch.testing.assert_close(coder.dictionary.norm(dim=1), torch.ones(20, dtype=dtype))
+    torch.testing.assert_close(coder.mean, x.mean(dim=0))
+    z = coder.encode(x)
+    assert ((z != 0).sum(dim=1) <= 2).all()
+    centred = x - x.mean(dim=0)
+    assert (coder.decode(z) - x).square().sum() < centred.square().sum()
+    assert torch.equal(coder.dictionary, learner(20, 2, seed=1).fit(x).dictionary)
+    assert not torch.equal(coder.dictionary, learner(20, 2, seed=2).fit(x).dictionary)
+    x[0, 0] = torch.inf
+    with pytest.raises(ValueError, match="x: 1 of 3600 values are not finite"):
+        learner(20, 2).fit(x)
+    with pytest.raises(ValueError, match="x: no samples"):
+        learner(20, 2).fit(x[:0])
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_bad_options(learner: Any) -> None:
+    with pytest.raises(ValueError, match=r"n_nonzero=21 \(allowed: an int from 1 to 20\)"):
+        learner(20, 21)
+    with pytest.raises(ValueError, match=r"latent_dim=0 \(allowed: an int >= 1\)"):
+        learner(0, 1)
+
+
+def test_data_atoms_are_samples() -> None:
+    x, _ = planted(30)
+    x[:5] = x[5:].mean(dim=0)  # and so the mean of all
+    centred = x - x.mean(dim=0)
+    atoms = DataAtoms(20, 2).fit(x).dictionary
+    cosine = atoms @ (centred / centred.norm(dim=1, keepdim=True)).T
+    assert (cosine[:, 5:].amax(dim=1) > 1 - 1e-9).all()
+
+
+def test_online_dictionary_learning_is_scikit_learns() -> None:
+    x, _ = planted()
+    ours = OnlineDictionaryLearning(20, 2, penalty=0.5, epochs=2, batch_size=64).fit(x)
+    theirs = MiniBatchDictionaryLearning(20, alpha=0.5, max_iter=2, batch_size=64, fit_algorithm="cd", random_state=0)
+    atoms = torch.from_numpy(theirs.fit((x - x.mean(dim=0)).numpy()).components_)
+    torch.testing.assert_close(ours.dictionary, atoms / atoms.norm(dim=1, keepdim=True))
+
+
+def test_atoms_that_no_sample_needs_become_samples() -> None:
+    x, _ = planted(100)
+    coder = OnlineDictionaryLearning(20, 2, penalty=1e6).fit(x)
+    torch.testing.assert_close(coder.dictionary.norm(dim=1), torch.ones(20, dtype=torch.float64))
