@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 import sparse_ae
+from sparse_ae.data import to_unit_interval
 from sparse_ae.export import build_autoencoder
 from sparse_ae.metrics import NAMES, CodeMetrics, evaluate
 from sparse_ae.runs import Run
@@ -71,7 +72,7 @@ def test_three_epochs_on_a_few_thousand_images_learn_what_an_untrained_model_can
     assert evaluate(untrained, data.test_dataloader(), scores)["fvu"] > 0.8
 
     # What the metrics say is what the exported model does, in one plain pass over the test images.
-    model, x = sparse_ae.load(folder), data.split("test").x
+    model, x = sparse_ae.load(folder), to_unit_interval(data.split("test").x)
     with torch.no_grad():
         z = model.encode(x)
         mse = (model.decode(z) - x).double().square().mean().item()
