@@ -12,8 +12,8 @@ from sparse_ae.analysis.explained import sample_errors, stratified
 
 _DECODINGS = 800_000
 """Enough for all of MNIST's test images with 80 codes each."""
-_GREEDY_CODES, _GREEDY_SAMPLES = 32_000, 1000
-_GREEDY_GROWTH = 2
+_GREEDY_CODES, _GREEDY_SAMPLES, _GREEDY_GROWTH = 32_000, 1000, 2
+"""Codes != 0 and samples that the greedy order is found on, at most, and by how much a block multiplies the chosen."""
 
 
 @dataclass(frozen=True, eq=False)

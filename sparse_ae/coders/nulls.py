@@ -8,8 +8,8 @@ from sparse_ae.coders.checks import check_count, check_data
 from sparse_ae.coders.omp import OMP
 
 
-class RandomAtoms:
-    """atom_i = g_i / |g_i|, g_i ~ N(0, I): directions drawn by ``seed``. ``fit`` returns the ``OMP`` on them."""
+class _Null:
+    """``latent_dim`` atoms, drawn by ``seed``, that code with ``n_nonzero`` each."""
 
     def __init__(self, latent_dim: int, n_nonzero: int, seed: int = 0) -> None:
         check_count("latent_dim", latent_dim)
@@ -17,6 +17,10 @@ class RandomAtoms:
         self.latent_dim = latent_dim
         self.n_nonzero = n_nonzero
         self.seed = seed
+
+
+class RandomAtoms(_Null):
+    """atom_i = g_i / |g_i|, g_i ~ N(0, I): directions drawn by ``seed``. ``fit`` returns the ``OMP`` on them."""
 
     def fit(self, x: Tensor) -> OMP:
         """Of ``x (B, D)`` it takes the mean."""
@@ -26,15 +30,8 @@ class RandomAtoms:
         return OMP(atoms.to(x), k=self.n_nonzero, mean=mean)
 
 
-class DataAtoms:
+class DataAtoms(_Null):
     """atom_i = (x_b - mean) / |x_b - mean| of samples b drawn by ``seed``. ``fit`` returns the ``OMP`` on them."""
-
-    def __init__(self, latent_dim: int, n_nonzero: int, seed: int = 0) -> None:
-        check_count("latent_dim", latent_dim)
-        check_count("n_nonzero", n_nonzero, latent_dim)
-        self.latent_dim = latent_dim
-        self.n_nonzero = n_nonzero
-        self.seed = seed
 
     def fit(self, x: Tensor) -> OMP:
         """Draws from ``x (B, D)``. Raises ``ValueError`` if fewer than N samples differ from their mean."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, StrMethodFormatter
 
 from sparse_ae.plotting.style import Array, Look, finish, looks
 
@@ -35,7 +35,7 @@ def probe_panels(panels: Mapping[str, Mapping[str, ProbeLine]], *, first: str, t
         for place, (name, line) in enumerate(lines.items()):
             _draw(axes, line, name, styles[name], shift=1 + 0.04 * place, thick=name == first)
         axes.set(xscale="log", yscale="log", xlabel="labels per class", ylabel="test error", title=classifier)
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
