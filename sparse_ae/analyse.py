@@ -75,7 +75,7 @@ def _analyse(run: Run, settings: Settings, analyses: Mapping[str, Any]) -> list[
     from sparse_ae.stored import read_run, test_sample
 
     stored = read_run(run, weights=settings.weights, threshold=settings.active_threshold, device=settings.device)
-    subject = Subject(stored.model, test_sample(stored.data, stored.data.device, stored.threshold), run)
+    subject = Subject(stored.coder, test_sample(stored.data, stored.data.device, stored.threshold), run)
     for path in write_analyses(run, subject, analyses, variant=stored.variant, svg=settings.svg):
         print(path)
     write_run_page(run)

@@ -54,7 +54,7 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
             checkpoint = torch.load(io.BytesIO(content), map_location=map_location, weights_only=True)
     except (RuntimeError, EOFError, UnpicklingError) as error:
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]})") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "loops" not in checkpoint:
+    if not isinstance(checkpoint, dict) or "event_sizes" not in checkpoint:
         raise CheckpointError(f"{path}: is no training checkpoint of sparse_ae")
     return checkpoint
 

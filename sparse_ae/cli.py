@@ -27,8 +27,8 @@ from sparse_ae.identity import run_name
 
 
 def _run_name(*, _root_: DictConfig) -> str:
-    """The resolver behind ``${run_name:}`` in ``conf/train.yaml``."""
-    return run_name(task_config(_root_), method=_root_.hydra.runtime.choices.sparsity)
+    """The resolver behind ``${run_name:}``."""
+    return run_name(task_config(_root_), _root_.hydra.runtime.choices)
 
 
 OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
@@ -162,6 +162,11 @@ def describe(error: BaseException) -> str:
     if isinstance(error, ValueError | OSError) or type(error).__module__.startswith(("sparse_ae.", "lightning.")):
         return text
     return f"{type(error).__name__}: {text} (HYDRA_FULL_ERROR=1 shows where)"
+
+
+def program_of(config_name: str) -> str:
+    """The command that ``conf/<config_name>.yaml`` belongs to."""
+    return f"sparse-ae-{config_name}"
 
 
 def hydra_app(name: str, task: Callable[[DictConfig], None]) -> None:

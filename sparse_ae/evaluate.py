@@ -55,10 +55,10 @@ def evaluate_run(overrides: list[str]) -> None:
         device=settings.device,
         other_data=other_data,
     )
-    data, units = stored.data, stored.model.network.latent_dim
+    data, units = stored.data, len(stored.coder.dictionary)
     loader = data.eval_dataloader(settings.split)
     metrics = CodeMetrics(mean=data.train_mean, latent_dim=units, threshold=stored.threshold).to(data.device)
-    values = {f"{settings.split}/{name}": value for name, value in evaluate(stored.model, loader, metrics).items()}
+    values = {f"{settings.split}/{name}": value for name, value in evaluate(stored.coder, loader, metrics).items()}
     title = f"{run.path.name} ({settings.weights} weights) on {type(data).__name__}"
     print_metrics(values, settings.split, title=title, units=units)
     # What differs from the run's own gets a name of its own, so as not to replace it.

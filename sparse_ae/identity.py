@@ -53,26 +53,30 @@ def _canonical(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def run_name(config: Mapping[str, Any], method: str) -> str:
-    """``kl-w0.01-n128-s42-1a2b3c4d``: method, what sets its sparsity, latent_dim, seed, hash."""
+def run_name(config: Mapping[str, Any], choices: Mapping[str, Any]) -> str:
+    """``kl-w0.01-n128-s42-1a2b3c4d``: the method or classical coder as it was chosen, what sets its sparsity,
+    latent_dim, seed, hash.
+    """
+    section = "coder" if "coder" in config else "sparsity"
+    units = config["coder" if "coder" in config else "model"].get("latent_dim")
     parts = [
-        method,
-        *_sparsity(config),
-        f"n{config['model']['latent_dim']}",
+        choices[section],
+        *_sparsity(config.get("target") or {}, config[section]),
+        *([] if units is None else [f"n{units}"]),
         f"s{config['seed']}",
         config_hash(config),
     ]
     return "-".join(parts)
 
 
-def _sparsity(config: Mapping[str, Any]) -> list[str]:
+def _sparsity(target: Mapping[str, Any], method: Mapping[str, Any]) -> list[str]:
     """The target if there is one, else the coefficient or the number of units kept: ``l0-32``, ``w0.01``, ``k32``."""
-    target, method = config.get("target") or {}, config["sparsity"]
     if "measure" in target:
         return [f"{target['measure'].partition('_')[0]}-{_number(target['value'])}"]
     if target:
         return ["path"]
-    for key, letter in (("coefficient", "w"), ("k", "k"), ("share", "p")):
+    letters = {"coefficient": "w", "k": "k", "n_nonzero": "k", "share": "p", "penalty": "w"}
+    for key, letter in letters.items():
         if key in method:
             return [f"{letter}{_number(method[key])}"]
     return []

@@ -4,28 +4,14 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
-from sparse_ae.experiment import Experiment, Settings, assemble, sparsity_spec
+from sparse_ae.experiment import Experiment, StartingPoint, assemble
 from sparse_ae.files import link
 from sparse_ae.identity import config_hash
 from sparse_ae.runs import Run, RunError
 
-if TYPE_CHECKING:
-    from sparse_ae.training.stop import StopSignals
-
 log = logging.getLogger(__name__)
-
-
-class StartingPoint(NamedTuple):
-    """Where training begins."""
-
-    path: Path | None
-    """A checkpoint; None for freshly initialised weights."""
-    event_sizes: dict[str, int] | None
-    """If the checkpoint is the run's own: how long its event files were then."""
-    damaged: str | None = None
-    """What is wrong with the newer checkpoint that was passed over, if one was."""
 
 
 def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str], sweep: str | None = None) -> None:
@@ -40,22 +26,23 @@ def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str], sweep
 
     with StopSignals() as stop:
         experiment = assemble(config, run, stop)
-        settings = experiment.settings
-        if not experiment.trainer.is_global_zero:  # one more process of a distributed run: the first keeps the books
-            _fit_and_test(experiment, starting_point(config, run, settings, sweep), stop)
+        rerun = experiment.rerun
+        if not experiment.is_main_process:  # one more process of a distributed run: the first keeps the books
+            experiment.fit_and_test(starting_point(experiment, run, sweep))
             return
         with run.lock(), _log_into(run.log):
-            if is_settled(run, config, settings.rerun, sweep):
+            if is_settled(run, config, rerun, sweep):
                 return
-            if not starts_over(run, settings.rerun, sweep) and run.state == "finished":
-                _analyse(experiment, config, run, missing_analyses(run, config))
+            if not starts_over(run, rerun, sweep) and run.state == "finished":
+                _analyse(experiment, run, missing_analyses(run, config))
                 write_run_page(run)
                 return
             try:
-                start = starting_point(config, run, settings, sweep)
+                start = starting_point(experiment, run, sweep)
                 _begin(run, config, sources, start, sweep)
-                _fit_and_test(experiment, start, stop)
-                _write_results(experiment, config, run)
+                experiment.fit_and_test(start)
+                experiment.write_results(run)
+                _analyse(experiment, run, config["analysis"])
             except Stopped as stopped:
                 run.end("interrupted", config, stopped.reason)
                 raise
@@ -65,7 +52,10 @@ def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str], sweep
                 log.exception("the run failed")
                 run.end("failed", config, describe(error))
                 raise
-            run.end("finished", config, target=_verdict(experiment))
+            verdict = experiment.verdict()
+            if verdict is not None and not verdict["met"]:
+                _tell(f"warning: {verdict['reason']}")
+            run.end("finished", config, target=verdict)
             write_run_page(run)
 
 
@@ -91,18 +81,16 @@ def missing_analyses(run: Run, config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: spec for name, spec in config["analysis"].items() if not run.has_analysis(name)}
 
 
-def starting_point(config: Mapping[str, Any], run: Run, settings: Settings, sweep: str | None = None) -> StartingPoint:
-    """The run's own last checkpoint if it has begun, else the one that ``resume`` names, if any.
+def starting_point(experiment: Experiment, run: Run, sweep: str | None = None) -> StartingPoint:
+    """The run's own last checkpoint if it has begun, else the one of another run that was asked for, if any.
 
     A damaged last checkpoint is passed over for the one before it, with a warning. Raises ``RunError`` if there are
-    only damaged ones, or if the one named by ``resume`` does not fit ``config``.
+    only damaged ones, or if the one that was asked for does not fit.
     """
     from sparse_ae.checkpoint_file import CheckpointError, read_checkpoint
-    from sparse_ae.training.checkpoints import check_fits
-    from sparse_ae.training.resume import event_sizes
 
     own = [path for path in (run.last_checkpoint, run.previous_checkpoint) if path.exists()]
-    if own and not starts_over(run, settings.rerun, sweep) and run.state != "new":
+    if own and not starts_over(run, experiment.rerun, sweep) and run.state != "new":
         damaged = []
         for path in own:
             try:
@@ -110,16 +98,9 @@ def starting_point(config: Mapping[str, Any], run: Run, settings: Settings, swee
             except CheckpointError as error:
                 damaged.append(str(error))
                 continue
-            return StartingPoint(path, event_sizes(checkpoint), *damaged)
+            return StartingPoint(path, checkpoint["event_sizes"], *damaged)
         raise RunError(f"{'; '.join(damaged)} (allowed: rerun=all to start over)")
-    if settings.resume is None:
-        return StartingPoint(None, None)
-    path = Path(settings.resume)
-    try:
-        check_fits(path, read_checkpoint(path), config)
-    except CheckpointError as error:
-        raise RunError(f"resume={error}") from error
-    return StartingPoint(path, None)
+    return StartingPoint(experiment.resume_from(), None)
 
 
 def _begin(
@@ -149,67 +130,16 @@ def _tell(line: str) -> None:
     log.warning(line)
 
 
-def _fit_and_test(experiment: Experiment, start: StartingPoint, stop: "StopSignals") -> None:
-    from sparse_ae.training.logger import RunLogger
-
-    _, data, module, trainer = experiment
-    logger, validates = trainer.logger, trainer.limit_val_batches != 0
-    if isinstance(logger, RunLogger) and start.event_sizes is None:
-        logger.begin(module.hparams["config"], module.metric_names(validates=validates))
-    if not validates and trainer.is_global_zero:
-        print(f"data.val_size={data.val_size}: no validation metrics and no best.ckpt")
-    trainer.fit(module, datamodule=data, ckpt_path=start.path, weights_only=True)
-    stop.resume()
-    if validates and module.evaluated_at.get("val") != trainer.global_step:  # stopped between two validations
-        trainer.validate(module, datamodule=data, verbose=False)
-    trainer.test(module, datamodule=data, verbose=False)
-    if isinstance(logger, RunLogger):
-        logger.finish()
-
-
-def _write_results(experiment: Experiment, config: Mapping[str, Any], run: Run) -> None:
-    """Metrics, the exported model and the analyses."""
-    from sparse_ae.export import save_model
-
-    _, data, module, _ = experiment
-    run.add_metrics(module.latest | module.results)
-    model = module.model.cpu().float().eval()
-    save_model(run, model, network=config["model"], sparsity=sparsity_spec(config), input_shape=data.input_shape)
-    _write_path(experiment, config, run)
-    _analyse(experiment, config, run, config["analysis"])
-
-
-def _write_path(experiment: Experiment, config: Mapping[str, Any], run: Run) -> None:
-    """The front that a run has passed along, if its target was to record one."""
-    from sparse_ae.reporting.path import path_figures
-
-    target = experiment.module.objective.target
-    if target is not None and target.points:
-        method = config["sparsity"]["_target_"].rpartition(".")[2]
-        run.write_analysis("coefficient_path", {"points": target.points}, path_figures(target.points, method))
-
-
-def _verdict(experiment: Experiment) -> dict[str, Any] | None:
-    """Whether the run has the sparsity that was asked for, also told on the console if it has not."""
-    objective, results = experiment.module.objective, experiment.module.results
-    verdict = None if objective.target is None else objective.target.verdict(results)
-    if verdict is None:
-        return None
-    if not verdict.met:
-        _tell(f"warning: {verdict.reason}")
-    return verdict._asdict()
-
-
-def _analyse(experiment: Experiment, config: Mapping[str, Any], run: Run, analyses: Mapping[str, Any]) -> None:
+def _analyse(experiment: Experiment, run: Run, analyses: Mapping[str, Any]) -> None:
     """Analyse the exported model on the test split."""
     from sparse_ae.analysis import Subject
     from sparse_ae.analysis.write import write_analyses
     from sparse_ae.export import load
     from sparse_ae.stored import test_sample
 
-    settings, data, _, _ = experiment
+    data = experiment.data
     data.prepare_data()
-    sample = test_sample(data, "cpu", settings.active_threshold)
+    sample = test_sample(data, "cpu", experiment.active_threshold)
     write_analyses(run, Subject(load(run), sample, run), analyses)
 
 

@@ -84,9 +84,9 @@ class Run:
             raise RunError(f"run={self.path}: .hydra/config.yaml cannot be read ({type(error).__name__})") from error
         if not isinstance(config, dict):
             raise RunError(f"run={self.path}: .hydra/config.yaml holds no configuration")
-        for key in ("data", "model", "sparsity", "seed", "active_threshold"):
+        for key in ("data", *(() if "coder" in config else ("model", "sparsity")), "seed", "active_threshold"):
             if key not in config:
-                raise RunError(f"run={self.path}: .hydra/config.yaml is no training configuration (it has no {key})")
+                raise RunError(f"run={self.path}: .hydra/config.yaml is no run's configuration (it has no {key})")
         return {str(key): value for key, value in config.items()}
 
     @property
@@ -308,6 +308,14 @@ class Run:
                 f"run={self.path}: has no model yet (its state is {state}; model.json is written at the end)"
             )
         return self._read_json(self.model_spec)
+
+    @property
+    def units(self) -> int:
+        """N of its model. Raises ``RunError`` if the run has not exported one."""
+        spec = self.read_model_spec()
+        if not isinstance(spec.get("latent_dim"), int):
+            raise RunError(f"{self.model_spec}: is damaged (it has no latent_dim)")
+        return int(spec["latent_dim"])
 
     def _last_status(self) -> dict[str, Any]:
         """Of the attempt before this one; empty if there was none or it cannot be read."""

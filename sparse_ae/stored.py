@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sparse_ae.analysis import Sample
 from sparse_ae.build import ConfigError, build, check_trusted
+from sparse_ae.coders import DictionaryCoder
 from sparse_ae.data import ImageDataModule, to_unit_interval, usable_device
 from sparse_ae.export import Weights, load
 from sparse_ae.files import make_writable
@@ -20,7 +21,7 @@ class Stored(NamedTuple):
     """A run, ready to be looked at."""
 
     run: Run
-    model: SparseAutoencoder
+    coder: SparseAutoencoder | DictionaryCoder
     data: ImageDataModule
     threshold: float
     variant: str
@@ -37,7 +38,7 @@ def named_run(config: DictConfig) -> Run:
 def read_run(
     run: Run, *, weights: Weights, threshold: float | None, device: str, other_data: Mapping[str, Any] | None = None
 ) -> Stored:
-    """Load the model and the data module of ``run``; ``other_data`` is a data spec of the user's instead of its own.
+    """Load the coder and the data module of ``run``; ``other_data`` is a data spec of the user's instead of its own.
 
     Nothing in the run's files can run code: its data spec may name a data module only, and its transforms, which are
     of training inputs, are left out.
@@ -52,13 +53,14 @@ def read_run(
         spec = {**other_data, "val_size": config["data"]["val_size"]}
     data = build(spec | {"device": str(where)}, "data")
     make_writable(run.path)
-    model = load(run, weights).to(where)
-    if data.input_dim != model.network.input_dim:
-        raise ConfigError(f"data: has {data.input_dim} values per image, but the model takes {model.network.input_dim}")
+    coder = load(run, weights).to(where)
+    takes = coder.dictionary.shape[1]
+    if data.input_dim != takes:
+        raise ConfigError(f"data: has {data.input_dim} values per image, but the model takes {takes}")
     data.prepare_data()
     differs = [*(["best"] if weights == "best" else []), *([] if threshold is None else [f"{threshold:g}"])]
     own = config["active_threshold"] if threshold is None else threshold
-    return Stored(run, model, data, own, "-".join(differs))
+    return Stored(run, coder, data, own, "-".join(differs))
 
 
 def test_sample(data: ImageDataModule, device: str, threshold: float) -> Sample:

@@ -50,7 +50,7 @@ def print_metrics(metrics: Mapping[str, float | None], split: str, *, title: str
 
 def key_metrics(run: Run) -> str:
     """A finished run in one line: ``MSE 0.00470  FVU 0.0700  L0 49.4 ...``"""
-    units, metrics = run.config["model"]["latent_dim"], run.metrics
+    units, metrics = run.units, run.metrics
     parts = []
     for shown in METRICS:
         value = metrics.get(f"test/{shown.name}")
@@ -67,11 +67,11 @@ def _counts_units(shown: Shown) -> bool:
     return shown.name.endswith("_units")
 
 
-def print_run(run: Run) -> None:
-    """A finished run's test metrics, and where everything is."""
+def print_run(run: Run, *ideas: str) -> None:
+    """A finished run's test metrics, where everything is, and ``ideas`` of what to run next."""
     path = run.shown_path
     title = f"{run.path.name}: {run.status['wall_seconds']:.0f} s"
-    print_metrics(run.metrics, "test", title=title, units=run.config["model"]["latent_dim"])
+    print_metrics(run.metrics, "test", title=title, units=run.units)
     figures = [str(figure.relative_to(run.path)) for figure in run.figures]
     out = console()
     out.print(f"run:      {path}")
@@ -79,9 +79,8 @@ def print_run(run: Run) -> None:
         out.print(f"figures:  {', '.join(figures)}")
     out.print(f"report:   {path / 'report.html'}")
     out.print(f"watch:    tensorboard --logdir {path.parent}")
-    out.print("next:     sparse-ae-train sparsity=l1                        another penalty")
-    out.print("          sparse-ae-train -m sparsity.coefficient=0.001,0.1   a sweep")
-    out.print(f"          sparse-ae-analyse run={path} active_threshold=0.2")
+    for label, idea in zip(("next:", *[""] * len(ideas)), ideas, strict=False):
+        out.print(f"{label:<10}{idea.format(run=path)}", markup=False)
 
 
 def console() -> Console:

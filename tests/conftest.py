@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 import pytest
 from omegaconf import OmegaConf
 
-from sparse_ae import analyse, evaluate, job, report, train
+from sparse_ae import analyse, evaluate, fit, job, report, train
 from sparse_ae.cli import compose, task_config
 from sparse_ae.data import MNIST
 from sparse_ae.runs import Run
 
 COMMANDS = {
     "sparse-ae-train": train.main,
+    "sparse-ae-fit": fit.main,
     "sparse-ae-evaluate": evaluate.main,
     "sparse-ae-analyse": analyse.main,
     "sparse-ae-report": report.main,

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 from sparse_ae.cli import compose, task_config
 from sparse_ae.job import train
 from sparse_ae.runs import Run
@@ -17,15 +19,16 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.processes", "sparse_ae.sweep.preload"])
 
 
-def start(folder: Path, *overrides: str) -> BaseProcess:
-    """Train in ``folder``, in a process of its own."""
-    process = _CONTEXT.Process(target=_train, args=(folder, overrides))
+def start(folder: Path, *overrides: str, config: str = "train") -> BaseProcess:
+    """Train in ``folder``, or with ``config="fit"`` fit a classical coder, in a process of its own."""
+    process = _CONTEXT.Process(target=_train, args=(folder, config, overrides))
     process.start()
     return process
 
 
-def _train(folder: Path, overrides: tuple[str, ...]) -> None:
-    train(task_config(compose("train", list(overrides))), Run(folder), {})
+def _train(folder: Path, config: str, overrides: tuple[str, ...]) -> None:
+    composed = task_config(compose(config, list(overrides)))
+    train(composed, Run(folder), {"config.yaml": OmegaConf.to_yaml(composed)})
 
 
 def command(folder: Path, *arguments: str) -> "subprocess.Popen[str]":

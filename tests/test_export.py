@@ -78,7 +78,7 @@ def test_a_description_of_nothing(run_copy: Path, network: object) -> None:
 
 def test_unknown_format(run_copy: Path) -> None:
     _edit(run_copy, format=99)
-    with pytest.raises(RunError, match=r"format 99 is not known \(allowed: 1\)"):
+    with pytest.raises(RunError, match=r"format 99 is not known \(allowed: 2\)"):
         sparse_ae.load(run_copy)
 
 

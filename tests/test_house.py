@@ -27,11 +27,12 @@ ALLOWED = {
     "targets": {"functional", "sparsity"},
     "objective": {"dead", "functional", "models", "sparsity", "targets"},
     "checkpoint_file": {"files"},
-    "export": {"build", "checkpoint_file", "files", "models", "runs", "sparsity"},
+    "export": {"build", "checkpoint_file", "coders", "files", "models", "runs", "sparsity"},
+    "recode": {"coders", "export", "models"},
     "analysis": {"build", "coders", "export", "functional", "identity", "metrics", "models", "plotting", "runs"},
     "coders": {"functional", "models"},
     "reporting": {"files", "identity", "plotting", "runs", "summary"},
-    "stored": {"analysis", "build", "data", "export", "files", "models", "runs"},
+    "stored": {"analysis", "build", "coders", "data", "export", "files", "models", "runs"},
     "training": {
         "checkpoint_file",
         "data",
@@ -48,7 +49,7 @@ ALLOWED = {
     "summary": {"runs"},
     "cli": {"build", "identity"},
 }
-ENTRY_POINTS = {"train", "experiment", "job", "sweep", "evaluate", "analyse", "report", "__init__"}
+ENTRY_POINTS = {"train", "fit", "launch", "experiment", "job", "sweep", "evaluate", "analyse", "report", "__init__"}
 
 
 def _imports(path: Path) -> set[str]:

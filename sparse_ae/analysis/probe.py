@@ -151,7 +151,7 @@ def _encoders(subject: Subject, splits: Mapping[str, tuple[Tensor, Tensor]], see
     weight = torch.randn(dim, units, generator=torch.Generator().manual_seed(seed))
     return {
         _CODES: subject.encode,
-        **{f"PCA, {components} components": PCA(train, components).encode for components in sizes},
+        **{f"PCA, {components} components": PCA(components).fit(train).encode for components in sizes},
         f"{units} random features": lambda x: ((x - mean) @ weight).relu(),
         "pixels": lambda x: x,
     }

@@ -89,15 +89,15 @@ def _coders(subject: Subject, against: Sequence[Run], *, pca: bool) -> dict[str,
     coders = {subject.run.path.resolve().name if subject.run else "this coder": subject}
     for run in against:
         model = load(run).to(sample.x.device)
-        if model.network.input_dim != size:
-            given = f"analysis.robustness.against={run.path}: takes {model.network.input_dim} values per image"
+        if model.dictionary.shape[1] != size:
+            given = f"analysis.robustness.against={run.path}: takes {model.dictionary.shape[1]} values per image"
             raise ValueError(f"{given} (allowed: runs that take {size})")
         name = run.path.resolve().name
         coders[str(run.path) if name in coders else name] = Subject(model, sample)
     on_cpu = sample._replace(x=sample.x.cpu())
     if pca:
         components = min(units, size)
-        coders[f"PCA, {components} components"] = Subject(PCA(sample.train_images().float(), components), on_cpu)
+        coders[f"PCA, {components} components"] = Subject(PCA(components).fit(sample.train_images().float()), on_cpu)
     return coders | {_INPUT: Subject(_Identity(size), on_cpu)}
 
 

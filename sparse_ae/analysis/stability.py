@@ -173,8 +173,8 @@ def _others(subject: Subject, runs: list[Run] | None) -> list[Run]:
 
 def _compare(atoms: _Atoms, run: Run, subject: Subject, images: Tensor) -> _Pair:
     model, dimensions = load(run).to(subject.sample.x.device), atoms.vectors.shape[1]
-    if model.network.input_dim != dimensions:
-        given = f"analysis.stability.runs={run.path}: takes {model.network.input_dim} values per image"
+    if model.dictionary.shape[1] != dimensions:
+        given = f"analysis.stability.runs={run.path}: takes {model.dictionary.shape[1]} values per image"
         raise ValueError(f"{given} (allowed: runs that take {dimensions})")
     other = _atoms(Subject(model, subject.sample))
     cosines = cosines_between(atoms.vectors, other.vectors)

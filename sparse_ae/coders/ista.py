@@ -1,18 +1,19 @@
 """L1 coding on a dictionary by iterative shrinkage: ISTA, and FISTA, its accelerated form."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sparse_ae.coders.base import DictionaryCoder
 from sparse_ae.coders.checks import check_count, check_data, check_dictionary
 
 
-class L1Coder:
-    """z = argmin_z 1/2 |x - mean - z A|^2 + penalty |z|_1 by ``fista``, x_hat = z A + mean. A ``Coder``.
-
-    ``dictionary A (N, D)`` is any; ``mean (D,)`` is 0 where not given. The rest, and what is raised: see ``fista``.
+class L1Coder(DictionaryCoder):
+    """z = argmin_z 1/2 |x - mean - z A|^2 + penalty |z|_1 on the ``dictionary A``, by ``fista``, or without
+    ``momentum`` by ``ista``. The rest, and what is raised: see there.
     """
 
     def __init__(
@@ -22,25 +23,27 @@ class L1Coder:
         steps: int = 1000,
         tolerance: float = 1e-5,
         positive: bool = False,
+        momentum: bool = True,
         mean: Tensor | None = None,
     ) -> None:
+        super().__init__(dictionary, mean)
         _check(dictionary, penalty, steps, tolerance)
-        self.dictionary = dictionary
-        self.mean = dictionary.new_zeros(dictionary.shape[1]) if mean is None else mean
-        check_data(self.mean[None], dictionary, "mean")
         self.penalty = penalty
         self.steps = steps
         self.tolerance = tolerance
         self.positive = positive
+        self.momentum = momentum
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        names = ("penalty", "steps", "tolerance", "positive", "momentum")
+        return {name: getattr(self, name) for name in names}
 
     def encode(self, x: Tensor) -> Tensor:
         """Data ``(B, D)`` to codes ``(B, N)``."""
         check_data(x, self.dictionary)
-        return fista(x - self.mean, self.dictionary, self.penalty, self.steps, self.tolerance, self.positive)
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Codes ``(B, N)`` to reconstructions ``(B, D)``."""
-        return z @ self.dictionary + self.mean
+        shrink = fista if self.momentum else ista
+        return shrink(x - self.mean, self.dictionary, self.penalty, self.steps, self.tolerance, self.positive)
 
 
 def l1_objective(z: Tensor, x: Tensor, atoms: Tensor, penalty: float) -> Tensor:

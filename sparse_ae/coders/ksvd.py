@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sparse_ae.coders.base import IterativeLearner
 from sparse_ae.coders.checks import check_count, check_data
 from sparse_ae.coders.nulls import DataAtoms
 from sparse_ae.coders.omp import OMP, Selection, SparseCodes, check_selection, sparse_codes
@@ -33,7 +34,7 @@ class KSVDState(NamedTuple):
     """Atoms replaced at the end of the epoch."""
 
 
-class KSVD:
+class KSVD(IterativeLearner):
     """Learns ``latent_dim`` atoms that code centred data with ``n_nonzero`` each; ``fit`` returns the ``OMP`` on them.
 
     Each epoch codes the data with OMP, and then refits one atom after the other to what the rest leave of the samples
@@ -46,6 +47,8 @@ class KSVD:
     Sources: M. Aharon, M. Elad, A. Bruckstein, "K-SVD: an algorithm for designing overcomplete dictionaries for sparse
     representation", IEEE TSP 2006; for the update, Rubinstein, Zibulevsky and Elad, see ``omp``.
     """
+
+    state_type = KSVDState
 
     def __init__(
         self,
@@ -79,9 +82,11 @@ class KSVD:
         """Fit to ``x (B, D)``, from ``state`` on where one is given: what it then learns is what it would have.
 
         ``callback`` is told the state after each epoch. Raises ``ValueError`` if x is not finite, or has fewer samples
-        that are not zero than there are atoms.
+        that are not zero than there are atoms, or if the state is of another number of atoms.
         """
         state = state or self.start(x)
+        if len(state.atoms) != self.latent_dim:
+            raise ValueError(f"latent_dim={self.latent_dim}: the state has {len(state.atoms)} atoms (allowed: as many)")
         check_data(x, state.atoms)
         centred = x - state.mean
         total = float(centred.square().sum(dim=1).sum(dtype=torch.float64))
@@ -96,6 +101,10 @@ class KSVD:
         null = DataAtoms(self.latent_dim, self.n_nonzero, self.seed).fit(x)
         memory = null.dictionary.new_zeros(self.latent_dim)
         return KSVDState(null.dictionary, null.mean, memory, epoch=0, fvu=float("nan"), replaced=0)
+
+    @staticmethod
+    def progress(state: KSVDState) -> tuple[int, dict[str, float]]:
+        return state.epoch, {"fvu": state.fvu, "replaced": state.replaced}
 
     def _epoch(self, centred: Tensor, total: float, state: KSVDState) -> KSVDState:
         n = len(centred)

@@ -4,11 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sparse_ae.coders.base import Learner
 from sparse_ae.coders.checks import check_count, check_data
 from sparse_ae.coders.omp import OMP
 
 
-class _Null:
+class _Null(Learner):
     """``latent_dim`` atoms, drawn by ``seed``, that code with ``n_nonzero`` each."""
 
     def __init__(self, latent_dim: int, n_nonzero: int, seed: int = 0) -> None:

@@ -1,11 +1,12 @@
 """Orthogonal matching pursuit on a dictionary: all samples at once, on CPU and GPU."""
 
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sparse_ae.coders.base import DictionaryCoder
 from sparse_ae.coders.checks import check_count, check_data, check_dictionary
 
 Selection = Literal["correlation", "error"]
@@ -26,11 +27,11 @@ class SparseCodes(NamedTuple):
         return self.value.new_zeros(len(self.value), n_atoms).scatter_add_(1, self.atom, self.value)
 
 
-class OMP:
-    """z = OMP(x - mean), x_hat = z @ dictionary + mean, with ``k`` non-zeros or an error tolerance. A ``Coder``.
+class OMP(DictionaryCoder):
+    """z = OMP(x - mean), with ``k`` non-zeros or an error tolerance.
 
-    ``dictionary (N, D)`` is any, e.g. a trained autoencoder's; ``mean (D,)`` is 0 where not given. What is raised and
-    what the tolerance means: see ``orthogonal_matching_pursuit``.
+    ``dictionary`` is any, e.g. a trained autoencoder's. What is raised and what the tolerance means: see
+    ``orthogonal_matching_pursuit``.
     """
 
     def __init__(
@@ -41,24 +42,21 @@ class OMP:
         mean: Tensor | None = None,
         selection: Selection = "correlation",
     ) -> None:
-        check_dictionary(dictionary)
+        super().__init__(dictionary, mean)
         _check_stop(k, tolerance, len(dictionary))
         check_selection(selection)
-        self.dictionary = dictionary
-        self.mean = dictionary.new_zeros(dictionary.shape[1]) if mean is None else mean
-        check_data(self.mean[None], dictionary, "mean")
         self.k = k
         self.tolerance = tolerance
         self.selection: Selection = selection
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return {"k": self.k, "tolerance": self.tolerance, "selection": self.selection}
 
     def encode(self, x: Tensor) -> Tensor:
         """Data ``(B, D)`` to codes ``(B, N)``."""
         check_data(x, self.dictionary)
         return orthogonal_matching_pursuit(x - self.mean, self.dictionary, self.k, self.tolerance, self.selection)
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Codes ``(B, N)`` to reconstructions ``(B, D)``."""
-        return z @ self.dictionary + self.mean
 
 
 def orthogonal_matching_pursuit(

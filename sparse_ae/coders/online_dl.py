@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sparse_ae.coders.base import Learner
 from sparse_ae.coders.checks import check_count
 from sparse_ae.coders.nulls import centre, draw
 from sparse_ae.coders.omp import OMP, Selection, check_selection
 
 
-class OnlineDictionaryLearning:
+class OnlineDictionaryLearning(Learner):
     """min_{A, Z} 1/2 |X - Z A|^2 + penalty |Z|_1 over mini-batches, |a_i| <= 1; ``fit`` returns the ``OMP`` on A.
 
     scikit-learn's ``MiniBatchDictionaryLearning``; atoms it left at zero are replaced by samples, drawn by ``seed``.

@@ -1,38 +1,54 @@
 """Principal component analysis: the linear code with the least squared error of its size."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from sparse_ae.coders.base import DictionaryCoder, Learner
+from sparse_ae.coders.checks import check_count
+from sparse_ae.coders.nulls import centre
 
-class PCA:
-    """z = (x - mean) @ atoms.T, x_hat = z @ atoms + mean, the atoms the N directions of largest variance. A ``Coder``.
 
-    The codes are dense and the atoms orthonormal, ordered by the variance ``(N,)`` along them; each atom's largest
-    entry is positive. Raises ``ValueError`` for more components than dimensions.
-    """
+class Projection(DictionaryCoder):
+    """z = (x - mean) @ dictionary.T: dense codes."""
 
-    def __init__(self, x: Tensor, latent_dim: int) -> None:
-        """Fit to ``x (B, D)``, by an eigendecomposition of its covariance in float64."""
-        if not 1 <= latent_dim <= x.shape[1]:
-            raise ValueError(f"latent_dim={latent_dim}: PCA has 1 to D={x.shape[1]} components")
-        self.mean = torch.stack([part.double().sum(dim=0) for part in x.split(10_000)]).sum(dim=0) / len(x)
-        second = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64)
-        for part in x.split(10_000):
-            centred = part.double() - self.mean
-            second += centred.T @ centred
-        variance, directions = torch.linalg.eigh(second / len(x))
-        atoms = directions.T.flip(0)[:latent_dim]
-        largest = atoms.gather(1, atoms.abs().argmax(dim=1, keepdim=True))
-        self.mean = self.mean.to(x.dtype)
-        self.variance = variance.flip(0)[:latent_dim].clamp_min(0).to(x.dtype)
-        self.dictionary = (atoms * largest.sign()).to(x.dtype)
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return {}
 
     def encode(self, x: Tensor) -> Tensor:
         """Data ``(B, D)`` to codes ``(B, N)``."""
         z: Tensor = (x - self.mean) @ self.dictionary.T
         return z
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Codes ``(B, N)`` to reconstructions ``(B, D)``."""
-        x_hat: Tensor = z @ self.dictionary + self.mean
-        return x_hat
+
+class PCA(Learner):
+    """The ``latent_dim`` directions of largest variance, largest first; ``fit`` returns the ``Projection`` on them.
+
+    They are orthonormal, and each one's largest entry is positive.
+    """
+
+    def __init__(self, latent_dim: int) -> None:
+        check_count("latent_dim", latent_dim)
+        self.latent_dim = latent_dim
+
+    def check_dim(self, dim: int) -> None:
+        """Raises ``ValueError`` for more components than dimensions."""
+        if self.latent_dim > dim:
+            raise ValueError(f"latent_dim={self.latent_dim}: PCA has 1 to D={dim} components")
+
+    def fit(self, x: Tensor) -> Projection:
+        """Fit to ``x (B, D)``, by an eigendecomposition of its covariance in float64. Raises ``ValueError`` for more
+        components than dimensions, and if x is empty or not finite.
+        """
+        self.check_dim(x.shape[1])
+        _, mean = centre(x)
+        second = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
+        for part in x.split(10_000):
+            centred = part.double() - mean
+            second += centred.T @ centred
+        _, directions = torch.linalg.eigh(second / len(x))
+        atoms = directions.T.flip(0)[: self.latent_dim]
+        largest = atoms.gather(1, atoms.abs().argmax(dim=1, keepdim=True))
+        return Projection((atoms * largest.sign()).to(x.dtype), mean)

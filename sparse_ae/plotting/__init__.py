@@ -1,5 +1,6 @@
 """Arrays to matplotlib figures, in one style; nothing else."""
 
+from sparse_ae.plotting.amortisation import error_curves
 from sparse_ae.plotting.codes import (
     Activity,
     Histogram,
@@ -43,6 +44,7 @@ __all__ = [
     "cosine_heatmap",
     "curve_panels",
     "dot_panels",
+    "error_curves",
     "feature_grid",
     "front_panels",
     "image_pairs",

@@ -49,6 +49,12 @@ KEY_NUMBERS: dict[str, dict[str, str]] = {
         "matched_cosine": "mean |cosine| of matched atoms",
         "high_cosine_share": "atoms found again (share of matched)",
     },
+    "amortisation": {
+        "fvu": "FVU of the run's own codes",
+        "omp_fvu": "FVU of OMP's codes on the same atoms",
+        "gap": "amortisation gap (difference of the two)",
+        "encode_seconds": "seconds to encode the sample",
+    },
     "probe": {
         "logistic_error": "test error of logistic regression",
         "svm_error": "test error of a linear SVM",

@@ -4,10 +4,10 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sparse_ae.identity import relevant_config
-from sparse_ae.reporting.columns import METHOD, Flat, as_number, flatten, sort_key, varying
+from sparse_ae.reporting.columns import METHOD, Flat, as_method, as_number, flatten, sort_key, varying
 from sparse_ae.runs import Run, RunError
 
 FINISHED, DAMAGED, NOT_STARTED = "finished", "damaged", "not started"
@@ -108,7 +108,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 def _read(path: Path, name: str) -> Entry:
     """One run; what is wrong with its files is its own affair and no reason to report nothing of the others."""
     run = Run(path)
-    config: dict[str, Any] = {}
+    config: Flat = {}
     try:
         config = flatten(relevant_config(run.config), run.choices)
         status = run.status  # before the metrics: those of a finished run are complete
@@ -116,6 +116,7 @@ def _read(path: Path, name: str) -> Entry:
         state = str(run.state).replace("new", NOT_STARTED)
         metrics = _test_metrics(run) if state == FINISHED else {}
         seconds = as_number(status.get("wall_seconds"))
+        config = as_method(config, run.units if state == FINISHED else None)
     except Exception as reason:
         known = isinstance(reason, RunError)
         error = " ".join(str(reason).split()) if known else f"cannot be read ({type(reason).__name__}: {reason})"

@@ -30,6 +30,16 @@ def flatten(config: Mapping[str, Any], choices: Mapping[str, str], prefix: str =
     return flat
 
 
+def as_method(flat: Flat, units: int | None) -> Flat:
+    """A classical coder's configuration as an autoencoder's: it stands where a method does, and its ``units`` where a
+    network's do, so that both can be compared. An autoencoder's stays as it is.
+    """
+    if "coder" not in flat:
+        return flat
+    names = {"coder": METHOD, "coder.latent_dim": UNITS}
+    return {**({} if units is None else {UNITS: units}), **{names.get(key, key): value for key, value in flat.items()}}
+
+
 def varying(configs: Sequence[Flat]) -> list[str]:
     """The keys in which ``configs`` differ, in the order in which these name them; the seed last, so that runs which
     differ in it alone stand together.
@@ -46,10 +56,10 @@ def _varies(key: str, configs: Sequence[Flat]) -> bool:
     having = [config for config in configs if key in config]
     if len({cell_text(config[key]) for config in having}) > 1:
         return True
-    section, _, inner = key.partition(".")
-    comparable = {cell_text(config.get(section)) for config in having} if inner else None
+    section = key.partition(".")[0] if "." in key else METHOD
+    comparable = {cell_text(config.get(section)) for config in having}
     lacking = (config for config in configs if key not in config)
-    return any(comparable is None or cell_text(config.get(section)) in comparable for config in lacking)
+    return any(cell_text(config.get(section)) in comparable for config in lacking)
 
 
 def _repeats(key: str, configs: Sequence[Flat]) -> bool:

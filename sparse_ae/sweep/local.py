@@ -9,7 +9,7 @@ from typing import NamedTuple
 import joblib
 import psutil
 from hydra.types import HydraContext
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from sparse_ae.sweep.isolate import run_isolated
 from sparse_ae.sweep.plan import compose_job
@@ -63,7 +63,8 @@ def launch(
     context: HydraContext, config: DictConfig, jobs: Sequence[Sequence[str]], *, n_jobs: int | None, jobs_per_gpu: int
 ) -> None:
     """Train every job, each in a process of its own, with its share of the cores, on a GPU that is free."""
-    gpus = [] if config.trainer.accelerator == "cpu" else visible_gpus()
+    asked = OmegaConf.select(config, "trainer.accelerator") or config.data.device
+    gpus = [] if asked == "cpu" else visible_gpus()
     memory = psutil.virtual_memory().available
     cores = joblib.cpu_count()
     divided = share(

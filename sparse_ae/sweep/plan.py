@@ -116,13 +116,13 @@ def plan(context: HydraContext, config: DictConfig, jobs: Sequence[list[str]]) -
 def _check(new: Planned, twin: Planned | None) -> None:
     """Raise one of our errors for what cannot be trained, or not there; ``twin`` has the same folder."""
     experiment = assemble(new.config, Run(""))
-    if experiment.trainer.world_size > 1:
+    if experiment.devices > 1:
         devices = new.config["trainer"]["devices"]
         raise ConfigError(f"trainer.devices={devices}: a sweep trains each run on one device (allowed: 1)")
     if twin is not None and config_hash(twin.config) != config_hash(new.config):
         raise ConfigError(f"hydra.sweep.subdir: {new.run.path} is also the folder of {' '.join(twin.overrides)}")
-    if new.state != "damaged" and not is_settled(new.run, new.config, experiment.settings.rerun):
-        starting_point(new.config, new.run, experiment.settings)
+    if new.state != "damaged" and not is_settled(new.run, new.config, experiment.rerun):
+        starting_point(experiment, new.run)
 
 
 def compose_job(context: HydraContext, config: DictConfig, overrides: Sequence[str]) -> Job:

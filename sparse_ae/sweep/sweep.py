@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.sparse_ae_sweeper import JoblibLauncher
 from sparse_ae.build import ConfigError, check_arguments
-from sparse_ae.cli import describe, one_line_errors, quoted
+from sparse_ae.cli import describe, one_line_errors, program_of, quoted
 from sparse_ae.files import make_writable
 from sparse_ae.runs import Run
 from sparse_ae.sweep.isolate import run_isolated, warm_up
@@ -32,7 +32,7 @@ def sweep(context: HydraContext, config: DictConfig, arguments: Sequence[str]) -
     """Train every run of the sweep that is not finished. Exits with 0 only if all of them are in the end, with 130 or
     143 if asked to stop, else with 1.
     """
-    with one_line_errors("sparse-ae-train"):
+    with one_line_errors(program_of(config.hydra.job.config_name)):
         if _waits_here(config):
             warm_up()
         planned, rejected = plan(context, config, list_jobs(context, config, arguments))
@@ -46,7 +46,7 @@ def sweep(context: HydraContext, config: DictConfig, arguments: Sequence[str]) -
             todo = [p for p in planned if not p.is_settled]
             announce(planned, rejected, todo, folders)
             trouble = _train(launcher, config, todo, stop) if todo else None
-            summarize(planned, rejected, folders, trouble)
+            summarize(planned, rejected, folders, program_of(config.hydra.job.config_name), trouble)
             if stop.signal is not None:
                 raise SystemExit(128 + stop.signal)
         if rejected or not all(p.is_done for p in planned):

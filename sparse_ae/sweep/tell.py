@@ -31,9 +31,15 @@ def announce(
 
 
 def summarize(
-    planned: Sequence[Planned], rejected: Sequence[Rejected], folders: Sequence[Path], trouble: str | None
+    planned: Sequence[Planned],
+    rejected: Sequence[Rejected],
+    folders: Sequence[Path],
+    program: str,
+    trouble: str | None,
 ) -> None:
-    """What is not finished, why, and the command that goes on; ``trouble`` is why some may not have started."""
+    """What is not finished, why, and the command, of ``program``, that goes on; ``trouble`` is why some may not have
+    started.
+    """
     bad = [p for p in planned if not p.is_done]
     out = console()
     out.print(f"{len(planned) - len(bad)} of {len(planned) + len(rejected)} runs are finished", markup=False)
@@ -48,7 +54,7 @@ def summarize(
         out.print(table)
     if bad:
         again = [argument for argument in sys.argv[1:] if not argument.startswith("rerun=")]
-        out.print(f"retry:    {shlex.join(['sparse-ae-train', *again])}", markup=False)
+        out.print(f"retry:    {shlex.join([program, *again])}", markup=False)
     together, into = str(folders[0]), []
     if len(folders) > 1:
         together = os.path.relpath(os.path.commonpath([folder.absolute() for folder in folders]))

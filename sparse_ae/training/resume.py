@@ -21,7 +21,11 @@ class ResumeState(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Taken with each checkpoint."""
-        return {"random": _random_state(), "event_sizes": self.logger.sizes()}
+        return {"random": _random_state()}
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Where whoever resumes looks for it."""
+        checkpoint["event_sizes"] = self.logger.sizes()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the state until everything is set up."""
@@ -32,12 +36,6 @@ class ResumeState(Callback):
         if self._random is not None:
             _set_random_state(self._random)
             self._random = None
-
-
-def event_sizes(checkpoint: dict[str, Any]) -> dict[str, int]:
-    """The event files' sizes in bytes when ``checkpoint`` was taken."""
-    sizes: dict[str, int] = checkpoint["callbacks"][ResumeState.__qualname__]["event_sizes"]
-    return sizes
 
 
 def _random_state() -> dict[str, Any]:

@@ -1,0 +1,25 @@
+"""From a composed config to everything that one run is made of, built and not yet started."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sparse_ae.experiment.base import Experiment, StartingPoint
+from sparse_ae.runs import Run
+
+if TYPE_CHECKING:
+    from sparse_ae.training.stop import StopSignals
+
+__all__ = ["Experiment", "StartingPoint", "assemble"]
+
+
+def assemble(config: Mapping[str, Any], run: Run, stop: "StopSignals | None" = None) -> Experiment:
+    """Build what ``config`` describes, in ``run``'s folder: a classical coder where it has a ``coder``, else an
+    autoencoder. ``stop`` is what asks it to stop. Raises ``ConfigError`` for the first key that is wrong.
+    """
+    if "coder" in config:
+        from sparse_ae.experiment.fitting import CoderExperiment
+
+        return CoderExperiment(config, run, stop)
+    from sparse_ae.experiment.training import TrainingExperiment
+
+    return TrainingExperiment(config, run, stop)

@@ -1,0 +1,17 @@
+"""Fit a classical coder, or with ``-m`` a sweep of them: ``sparse-ae-fit coder=ksvd [overrides] [-m]``."""
+
+from sparse_ae.launch import launch
+
+_IDEAS = (
+    "sparse-ae-fit -m coder=ksvd,online_dl,data_atoms coder.n_nonzero=8,32    a sweep",
+    "sparse-ae-analyse run={run} analysis=features,similarity",
+)
+
+
+def main() -> None:
+    """Fit as the command line says."""
+    launch("fit", _IDEAS)
+
+
+if __name__ == "__main__":
+    main()
