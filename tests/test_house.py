@@ -76,7 +76,7 @@ def test_imports_point_one_way(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "group", ["data", "model", "sparsity", "target", "dead", "optimizer", "scheduler", "trainer", "analysis"]
+    "group", ["data", "model", "sparsity", "target", "dead", "optimizer", "scheduler", "trainer", "analysis", "coder"]
 )
 def test_every_yaml_is_commented_and_builds(group: str) -> None:
     from sparse_ae.build import check_arguments, locate
@@ -84,7 +84,7 @@ def test_every_yaml_is_commented_and_builds(group: str) -> None:
 
     for path in sorted((PACKAGE / "conf" / group).glob("*.yaml")):
         option = f"[{path.stem}]" if group == "analysis" else path.stem
-        spec = plain_config(f"{group}={option}")[group]
+        spec = plain_config(f"{group}={option}", name="fit" if group == "coder" else "train")[group]
         spec = spec[path.stem] if group == "analysis" else spec
         assert "#" in path.read_text(), f"{path} explains nothing"
         if spec:

@@ -41,7 +41,10 @@ def test_commands_and_code_in_order(cli: Cli, tmp_path: Path, monkeypatch: pytes
         if program == "sparse-ae-train":
             own = {argument.split("=")[0] for argument in arguments}
             arguments += [limit for limit in LIMITS if limit.split("=")[0] not in own]
+        if program == "sparse-ae-fit":
+            arguments = limited_fit(arguments)
         arguments = [a.replace("outputs/default/RUN", str(runs.get(penalty))) for a in arguments]
+        arguments = [a.replace("outputs/default/LINEAR", str(_linear(tmp_path))) for a in arguments]
         outcome = cli(program, *arguments)
         assert outcome.code == 0, (program, arguments, outcome.err)
         for path in (tmp_path / "outputs" / "default").glob("*-w0.01-n128-s42-*"):  # those of the default options
@@ -49,6 +52,26 @@ def test_commands_and_code_in_order(cli: Cli, tmp_path: Path, monkeypatch: pytes
     assert (tmp_path / "outputs/sparsity_weight_l1/report.html").exists()
     for code in _blocks("python"):
         exec(compile(code.replace("outputs/default/RUN", str(runs["kl"])), "README.md", "exec"), {})
+
+
+def limited_fit(arguments: list[str]) -> list[str]:
+    """A fit of few small atoms to a thousand images."""
+    (coder,) = (a.removeprefix("coder=") for a in arguments if a.startswith("coder="))
+    limits = {"data.val_size": "59000"}
+    if coder in ("omp", "fista", "ista"):
+        limits |= {} if coder == "omp" else {"coder.steps": "10"}
+    elif coder == "pca":
+        limits |= {"coder.latent_dim": "4"}
+    else:
+        limits |= {"coder.latent_dim": "16", "coder.n_nonzero": "2,3" if "-m" in arguments else "2"}
+        limits |= {"coder.epochs": "1"} if coder == "ksvd" else {}
+    kept = [a for a in arguments if a.split("=")[0] not in limits]
+    return kept + [f"{key}={value}" for key, value in limits.items()]
+
+
+def _linear(folder: Path) -> Path | None:
+    """The run of ``model=linear`` that an earlier command has trained."""
+    return next((folder / "outputs" / "default").glob("l1-w0.01-n128-s1-*"), None)
 
 
 def test_make_targets_exist_and_are_documented() -> None:
