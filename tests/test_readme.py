@@ -17,7 +17,8 @@ from tests.conftest import COMMANDS, Cli
 
 ROOT = Path(sparse_ae.__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-LIMITS = [f"trainer.limit_{split}_batches=2" for split in ("train", "val", "test")] + ["trainer.max_epochs=1"]
+LIMITS = [f"trainer.limit_{split}_batches=2" for split in ("train", "val", "test")]
+LIMITS += ["trainer.max_epochs=1", "analysis=[]"]
 
 
 def _blocks(language: str) -> list[str]:
