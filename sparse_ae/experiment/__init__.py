@@ -19,7 +19,7 @@ def assemble(config: Mapping[str, Any], run: Run, stop: "StopSignals | None" = N
     if "coder" in config:
         from sparse_ae.experiment.fitting import CoderExperiment
 
-        return CoderExperiment(config, run, stop)
+        return CoderExperiment(config, run)  # what is stopped at once loses at most an epoch
     from sparse_ae.experiment.training import TrainingExperiment
 
     return TrainingExperiment(config, run, stop)

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
-import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
@@ -20,7 +19,6 @@ from sparse_ae.runs import Run
 from sparse_ae.training.logger import RunLogger
 from sparse_ae.training.process import tune_process
 from sparse_ae.training.progress import FitProgress
-from sparse_ae.training.stop import StopSignals
 
 Split = Literal["val", "test"]
 
@@ -37,13 +35,12 @@ class Settings(NamedTuple):
 class CoderExperiment(Experiment):
     """Data and a learner, and the coder that it makes of them."""
 
-    def __init__(self, config: Mapping[str, Any], run: Run, stop: StopSignals | None = None) -> None:
-        """Build both. ``stop`` is what asks to stop. Raises ``ConfigError`` for the first key that is wrong."""
+    def __init__(self, config: Mapping[str, Any], run: Run) -> None:
+        """Build both. Raises ``ConfigError`` for the first key that is wrong."""
         settings = read_settings(Settings, config, ("data", "coder", "analysis"))
         self.active_threshold, self.rerun = settings.active_threshold, settings.rerun
-        self.config, self.run, self.stop = config, run, stop or StopSignals()
+        self.config, self.run = config, run
         tune_process(settings.threads, "highest")
-        torch.manual_seed(settings.seed)
         try:
             self.device = usable_device(config["data"]["device"])
         except ValueError as error:
@@ -82,7 +79,6 @@ class CoderExperiment(Experiment):
         if start.path is not None:
             saved = read_checkpoint(start.path, map_location=self.device)["learner"]
             state = learner.state_type(**saved)
-        self.stop.defer()
         with FitProgress(learner.epochs, 0 if state is None else learner.progress(state)[0]) as progress:
 
             def after_epoch(state: Any) -> None:
@@ -92,12 +88,8 @@ class CoderExperiment(Experiment):
                 progress.tell(epoch, values)
                 self._save(state)
                 self.run.note_progress(epoch / learner.epochs)
-                if self.stop.requested is not None and epoch < learner.epochs:
-                    self.stop.now()
 
-            coder = learner.fit(x, state, after_epoch)
-        self.stop.resume()
-        return coder
+            return learner.fit(x, state, after_epoch)
 
     def _save(self, state: Any) -> None:
         if self.run.last_checkpoint.exists():
