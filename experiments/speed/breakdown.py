@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch import Callback
 
 from sparse_ae.cli import compose, task_config
-from sparse_ae.experiment import Experiment, assemble
+from sparse_ae.experiment.training import TrainingExperiment
 from sparse_ae.runs import Run
 from sparse_ae.training.checkpoints import Checkpoints
 from sparse_ae.training.progress import StatusProgress
@@ -59,24 +59,24 @@ class Spent:
         return timed
 
 
-def fresh(folder: str) -> Experiment:
+def fresh(folder: str) -> TrainingExperiment:
     config = task_config(compose("train", [f"trainer.max_epochs={EPOCHS}"]))
-    experiment = assemble(config, Run(Path(folder)))
+    experiment = TrainingExperiment(config, Run(Path(folder)))
     experiment.data.prepare_data()
     return experiment
 
 
-def seconds(experiment: Experiment, *, backward: bool, step: bool, forward: bool) -> float:
+def seconds(experiment: TrainingExperiment, *, backward: bool, step: bool, forward: bool) -> float:
     """One plain loop over the loader, with as much of a training step as asked for."""
-    model, loader = experiment.module.model, experiment.data.train_dataloader()
-    optimizer = experiment.module.make_optimizer(model.parameters())
+    objective, loader = experiment.module.objective, experiment.data.train_dataloader()
+    optimizer = experiment.module.make_optimizer(objective.parameters())
     times = []
     for epoch in range(EPOCHS):
         loader.sampler.set_epoch(epoch)
         start = time.perf_counter()
         for x, target, _ in loader:
             if forward:
-                loss = model.objective(x, target).loss
+                loss = objective(x, target).loss
             if backward:
                 optimizer.zero_grad()
                 loss.backward()
@@ -86,7 +86,7 @@ def seconds(experiment: Experiment, *, backward: bool, step: bool, forward: bool
     return statistics.median(times)
 
 
-def lightning(experiment: Experiment, keep: Callable[[Callback], bool]) -> Clock:
+def lightning(experiment: TrainingExperiment, keep: Callable[[Callback], bool]) -> Clock:
     clock = Clock()
     trainer = experiment.trainer
     trainer.callbacks = [clock, *(callback for callback in trainer.callbacks if keep(callback))]

@@ -127,6 +127,11 @@ class Sparsity(nn.Module, ABC):
     def observe_(self, forward: Forward) -> None:
         """Follow a training batch with the buffers that do. Called once for each, after its backward pass."""
 
+    def calibrate_(self, excess: float) -> None:
+        """Follow a validation, where a sample alone is coded by a threshold: ``excess`` times as many codes are active
+        as should be.
+        """
+
     def reset_units_(self, units: Tensor) -> list[nn.Parameter]:
         """Start anew what is learned for each of ``units``, an index; returns those parameters, ``(N, ...)``."""
         return []

@@ -6,33 +6,29 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from sparse_ae.functional import Reduction, update_mean_
+from sparse_ae.functional import Reduction
 from sparse_ae.sparsity.base import Forward, Sparsity, check_units, whole_units
-
-_FORGETS = 0.01
-"""The weight of the newest batch in the running mean of the threshold, once there were a hundred."""
+from sparse_ae.sparsity.threshold import Threshold
 
 
 class BatchTopK(Sparsity):
     """In training z = ReLU(pre) where it is among the k B largest of the batch, else 0: k units a sample on average.
 
-    A sample's code must not depend on its batch, so ``activate`` keeps what exceeds a threshold, the running mean of
-    the smallest activation that training kept. Before the first batch the threshold is 0, and the code ReLU(pre).
-    Source: Bussmann et al., "BatchTopK sparse autoencoders", arXiv 2412.06410.
+    A sample's code must not depend on its batch, so ``activate`` keeps what passes a ``Threshold`` that k units of a
+    sample pass on average. Before the first batch it is 0, and the code ReLU(pre). The source takes the mean of the
+    smallest activations kept, which ends at the same. Source: Bussmann et al., "BatchTopK sparse autoencoders", arXiv
+    2412.06410.
     """
 
     couples_samples = True
-    threshold: Tensor
-    batches: Tensor
 
     def __init__(self, *, k: int, reduction: Reduction, latent_dim: PositiveInt) -> None:
         super().__init__({}, latent_dim=latent_dim, reduction=reduction)
         self.k = check_units("k", k, latent_dim)
-        self.register_buffer("threshold", torch.tensor(0.0))
-        self.register_buffer("batches", torch.tensor(0))
+        self.threshold = Threshold()
 
     def activate(self, pre: Tensor) -> Tensor:
-        return torch.relu(pre) * (pre >= self.threshold)
+        return pre * self.threshold.passes(pre)
 
     def activate_batch(self, pre: Tensor) -> Tensor:
         smallest = pre.flatten().topk(self.k * pre.shape[0], sorted=False).values.amin(dim=-1)
@@ -41,7 +37,11 @@ class BatchTopK(Sparsity):
     @torch.no_grad()
     def observe_(self, forward: Forward) -> None:
         smallest = torch.where(forward.z > 0, forward.z, torch.inf).amin(dim=(-2, -1))
-        update_mean_(self.threshold, smallest, self.batches, _FORGETS)
+        share = self.threshold.passes(forward.pre).to(smallest.dtype).mean(dim=(-2, -1))
+        self.threshold.follow_(share * self.latent_dim / self.k, smallest)
+
+    def calibrate_(self, excess: float) -> None:
+        self.threshold.calibrate_(excess)
 
     @classmethod
     def arguments_for(cls, l0: float, latent_dim: int) -> dict[str, Any]:

@@ -49,7 +49,8 @@ class SparsityTarget(Target):
 
     ``measure`` is ``l0``, ``population_sparsity`` (share of units active in a sample) or ``lifetime_sparsity`` (share
     of samples that activate a unit): the means of the latter two, over samples and over units, are the same number.
-    Methods that keep a number of units take the target as that number.
+    Methods that keep a number of units take the target as that number; those of them that code a sample alone by a
+    threshold have it calibrated by each validation.
     """
 
     value: Tensor
@@ -130,7 +131,9 @@ class SparsityTarget(Target):
     @torch.no_grad()
     def validated_(self, sparsity: Sparsity, metrics: Mapping[str, float]) -> None:
         reached = metrics[f"val/{self.measure}"]
-        if reached > 0 and self.batches > 0 and self._error.abs() < _NEAR:
+        if reached > 0 and sparsity.steered is None:
+            sparsity.calibrate_((reached / self.wanted) ** _CORRECTION)
+        elif reached > 0 and self.batches > 0 and self._error.abs() < _NEAR:
             self.offset.add_(_CORRECTION * math.log(reached / self.wanted))
 
     @property
@@ -154,7 +157,9 @@ class SparsityTarget(Target):
         wanted, reached = self.wanted, metrics[f"val/{self.measure}"]
         met = abs(reached / wanted - 1) <= self.tolerance
         missed = f"target {self.measure}={wanted:g} is not met: val/{self.measure} is {reached:.4g} at the end"
-        if self._error.abs() >= _NEAR:
+        if self.batches == 0:
+            missed += ": its threshold is still on its way. Train longer"
+        elif self._error.abs() >= _NEAR:
             missed += ", and the coefficient still on its way. Train longer, or try a larger target.gain"
         else:
             missed += ". If it fluctuates and the learning rate does not fall to 0 yet, scheduler=cosine helps"

@@ -9,7 +9,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from sparse_ae.dead import DeadUnits
-from sparse_ae.experiment import assemble
+from sparse_ae.experiment.training import TrainingExperiment
 from sparse_ae.models import LISTA, MLP, Linear, SparseAutoencoder
 from sparse_ae.models.network import Activation
 from sparse_ae.objective import Objective
@@ -186,7 +186,7 @@ def test_refining_reaches_the_least_squares_solution_on_the_support() -> None:
 
 def test_parts_learn_at_multiples_of_the_rate(tmp_path: Path) -> None:
     config = plain_config("model=linear", "model.atom_rate=2", "sparsity=jumprelu", "optimizer.lr=0.01")
-    module = assemble(config, Run(tmp_path)).module
+    module = TrainingExperiment(config, Run(tmp_path)).module
     groups = module.new_optimizer().param_groups
     assert [(group["lr"], len(group["params"])) for group in groups] == [(0.01, 3), (0.02, 1), (0.1, 1)]
     assert groups[1]["params"][0] is module.model.network.atoms

@@ -121,18 +121,35 @@ def test_batch_topk_lets_samples_share() -> None:
     assert torch.equal(z, torch.tensor([[0, 0, 1.5, 0.9], [0, 0, 0, 0], [4, 3, 2, 1]]))
 
 
-def test_batch_topk_codes_a_single_sample_by_the_mean_of_what_training_kept_least() -> None:
-    method = BatchTopK(k=2, reduction="mean", latent_dim=4)
+def test_batch_topk_codes_a_sample_alone_as_sparsely_as_a_batch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    method = BatchTopK(k=2, reduction="mean", latent_dim=50)
     assert torch.equal(method.activate(WIDE), WIDE.relu())  # nothing was estimated yet
-    for scale in (1.0, 2.0, 6.0):
-        z = method.activate_batch(scale * WIDE)
-        method.observe_(_forward(z)._replace(pre=scale * WIDE))
-    assert method.threshold.item() == pytest.approx(0.9 * (1 + 2 + 6) / 3)
-    alone = torch.cat([method.activate(row[None]) for row in WIDE])
-    assert torch.equal(alone, method.activate(WIDE))
-    assert torch.equal(alone, WIDE * (WIDE > 2.7))
-    method.observe_(_forward(torch.zeros(3, 4))._replace(pre=WIDE))  # a batch that kept nothing says nothing
-    assert method.threshold.item() == pytest.approx(2.7)
+
+    def draw(samples: int) -> torch.Tensor:
+        return torch.randn(samples, 50, generator=generator).mul(1.5).exp() - 1
+
+    def train(batches: int) -> None:
+        for _ in range(batches):
+            pre = draw(8)
+            method.observe_(_forward(method.activate_batch(pre))._replace(pre=pre))
+
+    first = draw(8)
+    z = method.activate_batch(first)
+    method.observe_(_forward(z)._replace(pre=first))
+    assert method.threshold.value == z[z > 0].min()
+    train(2000)
+    fresh = draw(20_000)
+    z = method.activate(fresh)
+    assert (z != 0).sum(dim=1).double().mean() == pytest.approx(2, rel=0.05)
+    assert torch.equal(z, torch.cat([method.activate(row) for row in fresh.split(7000)]))
+    assert torch.equal(z[z != 0], fresh[z != 0])
+    method.calibrate_(1.25)  # elsewhere 2.5 units pass: let 1.6 do so here
+    train(2000)
+    assert (method.activate(fresh) != 0).sum(dim=1).double().mean() == pytest.approx(1.6, rel=0.05)
+    before = method.threshold.value.clone()
+    method.observe_(_forward(torch.zeros(3, 50))._replace(pre=torch.zeros(3, 50)))
+    assert method.threshold.value == pytest.approx(float(0.99 * before))
 
 
 def test_matryoshka_adds_up_to_the_mean_over_all_prefixes() -> None:
@@ -289,7 +306,7 @@ def test_wta_keeps_each_units_strongest_responses() -> None:
     z = method.activate_batch(WIDE)
     assert torch.equal(z, torch.tensor([[0.0, 0, 0, 0], [0, 0, 0, 0], [4, 3, 2, 1]]))
     method.observe_(_forward(z)._replace(pre=WIDE))
-    assert method.threshold.tolist() == [4, 3, 2, 1]
+    assert method.threshold.value.tolist() == [4, 3, 2, 1]
     assert torch.equal(method.activate(WIDE), z)
     free = WTA(share=0.3, encode="relu", reduction="mean", latent_dim=4)
     assert torch.equal(free.activate(WIDE), WIDE.relu())

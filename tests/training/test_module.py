@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sparse_ae.checkpoint_file import read_checkpoint
-from sparse_ae.experiment import Experiment, assemble
+from sparse_ae.data import ImageDataModule
+from sparse_ae.experiment.training import TrainingExperiment
 from sparse_ae.metrics import NAMES
 from sparse_ae.runs import Run
-from sparse_ae.training.module import NonFiniteLossError
+from sparse_ae.training.module import NonFiniteLossError, SparseAutoencoderModule
 from sparse_ae.training.schedules import cosine, warmup_linear
 from tests.conftest import SMALL, plain_config, train_run
 
@@ -70,13 +72,14 @@ def test_hparams_tab_has_the_config_and_the_final_metrics(finished_run: Path) ->
     assert "_hparams_/session_end_info" in data
 
 
-def _assemble(tmp_path: Path, *overrides: str) -> Experiment:
-    return assemble(plain_config(*SMALL, "visuals.every_n_epochs=100", *overrides), Run(tmp_path))
+def _assemble(tmp_path: Path, *overrides: str) -> tuple[ImageDataModule, SparseAutoencoderModule, Trainer]:
+    experiment = TrainingExperiment(plain_config(*SMALL, "visuals.every_n_epochs=100", *overrides), Run(tmp_path))
+    return experiment.data, experiment.module, experiment.trainer
 
 
 def test_nothing_is_read_from_the_device_between_logging_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every ``.item()`` and ``float()`` of a tensor waits for the device: count them over 20 steps, logging each 10."""
-    _, data, module, trainer = _assemble(tmp_path, "trainer.log_every_n_steps=10", "trainer.max_epochs=1")
+    data, module, trainer = _assemble(tmp_path, "trainer.log_every_n_steps=10", "trainer.max_epochs=1")
     reads: list[int] = []
 
     def counted(name: str) -> Callable[..., object]:
@@ -97,7 +100,7 @@ def test_nothing_is_read_from_the_device_between_logging_steps(tmp_path: Path, m
 
 
 def test_a_diverging_term_is_named_with_its_step_and_the_last_good_checkpoint_stays(tmp_path: Path) -> None:
-    _, data, module, trainer = _assemble(tmp_path, "trainer.max_epochs=3", "sparsity=l1")
+    data, module, trainer = _assemble(tmp_path, "trainer.max_epochs=3", "sparsity=l1")
     original = module.model.sparsity.losses
 
     def poisoned(*args: object) -> dict[str, torch.Tensor]:
@@ -115,7 +118,7 @@ def test_a_diverging_term_is_named_with_its_step_and_the_last_good_checkpoint_st
 
 @pytest.mark.parametrize("val_size", [0, 5000])
 def test_weights_that_became_nan_in_an_epochs_last_step_reach_no_checkpoint(tmp_path: Path, val_size: int) -> None:
-    _, data, module, trainer = _assemble(tmp_path, f"data.val_size={val_size}", "trainer.max_epochs=3")
+    data, module, trainer = _assemble(tmp_path, f"data.val_size={val_size}", "trainer.max_epochs=3")
     after_step = module.model.network.after_step_
 
     def poisoned() -> None:
@@ -141,7 +144,7 @@ def test_a_failed_run_says_so_in_its_status(tmp_path: Path) -> None:
 
 def test_coefficient_warms_up_as_its_formula_says(tmp_path: Path) -> None:
     overrides = ("sparsity.warmup_steps=8", "trainer.log_every_n_steps=1", "trainer.limit_train_batches=10")
-    _, data, module, trainer = _assemble(tmp_path, "trainer.max_epochs=1", *overrides)
+    data, module, trainer = _assemble(tmp_path, "trainer.max_epochs=1", *overrides)
     trainer.fit(module, datamodule=data)
     coefficients = [e.value for e in _events(tmp_path).Scalars("train/kl_coefficient")]
     np.testing.assert_allclose(coefficients, [0.01 * min(1, (t + 1) / 8) for t in range(10)], rtol=1e-6)
@@ -165,7 +168,7 @@ def test_learning_rate_schedules() -> None:
 
 
 def test_gradient_clipping_and_accumulation_go_through_lightning(tmp_path: Path) -> None:
-    _, data, module, trainer = _assemble(
+    data, module, trainer = _assemble(
         tmp_path,
         "trainer.gradient_clip_val=1e-3",
         "trainer.accumulate_grad_batches=2",
@@ -190,7 +193,7 @@ def test_compiled_training_takes_the_same_steps(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(torch, "compile", lambda f: real(f, backend="eager"))
     losses = []
     for name, flag in (("eager", "false"), ("compiled", "true")):
-        _, data, module, trainer = _assemble(tmp_path / name, f"compile={flag}", "trainer.max_epochs=1")
+        data, module, trainer = _assemble(tmp_path / name, f"compile={flag}", "trainer.max_epochs=1")
         trainer.fit(module, datamodule=data)
         losses.append(module.latest["train/loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
@@ -210,7 +213,7 @@ def test_compiled_training_takes_the_same_steps(tmp_path: Path, monkeypatch: pyt
     ids=" ".join,
 )
 def test_total_steps_are_lightnings(tmp_path: Path, overrides: list[str]) -> None:
-    _, data, module, trainer = _assemble(tmp_path, *overrides)
+    data, module, trainer = _assemble(tmp_path, *overrides)
     trainer.strategy.connect(module)
     trainer._data_connector.attach_data(module, datamodule=data)
     data.prepare_data()
