@@ -31,7 +31,15 @@ def _run_name(*, _root_: DictConfig) -> str:
     return run_name(task_config(_root_), _root_.hydra.runtime.choices)
 
 
+def _weights_of(*, _root_: DictConfig) -> str | None:
+    """The resolver behind ``${weights_of:}``: which weights are those of ``coder.run``."""
+    from sparse_ae.recode import digest  # imports torch
+
+    return digest(OmegaConf.select(_root_, "coder.run"))
+
+
 OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
+OmegaConf.register_new_resolver("weights_of", _weights_of, replace=True)
 
 
 def _prefer_our_launchers() -> None:
@@ -69,13 +77,13 @@ def compose(name: str, overrides: Sequence[str], config_dir: str | None = None) 
         raise ConfigError(_unknown_key(error, overrides, lambda kept: compose(name, kept, config_dir))) from error
 
 
-def explain(error: Exception, overrides: Sequence[str], base: DictConfig) -> str:
-    """One line about why ``overrides`` of a sweep's ``base`` config cannot be composed."""
+def explain(error: Exception, overrides: Sequence[str], without: Callable[[list[str]], DictConfig]) -> str:
+    """One line about why ``overrides`` of a sweep cannot be composed; ``without`` composes fewer of them."""
     if isinstance(error, OverrideParseException):
         return f"{error.override}: is no override (allowed: key=value, group=option)"
     if isinstance(error, MissingConfigException):
         return _missing_option(error)
-    return _unknown_key(error, overrides, lambda kept: base)
+    return _unknown_key(error, overrides, without)
 
 
 def _missing_option(error: MissingConfigException) -> str:

@@ -69,7 +69,13 @@ def load(run: Run | Path | str, weights: Weights = "final") -> SparseAutoencoder
         if weights != "final":
             raise RunError(f"weights={weights}: {run.path} is a classical coder's (allowed: final)")
         check_trusted(spec["coder"], DictionaryCoder, str(run.model_spec))
-        coder: DictionaryCoder = build(spec["coder"], "coder", **_read(run.weights, load_file))
+        tensors = _read(run.weights, load_file)
+        if tensors.keys() != {"dictionary", "mean"}:
+            raise RunError(f"{run.weights}: holds {', '.join(tensors)} (allowed: dictionary, mean)")
+        try:
+            coder: DictionaryCoder = build(spec["coder"], "coder", **tensors)
+        except ConfigError as error:
+            raise RunError(f"{run.path}: its model cannot be read ({error})") from error
         return coder.eval()
     for key, base in (("network", Network), ("sparsity", Sparsity)):
         check_trusted(spec.get(key), base, str(run.model_spec))

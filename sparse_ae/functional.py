@@ -100,8 +100,8 @@ def squared_error(x_hat: Tensor, x: Tensor) -> Tensor:
 
 
 def active(z: Tensor, threshold: float) -> Tensor:
-    """z > threshold, boolean ``(B, N)``: what counts as an active unit."""
-    return z > threshold
+    """|z| > threshold, boolean ``(B, N)``: what counts as an active unit."""
+    return z.abs() > threshold
 
 
 def population_sparsity(z: Tensor, threshold: float = 0.1) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 _NO_EFFECT_ON_RESULTS = (
     "analysis",
     "checkpoint.every_n_minutes",
+    "coder.run",  # its atoms are what matters
     "data.device",
     "data.eval_batch_size",
     "data.num_workers",

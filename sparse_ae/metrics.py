@@ -34,7 +34,7 @@ class CodeMetrics(Metric):
     - ``mse``: squared error over all elements.
     - ``fvu``: squared error over the variance around the *training* mean; the mean predictor scores exactly 1.
     - ``l0``: codes != 0 per sample.
-    - ``population_sparsity``: share of units active in a sample, averaged over samples; active is z > ``threshold``.
+    - ``population_sparsity``: share of units active in a sample, averaged over samples; active is |z| > ``threshold``.
     - ``lifetime_sparsity``: share of samples that activate a unit, averaged over units.
     - ``inactive_units``: units active on under 1 % of the samples; ``dead_units``: units whose code is never != 0.
     - ``hoyer``: Hoyer sparseness, averaged over the samples whose code is not all zero (NaN if there are none).
@@ -102,8 +102,9 @@ class _Coder(Protocol):
 
 @torch.inference_mode()
 def evaluate(coder: _Coder, batches: Iterable[tuple[Tensor, Tensor, Tensor]], metrics: CodeMetrics) -> dict[str, float]:
-    """The metrics of a whole split: ``batches`` yield (x, target, label) on the coder's device."""
-    for x, target, _ in batches:
+    """The metrics of a whole split: ``batches`` yield (x, target, label); the coder is on the device of ``metrics``."""
+    for batch in batches:
+        x, target = (part.to(metrics.mean.device) for part in batch[:2])
         z = coder.encode(x)
         metrics.update(target, z, coder.decode(z))
     return {name: float(value) for name, value in metrics.compute().items()}

@@ -144,7 +144,8 @@ def test_a_sweep_and_a_report_with_autoencoders(cli: Cli, tmp_path: Path, finish
     header, *rows = (tmp_path / "both" / "summary.csv").read_text().splitlines()
     columns = header.split(",")
     assert {"sparsity", "model.latent_dim", "coder.n_nonzero", "test/fvu"} <= set(columns)
-    assert not {"model", "trainer", "optimizer", "optimizer.lr", "coder"} & set(columns)
+    config = columns[1 : columns.index("test/mse")]
+    assert set(config) == {"sparsity", "data.val_size", "model.latent_dim", "coder.n_nonzero"}
     cells = [dict(zip(columns, row.split(","), strict=True)) for row in rows]
     assert {cell["sparsity"] for cell in cells} == {"data_atoms", "random_atoms", "l1"}
     assert {cell["model.latent_dim"] for cell in cells} == {"16", "128"}
@@ -158,13 +159,15 @@ BAD = [
     (["coder=ksvd", "coder.epochs=0"], r"coder\.epochs=0 \(allowed: an int >= 1\)"),
     (["coder=ksvd", "coder.k=3"], r"coder\.k=3: no such key in coder \("),
     (["coder=pca", "coder.latent_dim=785"], r"coder\.latent_dim=785: PCA has 1 to D=784 components"),
-    (["coder=omp"], r"coder\.run=\?\?\?: no such folder \(allowed: a run's folder"),
+    (["coder=omp"], r"coder\.run=\?\?\?: is required \(allowed: a run's folder"),
     (["coder=omp", "coder.run=nowhere"], r"coder\.run=nowhere: no such folder"),
     (["coder=fista", "coder.run={run}", "coder.penalty=-1"], r"coder\.penalty=-1.0 \(allowed: finite and >= 0\)"),
     (
         ["coder=omp", "coder.run={run}", "coder.n_nonzero=25"],
-        r"coder\.n_nonzero=25: k=25 \(allowed: an int from 1 to 24",
+        r"coder\.n_nonzero=25 \(allowed: an int from 1 to 24",
     ),
+    (["coder=ksvd", "data.val_size=59500"], r"coder\.latent_dim=1024: x has 500 samples"),
+    (["coder=pca", "data.shift=2"], r"data\.shift=2: a coder learns from the images as they are \(allowed: none\)"),
     (["data.device=tpu9"], r"data\.device=tpu9: not usable here"),
     (["model=mlp"], r"model=mlp: no such "),
     (["seed=-1"], r"seed=-1: should be greater than or equal to 0"),

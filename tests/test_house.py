@@ -28,7 +28,7 @@ ALLOWED = {
     "objective": {"dead", "functional", "models", "sparsity", "targets"},
     "checkpoint_file": {"files"},
     "export": {"build", "checkpoint_file", "coders", "files", "models", "runs", "sparsity"},
-    "recode": {"coders", "export", "models"},
+    "recode": {"coders", "export", "models", "runs"},
     "analysis": {"build", "coders", "export", "functional", "identity", "metrics", "models", "plotting", "runs"},
     "coders": {"functional", "models"},
     "reporting": {"files", "identity", "plotting", "runs", "summary"},
@@ -47,7 +47,7 @@ ALLOWED = {
         "sparsity",
     },
     "summary": {"runs"},
-    "cli": {"build", "identity"},
+    "cli": {"build", "identity", "recode"},
 }
 ENTRY_POINTS = {"train", "fit", "launch", "experiment", "job", "sweep", "evaluate", "analyse", "report", "__init__"}
 

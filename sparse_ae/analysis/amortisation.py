@@ -18,6 +18,8 @@ from sparse_ae.plotting import error_curves, image_table
 
 _MOST = 256
 """Codes != 0 of a sample: among more there is nothing to search for, and refitting them takes long."""
+_GRAM_VALUES = 2**22
+"""Of Gram matrices at a time."""
 _LINEAR_WITHIN = 1e-3
 
 
@@ -47,7 +49,7 @@ def analyse(
     _check(z, x_hat, subject.atoms, empty)
     l0 = float((z != 0).sum(dim=1).double().mean())
     directed = subject.atoms.any(dim=1)  # the atoms of dead units may have become 0
-    omp = OMP(subject.atoms[directed], max(1, round(l0)), mean=empty, selection=selection)
+    omp = OMP(subject.atoms[directed], min(max(1, round(l0)), int(directed.sum())), mean=empty, selection=selection)
     search = Subject(omp.to(subject.sample.x.device), subject.sample)
     searched = torch.zeros_like(z)
     searched[:, directed] = search.encode(x)
@@ -89,9 +91,11 @@ def refit(x: Tensor, z: Tensor, atoms: Tensor) -> Tensor:
     k = max(1, int((z != 0).sum(dim=1).max()))
     atom = z.abs().topk(k, dim=1).indices
     used = z.gather(1, atom) != 0
-    gram, right = (atoms @ atoms.T).double(), (x @ atoms.T).double().gather(1, atom) * used
+    exact = atoms.double()
+    gram, right = exact @ exact.T, (x.double() @ exact.T).gather(1, atom) * used
     refitted = torch.zeros_like(z)
-    for chosen, kept, rhs, out in zip(*(part.split(1000) for part in (atom, used, right, refitted)), strict=True):
+    parts = (part.split(max(1, _GRAM_VALUES // k**2)) for part in (atom, used, right, refitted))
+    for chosen, kept, rhs, out in zip(*parts, strict=True):
         own = gram[chosen[:, :, None], chosen[:, None, :]] * kept[:, :, None] * kept[:, None, :]
         value = (torch.linalg.pinv(own, hermitian=True) @ rhs[:, :, None])[:, :, 0]
         out.scatter_(1, chosen, value.to(z.dtype))

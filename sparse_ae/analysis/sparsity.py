@@ -40,7 +40,7 @@ _MEASURES = {"hoyer": "Hoyer", "treves_rolls": "Treves-Rolls a (low is sparse)",
 def overview(subject: Subject) -> Figure:
     """Population and lifetime sparsity at the sample's threshold, and the distribution of all codes."""
     z, threshold = subject.z, subject.sample.threshold
-    above = _activity(z, threshold, f"code > {threshold:g}")
+    above = _above(z, threshold)
     extremes = _extremes(above, int((z == 0).all(dim=0).sum()))
     title = f"{len(z):,} samples, {z.shape[1]} units: {extremes}"
     return sparsity_panels(above, _codes(z), threshold, title=title)
@@ -49,7 +49,7 @@ def overview(subject: Subject) -> Figure:
 def analyse(subject: Subject) -> Result:
     """Population sparsity per sample, lifetime sparsity per unit, and the distribution of all codes.
 
-    A unit is active where code > threshold, also where codes may be negative; ``l0``, and what ends in ``_nonzero``,
+    A unit is active where |code| > threshold; ``l0``, and what ends in ``_nonzero``,
     counts codes != 0. Numbers:
 
     - ``samples``, ``units``, ``threshold``, ``code_min``, ``code_max``.
@@ -67,9 +67,9 @@ def analyse(subject: Subject) -> Result:
     Arrays: what these are means of; NaN where undefined. ``label (B,)``, the samples' classes.
     """
     z, threshold = subject.z, subject.sample.threshold
-    above, nonzero = _activity(z, threshold, f"code > {threshold:g}"), _activity(z.abs(), 0, "code != 0")
+    above, nonzero = _above(z, threshold), _activity(z, 0, "code != 0")
     population, lifetime = sparseness(z), sparseness(z.T)
-    curves = threshold_curves(z, np.union1d(np.geomspace(1e-4, max(1.0, float(z.max())), 25), [0, threshold]))
+    curves = threshold_curves(z, np.union1d(np.geomspace(1e-4, max(1.0, float(z.abs().max())), 25), [0, threshold]))
     dead, zero = int((nonzero.lifetime == 0).sum()), int((nonzero.population == 0).sum())
     by_class = _by_class(subject.label, above, nonzero)
     numbers = {
@@ -129,10 +129,10 @@ def sparseness(z: Tensor) -> dict[str, _Array]:
 def threshold_curves(z: Tensor, thresholds: _Array) -> dict[str, _Array]:
     """Mean population sparsity, inactive and always-on units, ``(T,)`` each, over ``thresholds (T,)``, which ascend.
 
-    One histogram of codes for each unit gives all of them: lifetime_ji = mean_b [z_bi > t_j].
+    One histogram of codes for each unit gives all of them: lifetime_ji = mean_b [|z_bi| > t_j].
     """
     bins = len(thresholds) + 1
-    index = torch.bucketize(z, torch.from_numpy(thresholds).to(z), out_int32=True)  # j where t_(j-1) < z <= t_j
+    index = torch.bucketize(z.abs(), torch.from_numpy(thresholds).to(z), out_int32=True)  # t_(j-1) < |z| <= t_j
     index += bins * torch.arange(z.shape[1], dtype=torch.int32)
     counts = torch.bincount(index.flatten(), minlength=bins * z.shape[1]).reshape(-1, bins)
     lifetime = counts.flip(1).cumsum(1).flip(1)[:, 1:].T / float(len(z))
@@ -142,6 +142,10 @@ def threshold_curves(z: Tensor, thresholds: _Array) -> dict[str, _Array]:
         "inactive_units": inactive_units(lifetime).numpy(),
         "always_on_units": always_on_units(lifetime).numpy(),
     }
+
+
+def _above(z: Tensor, threshold: float) -> Activity:
+    return _activity(z, threshold, f"{'|code|' if (z < 0).any() else 'code'} > {threshold:g}")
 
 
 def _activity(z: Tensor, threshold: float, name: str) -> Activity:

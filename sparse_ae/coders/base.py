@@ -16,8 +16,8 @@ class Learner(ABC):
     def fit(self, x: Tensor) -> "DictionaryCoder":
         """The coder learned from ``x (B, D)``."""
 
-    def check_dim(self, dim: int) -> None:  # noqa: B027, most take any
-        """Raises ``ValueError`` if it cannot be fitted to data of D = ``dim``, before any is there."""
+    def check(self, samples: int, dim: int) -> None:  # noqa: B027, most take any
+        """Raises ``ValueError`` if it cannot be fitted to data of such a size ``(B, D)``, before any is there."""
 
 
 class DictionaryCoder(nn.Module, Learner):
@@ -51,7 +51,7 @@ class DictionaryCoder(nn.Module, Learner):
     def arguments(self) -> dict[str, Any]:
         """What beside its tensors it was made with: plain values by the constructor's names."""
 
-    def check_dim(self, dim: int) -> None:
+    def check(self, samples: int, dim: int) -> None:
         """Raises ``ValueError`` unless atoms have ``dim`` values."""
         if dim != self.dictionary.shape[1]:
             raise ValueError(f"its atoms have {self.dictionary.shape[1]} values, and the data {dim} (allowed: as many)")

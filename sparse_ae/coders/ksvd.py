@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparse_ae.coders.base import IterativeLearner
 from sparse_ae.coders.checks import check_count, check_data
-from sparse_ae.coders.nulls import DataAtoms
+from sparse_ae.coders.nulls import DataAtoms, check_atoms
 from sparse_ae.coders.omp import OMP, Selection, SparseCodes, check_selection, sparse_codes
 
 DUPLICATE_ABOVE = 0.99
@@ -76,6 +76,10 @@ class KSVD(IterativeLearner):
         self.selection: Selection = selection
         self.seed = seed
 
+    def check(self, samples: int, dim: int) -> None:
+        """Raises ``ValueError`` for more atoms than samples."""
+        check_atoms(self.latent_dim, samples)
+
     def fit(
         self, x: Tensor, state: KSVDState | None = None, callback: Callable[[KSVDState], None] | None = None
     ) -> OMP:
@@ -98,7 +102,7 @@ class KSVD(IterativeLearner):
 
     def start(self, x: Tensor) -> KSVDState:
         """The state before the first epoch: samples as atoms."""
-        null = DataAtoms(self.latent_dim, self.n_nonzero, self.seed).fit(x)
+        null = DataAtoms(self.latent_dim, self.n_nonzero, seed=self.seed).fit(x)
         memory = null.dictionary.new_zeros(self.latent_dim)
         return KSVDState(null.dictionary, null.mean, memory, epoch=0, fvu=float("nan"), replaced=0)
 

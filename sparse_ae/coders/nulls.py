@@ -6,15 +6,17 @@ from torch import Tensor
 
 from sparse_ae.coders.base import Learner
 from sparse_ae.coders.checks import check_count, check_data
-from sparse_ae.coders.omp import OMP
+from sparse_ae.coders.omp import OMP, Selection, check_selection
 
 
 class _Null(Learner):
     """``latent_dim`` atoms, drawn by ``seed``, that code with ``n_nonzero`` each."""
 
-    def __init__(self, latent_dim: int, n_nonzero: int, seed: int = 0) -> None:
+    def __init__(self, latent_dim: int, n_nonzero: int, selection: Selection = "correlation", seed: int = 0) -> None:
         check_count("latent_dim", latent_dim)
         check_count("n_nonzero", n_nonzero, latent_dim)
+        check_selection(selection)
+        self.selection: Selection = selection
         self.latent_dim = latent_dim
         self.n_nonzero = n_nonzero
         self.seed = seed
@@ -28,22 +30,29 @@ class RandomAtoms(_Null):
         _, mean = centre(x)
         generator = torch.Generator().manual_seed(self.seed)
         atoms = F.normalize(torch.randn(self.latent_dim, x.shape[1], generator=generator, dtype=torch.float64), dim=1)
-        return OMP(atoms.to(x), k=self.n_nonzero, mean=mean)
+        return OMP(atoms.to(x), k=self.n_nonzero, mean=mean, selection=self.selection)
 
 
 class DataAtoms(_Null):
     """atom_i = (x_b - mean) / |x_b - mean| of samples b drawn by ``seed``. ``fit`` returns the ``OMP`` on them."""
 
+    def check(self, samples: int, dim: int) -> None:
+        """Raises ``ValueError`` for more atoms than samples."""
+        check_atoms(self.latent_dim, samples)
+
     def fit(self, x: Tensor) -> OMP:
         """Draws from ``x (B, D)``. Raises ``ValueError`` if fewer than N samples differ from their mean."""
         centred, mean = centre(x)
         usable = draw(x, centred, self.seed)[: self.latent_dim]
-        if len(usable) < self.latent_dim:
-            raise ValueError(
-                f"latent_dim={self.latent_dim}: x has {len(usable)} samples that differ from their mean "
-                "(allowed: at most as many)"
-            )
-        return OMP(F.normalize(centred[usable], dim=1), k=self.n_nonzero, mean=mean)
+        check_atoms(self.latent_dim, len(usable))
+        return OMP(F.normalize(centred[usable], dim=1), k=self.n_nonzero, mean=mean, selection=self.selection)
+
+
+def check_atoms(latent_dim: int, samples: int) -> None:
+    """Raises ``ValueError`` where so many samples that differ from their mean are too few to be atoms."""
+    if samples < latent_dim:
+        given = f"latent_dim={latent_dim}: x has {samples} samples that differ from their mean"
+        raise ValueError(f"{given} (allowed: at most as many)")
 
 
 def draw(x: Tensor, centred: Tensor, seed: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sparse_ae.coders.base import DictionaryCoder, Learner
-from sparse_ae.coders.checks import check_count
+from sparse_ae.coders.checks import check_count, check_data
 from sparse_ae.coders.nulls import centre
 
 
@@ -19,6 +19,7 @@ class Projection(DictionaryCoder):
 
     def encode(self, x: Tensor) -> Tensor:
         """Data ``(B, D)`` to codes ``(B, N)``."""
+        check_data(x, self.dictionary)
         z: Tensor = (x - self.mean) @ self.dictionary.T
         return z
 
@@ -33,7 +34,7 @@ class PCA(Learner):
         check_count("latent_dim", latent_dim)
         self.latent_dim = latent_dim
 
-    def check_dim(self, dim: int) -> None:
+    def check(self, samples: int, dim: int) -> None:
         """Raises ``ValueError`` for more components than dimensions."""
         if self.latent_dim > dim:
             raise ValueError(f"latent_dim={self.latent_dim}: PCA has 1 to D={dim} components")
@@ -42,8 +43,8 @@ class PCA(Learner):
         """Fit to ``x (B, D)``, by an eigendecomposition of its covariance in float64. Raises ``ValueError`` for more
         components than dimensions, and if x is empty or not finite.
         """
-        self.check_dim(x.shape[1])
         _, mean = centre(x)
+        self.check(*x.shape)
         second = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
         for part in x.split(10_000):
             centred = part.double() - mean

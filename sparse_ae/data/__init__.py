@@ -3,7 +3,7 @@
 from sparse_ae.data.fashion_mnist import FashionMNIST
 from sparse_ae.data.kmnist import KMNIST
 from sparse_ae.data.mnist import MNIST
-from sparse_ae.data.module import ImageDataModule, Images, usable_device
+from sparse_ae.data.module import ImageDataModule, Images, Split, usable_device
 from sparse_ae.data.resident import Batch, ResidentLoader, to_unit_interval
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "ImageDataModule",
     "Images",
     "ResidentLoader",
+    "Split",
     "to_unit_interval",
     "usable_device",
 ]

@@ -26,7 +26,7 @@ class StartingPoint(NamedTuple):
 
 
 class Experiment(ABC):
-    """What a config describes, built and not yet started. Building it reads no data and writes nothing."""
+    """What a config describes, built and not yet started. Building it writes nothing, and reads no images."""
 
     data: "ImageDataModule"
     active_threshold: float

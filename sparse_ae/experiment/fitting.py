@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparse_ae.build import ConfigError, build
 from sparse_ae.checkpoint_file import read_checkpoint, write_checkpoint
 from sparse_ae.coders import DictionaryCoder, IterativeLearner, Learner
-from sparse_ae.data import to_unit_interval, usable_device
+from sparse_ae.data import Split, to_unit_interval, usable_device
 from sparse_ae.experiment.base import Experiment, StartingPoint, read_settings
 from sparse_ae.export import save_coder
 from sparse_ae.files import link
@@ -19,8 +19,6 @@ from sparse_ae.runs import Run
 from sparse_ae.training.logger import RunLogger
 from sparse_ae.training.process import tune_process
 from sparse_ae.training.progress import FitProgress
-
-Split = Literal["val", "test"]
 
 
 class Settings(NamedTuple):
@@ -46,9 +44,12 @@ class CoderExperiment(Experiment):
         except ValueError as error:
             raise ConfigError(f"data.{error}") from error
         self.data = build({**config["data"], "device": str(self.device)}, "data")
+        _check_data(config["data"])
         self.learner: Learner = build(config["coder"], "coder")
+        if isinstance(self.learner, nn.Module):
+            self.learner.to(self.device)
         try:
-            self.learner.check_dim(self.data.input_dim)
+            self.learner.check(self.data.train_file_size - self.data.val_size, self.data.input_dim)
         except ValueError as error:
             named = re.match(r"\w+=", str(error))
             raise ConfigError(f"coder{'.' if named else ': '}{error}") from error
@@ -64,7 +65,8 @@ class CoderExperiment(Experiment):
         x = to_unit_interval(self.data.split("train").x).to(self.device)
         self.coder = self._fit(x, start).to(self.device)
         self.results = {name: value for split in splits for name, value in self._measure(split).items()}
-        self.logger.log_metrics(self.results)
+        self.run.note_progress(1.0)
+        self.logger.log_metrics(self.results, step=getattr(self.learner, "epochs", 0))
         self.logger.finish()
 
     def write_results(self, run: Run) -> None:
@@ -102,3 +104,10 @@ class CoderExperiment(Experiment):
         metrics = CodeMetrics(mean=self.data.train_mean, latent_dim=units, threshold=self.active_threshold)
         values = evaluate(self.coder, self.data.eval_dataloader(split), metrics.to(self.device))
         return {f"{split}/{name}": value for name, value in values.items()}
+
+
+def _check_data(data: Mapping[str, Any]) -> None:
+    """Coders learn from the images as they are."""
+    for key in ("shift", "transforms"):
+        if data.get(key):
+            raise ConfigError(f"data.{key}={data[key]}: a coder learns from the images as they are (allowed: none)")

@@ -15,9 +15,9 @@ def error_curves(errors: Mapping[str, Array], *, ylabel: str, title: str) -> Fig
     sizes = {name: np.sort(values)[::-1] for name, values in errors.items()}
     positions = log_positions(axes, "y", np.concatenate(list(sizes.values())))
     places = np.split(positions, np.cumsum([len(values) for values in sizes.values()])[:-1])
-    for (name, look), line in zip(looks(list(sizes)).items(), LINES, strict=False):
-        place = places[list(sizes).index(name)]
-        axes.plot((np.arange(len(place)) + 0.5) / len(place), place, line, color=look.colour, label=name)
+    styles = looks(list(sizes))
+    for name, place, line in zip(sizes, places, LINES, strict=False):
+        axes.plot((np.arange(len(place)) + 0.5) / len(place), place, line, color=styles[name].colour, label=name)
     axes.set(xlabel="share of samples, worst first", ylabel=ylabel, xlim=(0, 1))
     finish(figure, title, columns=1)
     return figure

@@ -116,7 +116,7 @@ def _read(path: Path, name: str) -> Entry:
         state = str(run.state).replace("new", NOT_STARTED)
         metrics = _test_metrics(run) if state == FINISHED else {}
         seconds = as_number(status.get("wall_seconds"))
-        config = as_method(config, run.units if state == FINISHED else None)
+        config = as_method(config, run.units if state == FINISHED and "coder" in config else None)
     except Exception as reason:
         known = isinstance(reason, RunError)
         error = " ".join(str(reason).split()) if known else f"cannot be read ({type(reason).__name__}: {reason})"

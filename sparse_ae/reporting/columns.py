@@ -37,7 +37,8 @@ def as_method(flat: Flat, units: int | None) -> Flat:
     if "coder" not in flat:
         return flat
     names = {"coder": METHOD, "coder.latent_dim": UNITS}
-    return {**({} if units is None else {UNITS: units}), **{names.get(key, key): value for key, value in flat.items()}}
+    renamed = {names.get(key, key): value for key, value in flat.items()}
+    return renamed if units is None else {UNITS: units} | renamed
 
 
 def varying(configs: Sequence[Flat]) -> list[str]:
@@ -56,7 +57,7 @@ def _varies(key: str, configs: Sequence[Flat]) -> bool:
     having = [config for config in configs if key in config]
     if len({cell_text(config[key]) for config in having}) > 1:
         return True
-    section = key.partition(".")[0] if "." in key else METHOD
+    section = key.partition(".")[0] if "." in key and not key.startswith("coder.") else METHOD
     comparable = {cell_text(config.get(section)) for config in having}
     lacking = (config for config in configs if key not in config)
     return any(cell_text(config.get(section)) in comparable for config in lacking)
@@ -64,7 +65,7 @@ def _varies(key: str, configs: Sequence[Flat]) -> bool:
 
 def _repeats(key: str, configs: Sequence[Flat]) -> bool:
     section, _, leaf = key.rpartition(".")
-    return bool(section) and all(leaf in c and key in c and c[leaf] == c[key] for c in configs)
+    return bool(section) and all(leaf in c and c[leaf] == c[key] for c in configs if key in c)
 
 
 def cell_text(value: Any) -> str:

@@ -82,7 +82,7 @@ def list_jobs(context: HydraContext, config: DictConfig, arguments: Sequence[str
     jobs = []
     others = [argument for argument in arguments if not argument.startswith("experiment=")]
     for experiment in experiments:
-        with _explained([experiment], config):
+        with _explained(context, [experiment], config):
             own = context.config_loader.load_sweep_config(config, [experiment]).hydra
             sweeper = own.sweeper
             if own.launcher != config.hydra.launcher:
@@ -127,19 +127,23 @@ def _check(new: Planned, twin: Planned | None) -> None:
 
 def compose_job(context: HydraContext, config: DictConfig, overrides: Sequence[str]) -> Job:
     """The job that ``overrides`` make of a sweep's ``config``. Raises ``ConfigError``, one line, if they make none."""
-    with _explained(overrides, config):
+    with _explained(context, overrides, config):
         composed = context.config_loader.load_sweep_config(config, list(overrides))
         HydraConfig.instance().set_config(composed)  # what ${hydra:...} in a folder's name refers to
         return job_of(composed, Path(composed.hydra.sweep.dir) / composed.hydra.sweep.subdir)
 
 
 @contextmanager
-def _explained(overrides: Sequence[str], config: DictConfig) -> Iterator[None]:
+def _explained(context: HydraContext, overrides: Sequence[str], config: DictConfig) -> Iterator[None]:
     """What Hydra says of ``overrides`` on top of ``config``, as one line."""
+
+    def without(kept: list[str]) -> DictConfig:
+        return context.config_loader.load_sweep_config(config, kept)
+
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error, overrides, config)) from error
+        raise ConfigError(explain(error, overrides, without)) from error
 
 
 def job_of(config: DictConfig, folder: Path) -> Job:

@@ -43,7 +43,9 @@ def check_fits(path: Path, checkpoint: Mapping[str, Any], config: Mapping[str, A
 
     Its buffers and moments would silently take the place of what ``config`` asks for.
     """
-    trained_with = checkpoint.get("hyper_parameters", {}).get("config", {})
+    if "hyper_parameters" not in checkpoint:
+        raise CheckpointError(f"{path}: is a classical coder's (allowed: a checkpoint of sparse-ae-train)")
+    trained_with = checkpoint["hyper_parameters"].get("config", {})
     for section in _MUST_AGREE:
         saved, wanted = trained_with.get(section) or {}, config.get(section) or {}
         for key in [*wanted, *saved]:

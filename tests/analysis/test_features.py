@@ -96,7 +96,7 @@ def test_differences_and_contributions_against_loops(signed: bool) -> None:
         assert units.typical[i] == pytest.approx(typical)
         np.testing.assert_allclose(units.difference[i], alone, atol=1e-6)
         assert units.contribution[i] == pytest.approx(own.mean() * np.linalg.norm(alone) / typical, rel=1e-5)
-        assert units.lifetime[i] == pytest.approx((z[:, i] > 0.1).double().mean().item())
+        assert units.lifetime[i] == pytest.approx((z[:, i].abs() > 0.1).double().mean().item())
     result = _run(subject)
     assert set(result.figures) == {"features", "differences", "top_images"}  # nothing to read filters from
     assert result.numbers["filter_cosine"] is None
@@ -137,7 +137,7 @@ def test_top_images_are_those_with_the_largest_codes_above_0() -> None:
     result = _run(subject, top_units=[1, 0, 2], top_images=3)
     assert result.arrays["top_images"][0].tolist() == [1, 4, 2]
     figure = result.figures["top_images"]
-    first, second, third = ["1: 0.17", "4 (2)", "", ""], ["0: 0.67", "1 (0.5)", "4 (0.4)", "2 (0.3)"], ["2: dead"]
+    first, second, third = ["1: 0.17", "4 (2)", "", ""], ["0: 0.83", "1 (0.5)", "4 (0.4)", "2 (0.3)"], ["2: dead"]
     assert _labels(figure) == [*first, *second, *third, "", "", ""]
     assert len(figure.axes[0].lines) == 2
     units, images = figure.axes[0].images

@@ -37,7 +37,7 @@ def test_numbers_against_numpy_over_several_batches(signed: bool) -> None:
     z = _codes(signed=signed)
     numbers = sparsity.analyse(subject_of(z)).numbers
     values = z.double().numpy()
-    active, nonzero = z.numpy() > 0.1, values != 0
+    active, nonzero = np.abs(z.numpy()) > 0.1, values != 0
     rows, columns = values[nonzero.any(1)], values.T[nonzero.any(0)]
     expected = {
         "samples": 2500,
@@ -89,7 +89,7 @@ def test_thresholds_against_one_comparison_each() -> None:
     assert 0.25 in curves["threshold"]
     assert curves["threshold"] == sorted(curves["threshold"])
     for i, threshold in enumerate(curves["threshold"]):
-        active = z > threshold
+        active = z.abs() > threshold
         assert curves["population_sparsity"][i] == pytest.approx(active.double().mean().item())
         assert curves["inactive_units"][i] == (active.double().mean(0) < 0.01).sum()
         assert curves["always_on_units"][i] == (active.double().mean(0) > 0.99).sum()

@@ -114,7 +114,7 @@ def test_coder() -> None:
     z = coder.encode(x + mean)
     torch.testing.assert_close(z, reference(x, atoms, 4), atol=1e-9, rtol=0)
     torch.testing.assert_close(coder.decode(z), z @ atoms + mean)
-    assert coder.dictionary is atoms
+    assert torch.equal(coder.dictionary, atoms)
     assert (OMP(atoms, tolerance=0.5).encode(x) @ atoms - x).square().sum(dim=1).max() <= 0.5
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sparse_ae.reporting.columns import as_number, flatten, sort_key, varying
+from sparse_ae.reporting.columns import as_method, as_number, flatten, group_name, sort_key, varying
 
 
 def test_sections_stand_under_the_option_they_were_chosen_by() -> None:
@@ -48,6 +48,20 @@ KL: dict[str, Any] = {"sparsity": "kl", "sparsity.coefficient": 0.1, "sparsity.r
 )
 def test_columns_that_vary(configs: list[dict[str, Any]], columns: list[str]) -> None:
     assert varying(configs) == columns
+
+
+def test_a_classical_coder_stands_beside_methods() -> None:
+    coder = {"coder": "ksvd", "coder.latent_dim": 8, "coder.epochs": 3, "coder.seed": 1, "seed": 1}
+    coders = [as_method({**coder, "coder.seed": seed, "seed": seed}, units=8) for seed in (1, 2)]
+    assert coders[0] == {"sparsity": "ksvd", "model.latent_dim": 8, "coder.epochs": 3, "coder.seed": 1, "seed": 1}
+    assert as_method(L1, units=None) == L1
+    recoded = as_method({"coder": "omp", "coder.run": "x", "seed": 1}, units=16)
+    assert recoded["model.latent_dim"] == 16
+    columns = varying(
+        [*coders, {**L1, "model": "mlp", "model.latent_dim": 4, "optimizer": "adam", "optimizer.lr": 1e-3}]
+    )
+    assert set(columns) == {"sparsity", "model.latent_dim", "seed"}
+    assert len({group_name(each, columns, "model.latent_dim") for each in coders}) == 1  # repetitions of one another
 
 
 def test_order_is_by_size_then_text_then_what_is_missing() -> None:
