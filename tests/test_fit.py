@@ -3,13 +3,14 @@
 import json
 import random
 import re
+import shutil
 import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from sklearn.decomposition import PCA as ReferencePCA
 from sklearn.linear_model import orthogonal_mp_gram
 
@@ -126,6 +127,46 @@ def test_killed_and_continued_it_is_the_same_run(fitted: Path, tmp_path: Path) -
     assert half.weights.read_bytes() == whole.weights.read_bytes()
     assert half.metrics == whole.metrics
     assert logged(half.path) == logged(whole.path)
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(fitted: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(fitted, copy)
+    for name in ("metrics.json", "model.safetensors"):
+        (copy / name).unlink()  # so that it has not come to its end
+    (copy / "checkpoints" / "last.ckpt").write_bytes(b"")
+    process = start(copy, *KSVD, config="fit")
+    process.join()
+    assert Run(copy).state == "finished"
+    assert Run(copy).weights.read_bytes() == (fitted / "model.safetensors").read_bytes()
+    assert "the checkpoint before it is used" in (copy / "train.log").read_text()
+
+
+def test_analyses_that_compare_take_it_too(fitted: Path, cli: Cli) -> None:
+    pca = ["coder=pca", "coder.latent_dim=6", "data.val_size=0", "analysis=[]", "hydra.run.dir=pca", "threads=1"]
+    assert cli("sparse-ae-fit", *pca).code == 0
+    assert not any(name.startswith("val/") for name in Run("pca").metrics)
+    options = ["analysis=stability,robustness,amortisation", f"analysis.stability.runs=[{fitted}]"]
+    options += [f"analysis.robustness.against=[{fitted}]", "analysis.robustness.n_samples=50"]
+    outcome = cli("sparse-ae-analyse", "run=pca", *options)
+    assert outcome.code == 0, outcome.err
+    assert Run("pca").read_analysis("stability")["pairs"][0]["matched"] == 6
+    assert Run("pca").read_analysis("amortisation")["gap"] == pytest.approx(0, abs=1e-4)  # orthonormal atoms, all used
+
+
+def test_recoding_is_named_by_the_weights_and_not_by_their_path(fitted: Path, cli: Cli, tmp_path: Path) -> None:
+    shutil.copytree(fitted, tmp_path / "source")
+    omp = ["coder=omp", "coder.n_nonzero=2", *FEW]
+    assert cli("sparse-ae-fit", *omp, "coder.run=source", "hydra.job.chdir=true").code == 0
+    assert "finished already" in cli("sparse-ae-fit", *omp, f"coder.run={tmp_path / 'source'}").out
+    weights = load_file(tmp_path / "source" / "model.safetensors")
+    save_file({**weights, "dictionary": weights["dictionary"].flip(0)}, tmp_path / "source" / "model.safetensors")
+    assert cli("sparse-ae-fit", *omp, "coder.run=source").code == 0
+    assert len(list((tmp_path / "outputs" / "coders").glob("omp-k2-s42-*"))) == 2
+    save_file({**weights, "dictionary": weights["dictionary"] * 0}, tmp_path / "source" / "model.safetensors")
+    outcome = cli("sparse-ae-fit", *omp, "coder.run=source")
+    assert outcome.code == 1
+    assert "atoms: 24 of 24 are zero (allowed: none)" in outcome.err
 
 
 def test_a_sweep_and_a_report_with_autoencoders(cli: Cli, tmp_path: Path, finished_run: Path) -> None:
