@@ -56,6 +56,8 @@ class Representation(NamedTuple):
     train: Split
     val: Split
     test: Split
+    moved: list[Features]
+    """Of the training and then the validation images, one for each way they are moved."""
 
 
 class Error(NamedTuple):
@@ -79,6 +81,7 @@ def analyse(
     draws: Annotated[int, Field(ge=2)],
     c: Annotated[list[PositiveFloat], Field(min_length=1)],
     n_choose: PositiveInt | None,
+    shift: NonNegativeInt,
     references: bool,
     seed: NonNegativeInt,
 ) -> Result:
@@ -89,7 +92,8 @@ def analyse(
     those that tie. With ``all_labels`` it is chosen with probes of ``n_choose`` training images (None: all), and the
     probe then fitted to training and validation images together; for each of ``labels_per_class`` with the ``draws``
     probes that are reported, each of other images of the training split, and with all of the validation split. The
-    test split chooses nothing.
+    test split chooses nothing. With ``shift``, what a probe is fitted to also comes moved by so many pixels up, down,
+    left and right.
 
     Numbers: ``<classifier>_error`` of the codes with all labels; ``samples`` of each split; ``representations``, of
     each ``dim``, ``nonzeros`` and, by classifier and labels per class, the ``Error``. Arrays: ``error``, ``low`` and
@@ -109,7 +113,7 @@ def analyse(
     found: dict[str, dict[str, Any]] = {}
     errors: dict[str, dict[str, dict[str, Error]]] = {}
     for name, encode in encoders.items():  # one at a time, for memory
-        data = _represent(encode, splits)
+        data = _represent(encode, splits, shift, subject.sample.shape)
         found[name] = {"dim": data.test.x.shape[1], "nonzeros": float((data.test.x != 0).sum(axis=1).mean())}
         for which in classifiers:
             own = {str(n): _few(data, which, n, draws, c, seed) for n in sorted(labels_per_class)}
@@ -157,10 +161,15 @@ def _encoders(subject: Subject, splits: Mapping[str, tuple[Tensor, Tensor]], see
     }
 
 
-def _represent(encode: Encode, splits: Mapping[str, tuple[Tensor, Tensor]]) -> Representation:
+def _represent(
+    encode: Encode, splits: Mapping[str, tuple[Tensor, Tensor]], shift: int, shape: tuple[int, ...]
+) -> Representation:
     parts = {name: Split(encode(x).numpy(), label.numpy()) for name, (x, label) in splits.items()}
-    norm = np.sqrt(np.square(parts["train"].x, dtype=np.float64).sum(axis=1).mean()) or 1.0
-    return Representation(**{name: Split(part.x / np.float32(norm), part.label) for name, part in parts.items()})
+    norm = np.float32(np.sqrt(np.square(parts["train"].x, dtype=np.float64).sum(axis=1).mean()) or 1.0)
+    known = torch.cat([splits["train"][0], splits["val"][0]])
+    ways = [(-shift, 0), (shift, 0), (0, -shift), (0, shift)] if shift else []
+    moved = [encode(known.reshape(-1, *shape).roll(way, dims=(-2, -1)).flatten(1)).numpy() / norm for way in ways]
+    return Representation(**{name: Split(part.x / norm, part.label) for name, part in parts.items()}, moved=moved)
 
 
 def _labelled(subject: Subject, split: Literal["train", "val"]) -> tuple[Tensor, Tensor]:
@@ -172,12 +181,18 @@ def _labelled(subject: Subject, split: Literal["train", "val"]) -> tuple[Tensor,
     return x.float(), label
 
 
+def _known(data: Representation, rows: npt.NDArray[np.integer]) -> Split:
+    """These rows of the training and then the validation images, and the same moved."""
+    x, label = (np.concatenate(parts)[rows] for parts in zip(data.train, data.val, strict=True))
+    return Split(np.concatenate([x, *(moved[rows] for moved in data.moved)]), np.tile(label, 1 + len(data.moved)))
+
+
 def _all(data: Representation, classifier: Classifier, n_choose: int, c: Sequence[float]) -> Error:
     """With all labels there are."""
     chosen = stratified(torch.from_numpy(data.train.label), n_choose).numpy()
-    best, _ = _choose(classifier, Split(*(part[chosen] for part in data.train)), data.val, c)
-    whole = Split(np.concatenate([data.train.x, data.val.x]), np.concatenate([data.train.label, data.val.label]))
-    probe, n = _fit(classifier, best, whole), len(data.test.label)
+    best, _ = _choose(classifier, _known(data, chosen), data.val, c)
+    n_known, n = len(data.train.label) + len(data.val.label), len(data.test.label)
+    probe = _fit(classifier, best, _known(data, np.arange(n_known)))
     wrong = int((probe.predict(data.test.x) != data.test.label).sum())
     low, high = binomtest(wrong, n).proportion_ci(method="wilson")
     return Error(wrong / n, low, high, [best], _has_converged(probe))
@@ -191,7 +206,7 @@ def _few(data: Representation, classifier: Classifier, n: int, draws: int, c: Se
         few = np.concatenate(
             [random.permutation(np.flatnonzero(data.train.label == label))[:n] for label in np.unique(data.train.label)]
         )
-        best, probe = _choose(classifier, Split(*(part[few] for part in data.train)), data.val, c)
+        best, probe = _choose(classifier, _known(data, few), data.val, c)
         errors.append(float((probe.predict(data.test.x) != data.test.label).mean()))
         chosen.append(best)
         converged &= _has_converged(probe)

@@ -21,6 +21,7 @@ OPTIONS: dict[str, Any] = {
     "draws": 2,
     "c": [0.1, 10],
     "n_choose": None,
+    "shift": 0,
     "references": True,
     "seed": 0,
 }
@@ -57,20 +58,25 @@ def _analyse(subject: Subject, **options: Any) -> Result:
     return probe.analyse(subject, **OPTIONS | options)
 
 
-def test_all_labels_agree_with_scikit_learn_by_hand() -> None:
+@pytest.mark.parametrize("shift", [0, 1])
+def test_all_labels_agree_with_scikit_learn_by_hand(shift: int) -> None:
     subject = _subject(Copy())
     (train, y), (val, y_val) = (subject.sample.labelled(split) for split in ("train", "val"))
     scale = float(train.double().square().sum(dim=1).mean().sqrt())
     train, val, test = ((x / scale).numpy() for x in (train, val, subject.x))
 
-    def errors(c: float) -> int:
-        return int((LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit(train, y).predict(val) != y_val.numpy()).sum())
+    def fit(c: float, x: Any, label: Tensor) -> LogisticRegression:
+        images = x.reshape(-1, 4, 4)
+        moved = [np.roll(images, by, axis).reshape(x.shape) for by in (-shift, shift) if shift for axis in (1, 2)]
+        return LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit(
+            np.concatenate([x, *moved]), label.repeat(1 + len(moved))
+        )
 
-    c = min([0.1, 10], key=errors)
-    whole = LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit(np.concatenate([train, val]), torch.cat([y, y_val]))
+    c = min([0.1, 10], key=lambda c: int((fit(c, train, y).predict(val) != y_val.numpy()).sum()))
+    whole = fit(c, np.concatenate([train, val]), torch.cat([y, y_val]))
     wrong = (whole.predict(test) != subject.label.numpy()).mean()
 
-    numbers = _analyse(subject).numbers
+    numbers = _analyse(subject, shift=shift).numbers
     own = numbers["representations"]["codes"]["logistic"]["all"]
     assert numbers["logistic_error"] == own["error"] == pytest.approx(wrong)
     assert own["c"] == [c]
