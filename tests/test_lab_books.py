@@ -10,6 +10,7 @@ from tests.conftest import Cli
 from tests.test_readme import LIMITS, ROOT
 
 BOOKS = sorted((ROOT / "experiments").glob("*/README.md"))
+FEW_LABELS = ["analysis.probe.all_labels=false", "analysis.probe.labels_per_class=[5]"]
 EXERCISES = {"sparsity_weight", "l1_vs_kl", "overcomplete", "selectivity", "truncation", "robustness"}
 SMALLER = {
     "equal_sparsity": ["seed=1", "sparsity=l1", "model.latent_dim=16"],
@@ -19,6 +20,9 @@ SMALLER = {
     "overcomplete": ["seed=1,2", "sparsity=l1", "model.latent_dim=16"],
     "sparsity_weight_l1,sparsity_weight_kl": ["seed=1", "sparsity.coefficient=0.01"],
     "targets": ["sparsity=l1", "model=linear"],
+    "published_k_sparse": ["sparsity.k=10", "model.latent_dim=64", *FEW_LABELS],
+    "published_wta": ["model.latent_dim=64", "model.start=random", *FEW_LABELS],
+    "best_probe": ["model.latent_dim=64", "model.start=random", *FEW_LABELS],
     "linear_l0_10": ["seed=1", "model.latent_dim=64", "model.start=random"],
     "best_l0_10": ["seed=1", "model.latent_dim=64", "model.start=random"],
     "best_l0_32": ["seed=1", "model.latent_dim=64", "model.start=random"],
