@@ -168,7 +168,8 @@ def _represent(
     norm = np.float32(np.sqrt(np.square(parts["train"].x, dtype=np.float64).sum(axis=1).mean()) or 1.0)
     known = torch.cat([splits["train"][0], splits["val"][0]])
     ways = [(-shift, 0), (shift, 0), (0, -shift), (0, shift)] if shift else []
-    moved = [encode(known.reshape(-1, *shape).roll(way, dims=(-2, -1)).flatten(1)).numpy() / norm for way in ways]
+    images = (known.reshape(-1, *shape).roll(way, dims=(-2, -1)).flatten(1) for way in ways)
+    moved = [encode(x).div(float(norm)).numpy() for x in images]
     return Representation(**{name: Split(part.x / norm, part.label) for name, part in parts.items()}, moved=moved)
 
 
@@ -183,7 +184,8 @@ def _labelled(subject: Subject, split: Literal["train", "val"]) -> tuple[Tensor,
 
 def _known(data: Representation, rows: npt.NDArray[np.integer]) -> Split:
     """These rows of the training and then the validation images, and the same moved."""
-    x, label = (np.concatenate(parts)[rows] for parts in zip(data.train, data.val, strict=True))
+    x = np.concatenate([data.train.x, data.val.x])[rows]
+    label = np.concatenate([data.train.label, data.val.label])[rows]
     return Split(np.concatenate([x, *(moved[rows] for moved in data.moved)]), np.tile(label, 1 + len(data.moved)))
 
 
