@@ -10,7 +10,7 @@ from tests.conftest import Cli
 from tests.test_readme import LIMITS, ROOT
 
 BOOKS = sorted((ROOT / "experiments").glob("*/README.md"))
-FEW_LABELS = ["analysis.probe.all_labels=false", "analysis.probe.labels_per_class=[5]"]
+FEW_LABELS = ["analysis=[probe]", "analysis.probe.all_labels=false", "analysis.probe.labels_per_class=[5]"]
 EXERCISES = {"sparsity_weight", "l1_vs_kl", "overcomplete", "selectivity", "truncation", "robustness"}
 SMALLER = {
     "equal_sparsity": ["seed=1", "sparsity=l1", "model.latent_dim=16"],
@@ -51,7 +51,8 @@ def test_the_commands_of_a_lab_book(book: Path, cli: Cli) -> None:
             named = [a.removeprefix("experiment=") for a in arguments if a.startswith("experiment=")]
             smaller = [override for name in named for override in SMALLER[name]]
             replaced = {override.split("=")[0] for override in smaller}
-            arguments = [a for a in arguments if a.split("=")[0] not in replaced] + smaller + LIMITS
+            limits = [limit for limit in LIMITS if limit.split("=")[0] not in replaced]
+            arguments = [a for a in arguments if a.split("=")[0] not in replaced] + smaller + limits
         outcome = cli(program, *arguments)
         assert outcome.code == 0, (program, arguments, outcome.out, outcome.err)
 

@@ -18,8 +18,9 @@ Array = npt.NDArray[np.floating]
 Colour = tuple[float, float, float]
 
 BLUE, GREY = "#0072B2", "#666666"
-_OKABE_ITO = (BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # safe for colour-blind readers
-_MARKERS = "osD^vPX"
+# Okabe and Ito's, and two of Tol's: safe for colour-blind readers.
+_COLOURS = (BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255", "#999933")
+_MARKERS = "osD^vPXph"
 LINES = ("-", "--", "-.", ":")
 
 
@@ -33,9 +34,9 @@ class Look(NamedTuple):
 
 def looks(methods: Sequence[str]) -> dict[str, Look]:
     """A look for each different method, in their alphabetical order."""
-    colours, markers = len(_OKABE_ITO), len(_MARKERS)  # as many: the second round pairs them anew
+    colours, markers = len(_COLOURS), len(_MARKERS)  # as many: the second round pairs them anew
     return {
-        method: Look(_OKABE_ITO[i % colours], _MARKERS[(i + i // colours) % markers], LINES[i % len(LINES)])
+        method: Look(_COLOURS[i % colours], _MARKERS[(i + i // colours) % markers], LINES[i % len(LINES)])
         for i, method in enumerate(sorted(set(methods)))
     }
 
