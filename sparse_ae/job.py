@@ -42,7 +42,7 @@ def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str], sweep
                 _begin(run, config, sources, start, sweep)
                 experiment.fit_and_test(start)
                 experiment.write_results(run)
-                _analyse(experiment, run, config["analysis"])
+                _analyse(experiment, run, _analyses(config))
             except Stopped as stopped:
                 run.end("interrupted", config, stopped.reason)
                 raise
@@ -78,7 +78,12 @@ def is_settled(run: Run, config: Mapping[str, Any], rerun: str, sweep: str | Non
 
 def missing_analyses(run: Run, config: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the analyses asked for that the run has no result of."""
-    return {name: spec for name, spec in config["analysis"].items() if not run.has_analysis(name)}
+    return {name: spec for name, spec in _analyses(config).items() if not run.has_analysis(name)}
+
+
+def _analyses(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Those asked for. What an experiment says of one that is not, with ``analysis=[]``, is all there is of that."""
+    return {name: spec for name, spec in config["analysis"].items() if "_target_" in spec}
 
 
 def starting_point(experiment: Experiment, run: Run, sweep: str | None = None) -> StartingPoint:

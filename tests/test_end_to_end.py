@@ -95,7 +95,7 @@ def test_three_epochs_on_a_few_thousand_images_learn_what_an_untrained_model_can
 
     again = cli("sparse-ae-train", *LEARNS)
     assert again.code == 0
-    assert again.out.startswith(f"outputs/default/{folder.name}: finished already; rerun=all trains it again\n")
+    assert again.out.startswith(f"outputs/default/{folder.name}: finished already; rerun=all makes it again\n")
     assert again.out.endswith(outcome.out[outcome.out.index(folder.name) :])  # the same summary
 
 
@@ -218,7 +218,7 @@ def test_an_epochs_line_shows_that_epoch(cli: Cli, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_runs(cli: Cli, experiment: str) -> None:
-    outcome = cli("sparse-ae-train", f"experiment={experiment}", "trainer.fast_dev_run=true")
+    outcome = cli("sparse-ae-train", f"experiment={experiment}", "trainer.fast_dev_run=true", "analysis=[]")
     assert outcome.code == 0, outcome.err
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Cli
-from tests.test_readme import LIMITS, ROOT
+from tests.test_readme import LIMITS, ROOT, limited_fit
 
 BOOKS = sorted((ROOT / "experiments").glob("*/README.md"))
 FEW_LABELS = ["analysis=[probe]", "analysis.probe.all_labels=false", "analysis.probe.labels_per_class=[5]"]
@@ -53,6 +53,8 @@ def test_the_commands_of_a_lab_book(book: Path, cli: Cli) -> None:
             replaced = {override.split("=")[0] for override in smaller}
             limits = [limit for limit in LIMITS if limit.split("=")[0] not in replaced]
             arguments = [a for a in arguments if a.split("=")[0] not in replaced] + smaller + limits
+        if program == "sparse-ae-fit":
+            arguments = limited_fit(arguments)
         outcome = cli(program, *arguments)
         assert outcome.code == 0, (program, arguments, outcome.out, outcome.err)
 

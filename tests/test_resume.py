@@ -253,13 +253,9 @@ def test_global_random_states_go_on_where_they_were(tmp_path: Path) -> None:
     def draw() -> list[float]:
         return [random.random(), float(np.random.rand()), float(torch.rand(1))]  # noqa: NPY002
 
-    class NoLogger:
-        def sizes(self) -> dict[str, int]:
-            return {}
-
-    state = ResumeState(NoLogger())  # type: ignore[arg-type]
+    state = ResumeState(None)  # type: ignore[arg-type]
     np.random.randn()  # noqa: NPY002  # leaves a second normal number in the state
-    write_checkpoint(tmp_path / "state", {"state_dict": {}, "loops": {}, "state": state.state_dict()})
+    write_checkpoint(tmp_path / "state", {"event_sizes": {}, "state": state.state_dict()})
     expected = draw()
     assert draw() != expected
     state.load_state_dict(read_checkpoint(tmp_path / "state")["state"])

@@ -14,10 +14,10 @@ from tests.conftest import plain_config
 
 
 def test_names_are_readable() -> None:
-    assert run_name(plain_config(), "kl").rpartition("-")[0] == "kl-w0.01-n128-s42"
+    assert run_name(plain_config(), {"sparsity": "kl"}).rpartition("-")[0] == "kl-w0.01-n128-s42"
     config = plain_config("sparsity=l1", "sparsity.coefficient=1e-4", "model.latent_dim=64", "seed=7")
-    assert run_name(config, "l1").rpartition("-")[0] == "l1-w0.0001-n64-s7"
-    assert run_name(plain_config("sparsity=none"), "none").rpartition("-")[0] == "none-n128-s42"
+    assert run_name(config, {"sparsity": "l1"}).rpartition("-")[0] == "l1-w0.0001-n64-s7"
+    assert run_name(plain_config("sparsity=none"), {"sparsity": "none"}).rpartition("-")[0] == "none-n128-s42"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from sklearn.linear_model import orthogonal_mp
 
 from sparse_ae.analysis import amortisation
 from sparse_ae.plotting import to_png
+from sparse_ae.reporting.analyses import KEY_NUMBERS
 from tests.analysis.subjects import subject_of
 
 OPTIONS = {"n_samples": 1000, "selection": "correlation", "repeats": 2, "n_images": 3}
@@ -36,6 +37,7 @@ def test_numbers_against_references() -> None:
     searched = orthogonal_mp((atoms / lengths).T, x.T, n_nonzero_coefs=k).T
     omp = np.square(x - searched @ (atoms / lengths)).sum()
     numbers = result.numbers
+    assert KEY_NUMBERS["amortisation"].keys() <= numbers.keys()
     assert numbers["fvu"] == pytest.approx(own / variance, rel=1e-5)
     assert numbers["refitted_fvu"] == pytest.approx(refitted / variance, rel=1e-5)
     assert numbers["omp_fvu"] == pytest.approx(omp / variance, rel=1e-4)

@@ -53,10 +53,12 @@ def test_key_numbers_are_few_and_each_is_one_that_its_analysis_gives(cli: Cli, r
     small += ["analysis.probe.labels_per_class=[]", "analysis.probe.c=[0.001]", "analysis.probe.n_choose=200"]
     small += ["analysis.probe.references=false"]
     small += [f"analysis.stability.runs=[{runs[1]}]"]
-    outcome = cli("sparse-ae-analyse", f"run={runs[0]}", f"analysis=[{','.join(KEY_NUMBERS)}]", *small)
+    names = [name for name in KEY_NUMBERS if name != "amortisation"]  # of a linear decoder; tested with its numbers
+    outcome = cli("sparse-ae-analyse", f"run={runs[0]}", f"analysis=[{','.join(names)}]", *small)
     assert outcome.code == 0, outcome.err
     assert {path.stem for path in Path(sparse_ae.__file__).parent.glob("conf/analysis/*")} == KEY_NUMBERS.keys()
-    for analysis, labels in KEY_NUMBERS.items():
+    for analysis in names:
+        labels = KEY_NUMBERS[analysis]
         assert len(labels) <= 6
         result = json.loads((runs[0] / "analysis" / analysis / "result.json").read_text())
         for key in labels:
