@@ -108,6 +108,7 @@ class TrainingExperiment(Experiment):
         return path
 
     def fit_and_test(self, start: StartingPoint) -> None:
+        """Train from ``start`` on, with a validation of the last step, and test."""
         trainer, module = self.trainer, self.module
         logs = trainer.logger is self.logger  # trainer.fast_dev_run has none
         if logs and start.event_sizes is None:
