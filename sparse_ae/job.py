@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sparse_ae.experiment import Experiment, StartingPoint, assemble
+from sparse_ae.experiment import Experiment, StartingPoint, analyses_of, assemble
 from sparse_ae.files import link
 from sparse_ae.identity import config_hash
 from sparse_ae.runs import Run, RunError
@@ -42,7 +42,7 @@ def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str], sweep
                 _begin(run, config, sources, start, sweep)
                 experiment.fit_and_test(start)
                 experiment.write_results(run)
-                _analyse(experiment, run, _analyses(config))
+                _analyse(experiment, run, analyses_of(config))
             except Stopped as stopped:
                 run.end("interrupted", config, stopped.reason)
                 raise
@@ -78,12 +78,7 @@ def is_settled(run: Run, config: Mapping[str, Any], rerun: str, sweep: str | Non
 
 def missing_analyses(run: Run, config: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the analyses asked for that the run has no result of."""
-    return {name: spec for name, spec in _analyses(config).items() if not run.has_analysis(name)}
-
-
-def _analyses(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Those asked for. What an experiment says of one that is not, with ``analysis=[]``, is all there is of that."""
-    return {name: spec for name, spec in config["analysis"].items() if "_target_" in spec}
+    return {name: spec for name, spec in analyses_of(config).items() if not run.has_analysis(name)}
 
 
 def starting_point(experiment: Experiment, run: Run, sweep: str | None = None) -> StartingPoint:

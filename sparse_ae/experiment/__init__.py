@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sparse_ae.experiment.base import Experiment, StartingPoint
+from sparse_ae.experiment.base import Experiment, StartingPoint, analyses_of
 from sparse_ae.runs import Run
 
 if TYPE_CHECKING:
     from sparse_ae.training.stop import StopSignals
 
-__all__ = ["Experiment", "StartingPoint", "assemble"]
+__all__ = ["Experiment", "StartingPoint", "analyses_of", "assemble"]
 
 
 def assemble(config: Mapping[str, Any], run: Run, stop: "StopSignals | None" = None) -> Experiment:

@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, StrictStr
 
 from sparse_ae.build import ConfigError, build, locate
 from sparse_ae.checkpoint_file import CheckpointError, read_checkpoint
-from sparse_ae.experiment.base import Experiment, StartingPoint, read_settings
+from sparse_ae.experiment.base import Experiment, StartingPoint, check_analyses, read_settings
 from sparse_ae.export import build_autoencoder, save_model
 from sparse_ae.objective import Objective
 from sparse_ae.runs import Run, RunError
@@ -86,6 +86,7 @@ class TrainingExperiment(Experiment):
         _check_optimizer(self.module)
         self.validates = self.data.val_size > 0 and config["trainer"]["limit_val_batches"] != 0
         _check_targets(self.module.objective, config, validates=self.validates)
+        check_analyses(config)
         self.logger = RunLogger(run.path)
         self.trainer = self._trainer(run)
 

@@ -77,4 +77,5 @@ class SparseAutoencoder(nn.Module):
         activation = Activation(self.sparsity.activate_batch, self.sparsity.support)
         pre = self.network.encode(x, activation)
         z = activation.codes(pre)
-        return Forward(x, target, pre, z, self.network.decode(z, activation.support(pre, z)))
+        support = activation.support(pre, z) if self.network.has_atoms else None  # no other decoder skips zeros
+        return Forward(x, target, pre, z, self.network.decode(z, support))
