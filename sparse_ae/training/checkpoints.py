@@ -145,8 +145,10 @@ class Checkpoints(Checkpoint):
         self._between_steps = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, with the epoch's validation behind it."""
-        self._is_best = self._improved(trainer)
+        """Save, with the epoch's validation behind it; as the best only if that was of these very weights."""
+        assert isinstance(pl_module, SparseAutoencoderModule)
+        validated_now = pl_module.evaluated_at.get("val") == trainer.global_step
+        self._is_best = validated_now and self._improved(trainer)
         self._save(trainer, pl_module)
         if self._is_best and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             link(self.last, self.best)
