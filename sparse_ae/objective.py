@@ -93,5 +93,6 @@ class Objective(nn.Module):
 
     def validated_(self, metrics: Mapping[str, float]) -> None:
         """Follow a validation."""
+        self.model.sparsity.validated_(metrics)
         if self.target is not None:
             self.target.validated_(self.model.sparsity, metrics)

@@ -81,6 +81,7 @@ TRAIN = [
     (["model=linear", "dead=resample", "dead.every_epochs=0"], r"dead\.every_epochs=0: should be greater than 0"),
     (["sparsity=l1", "target=l0", "trainer.limit_val_batches=0"], r"trainer\.limit_val_batches=0: a target is met on"),
     (["sparsity=topk", "target=l0", "model.latent_dim=abc"], r"model\.latent_dim=abc: should be a valid integer"),
+    (["sparsity=batch_topk", "trainer.precision=bf16-true"], r"trainer\.precision=bf16-true: .*threshold"),
     (["sparsity=l1", "target=l0", "trainer.precision=bf16-true"], r"trainer\.precision=bf16-true: the steps of a"),
     (["sparsity=batch_topk", "+sparsity.coefficients={a: 1}"], r"sparsity\.coefficients: no such key"),
     (["sparsity=k_sparse", "trainer.max_epochs=-1"], r"trainer\.max_epochs=-1: what is scheduled over a share"),

@@ -103,14 +103,19 @@ def test_state_dict_round_trip(method: str, network: str) -> None:
     for coefficient in ours.coefficients.values():
         coefficient.fill_(0.123)
     ours.observe_(ours(x, x))
+    ours.validated_({"val/l0": UNITS / 5, "val/population_sparsity": 0.2})
     assert not torch.equal(ours.model.encode(x), other.model.encode(x))
     other.load_state_dict(ours.state_dict())
     assert torch.equal(ours.model.encode(x), other.model.encode(x))
     assert torch.equal(ours(x, x).loss, other(x, x).loss)
+    for objective in (ours, other):
+        objective.observe_(objective(x, x))
+    torch.testing.assert_close(ours.state_dict(), other.state_dict(), rtol=0, atol=0)
 
 
 def test_export_and_reload_give_identical_codes(method: str, network: str, run_copy: Path) -> None:
     model, x = _build(method, network), _data()
+    model.sparsity.observe_(model(x, x))
     network_spec, sparsity_spec = _specs(method, network)
     save_model(Run(run_copy), model, network=network_spec, sparsity=sparsity_spec, input_shape=(1, 4, 5))
     reloaded = load(run_copy)

@@ -249,7 +249,7 @@ def test_options_go_together(cli: Cli, overrides: list[str]) -> None:
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
     """Distributed on the CPU: each rank its share, exact metrics, one set of files."""
     ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.run.dir=run", *SMALL]
-    process = command(tmp_path, *ddp, "sparsity=l1", "model=linear")
+    process = command(tmp_path, *ddp, "sparsity=batch_topk", "model=linear", "dead=resample")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert out.count("epoch 1/2") == 1

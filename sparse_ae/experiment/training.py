@@ -206,6 +206,11 @@ def _check_targets(objective: Objective, config: Mapping[str, Any], *, validates
             f"trainer.precision={trainer['precision']}: the steps of a target's controller would be lost in rounding "
             "(allowed: 32-true, 64-true, bf16-mixed, 16-mixed)"
         )
+    if objective.model.sparsity.couples_samples and trainer["precision"] in _HALF:
+        raise ConfigError(
+            f"trainer.precision={trainer['precision']}: the steps of the threshold that codes single samples would be "
+            "lost in rounding (allowed: 32-true, 64-true, bf16-mixed, 16-mixed)"
+        )
     if objective.needs_an_end and trainer["max_epochs"] == trainer["max_steps"] == -1:
         raise ConfigError("trainer.max_epochs=-1: what is scheduled over a share of training needs an end to it")
 

@@ -65,6 +65,8 @@ class Sparsity(nn.Module, ABC):
     """The term whose coefficient makes the codes sparser the larger it is; None if the sparsity is set directly."""
     couples_samples: ClassVar[bool] = False
     """Whether in training the samples of a batch are coded together, and later each by a threshold learned there."""
+    any_density: str | None = None
+    """The option that lets a sample alone have any number of active units, whatever training keeps."""
     code_range: ClassVar[tuple[float, float] | None] = None
     """Where the activation saturates on both sides, if it does."""
 
@@ -127,10 +129,8 @@ class Sparsity(nn.Module, ABC):
     def observe_(self, forward: Forward) -> None:
         """Follow a training batch with the buffers that do. Called once for each, after its backward pass."""
 
-    def calibrate_(self, excess: float) -> None:
-        """Follow a validation, where a sample alone is coded by a threshold: ``excess`` times as many codes are active
-        as should be.
-        """
+    def validated_(self, metrics: Mapping[str, float]) -> None:
+        """Follow a validation, with its ``val/...`` metrics."""
 
     def reset_units_(self, units: Tensor) -> list[nn.Parameter]:
         """Start anew what is learned for each of ``units``, an index; returns those parameters, ``(N, ...)``."""

@@ -1,5 +1,6 @@
 """The k B largest pre-activations of a batch of B samples, which share them out among themselves."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -36,12 +37,11 @@ class BatchTopK(Sparsity):
 
     @torch.no_grad()
     def observe_(self, forward: Forward) -> None:
-        smallest = torch.where(forward.z > 0, forward.z, torch.inf).amin(dim=(-2, -1))
-        share = self.threshold.passes(forward.pre).to(smallest.dtype).mean(dim=(-2, -1))
-        self.threshold.follow_(share * self.latent_dim / self.k, smallest)
+        self.threshold.follow_(forward.pre, forward.z, self.k / self.latent_dim, dims=(-2, -1))
 
-    def calibrate_(self, excess: float) -> None:
-        self.threshold.calibrate_(excess)
+    @torch.no_grad()
+    def validated_(self, metrics: Mapping[str, float]) -> None:
+        self.threshold.calibrate_(metrics["val/l0"] / self.k)
 
     @classmethod
     def arguments_for(cls, l0: float, latent_dim: int) -> dict[str, Any]:

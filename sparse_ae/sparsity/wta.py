@@ -1,11 +1,12 @@
 """Lifetime winner-take-all: every unit keeps its strongest responses in the batch, so that few die."""
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, PositiveInt
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparse_ae.functional import Reduction
 from sparse_ae.sparsity.base import Forward, Sparsity
@@ -17,7 +18,8 @@ class WTA(Sparsity):
     (rounded up to whole samples), else 0.
 
     For a single sample, ``encode: relu`` takes off the constraint as the source does; ``threshold`` keeps what passes
-    a ``Threshold`` of the unit that ``share`` of the samples pass, so that codes stay as sparse as in training.
+    a ``Threshold`` of the unit that ``share`` of the samples pass: codes as sparse as in training, or sparser where
+    ``share`` of a batch is no whole number of samples.
     Source: Makhzani and Frey, "Winner-take-all autoencoders", arXiv 1409.2752.
     """
 
@@ -34,6 +36,7 @@ class WTA(Sparsity):
         super().__init__({}, latent_dim=latent_dim, reduction=reduction)
         self.share = share
         self.encodes_by_threshold = encode == "threshold"
+        self.any_density = None if self.encodes_by_threshold else "encode=relu"
         self.threshold = Threshold(latent_dim)
 
     def activate(self, pre: Tensor) -> Tensor:
@@ -46,12 +49,16 @@ class WTA(Sparsity):
 
     @torch.no_grad()
     def observe_(self, forward: Forward) -> None:
-        smallest = torch.where(forward.z > 0, forward.z, torch.inf).amin(dim=-2)
-        share = self.threshold.passes(forward.pre).to(smallest.dtype).mean(dim=-2)
-        self.threshold.follow_(share / self.share, smallest)
+        self.threshold.follow_(forward.pre, forward.z, self.share, dims=(-2,))
 
-    def calibrate_(self, excess: float) -> None:
-        self.threshold.calibrate_(excess)
+    @torch.no_grad()
+    def validated_(self, metrics: Mapping[str, float]) -> None:
+        if self.encodes_by_threshold:
+            self.threshold.calibrate_(metrics["val/l0"] / (self.share * self.latent_dim))
+
+    def reset_units_(self, units: Tensor) -> list[nn.Parameter]:
+        self.threshold.value[units] = 0.0
+        return []
 
     @classmethod
     def arguments_for(cls, l0: float, latent_dim: int) -> dict[str, Any]:

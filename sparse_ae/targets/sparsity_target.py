@@ -49,8 +49,7 @@ class SparsityTarget(Target):
 
     ``measure`` is ``l0``, ``population_sparsity`` (share of units active in a sample) or ``lifetime_sparsity`` (share
     of samples that activate a unit): the means of the latter two, over samples and over units, are the same number.
-    Methods that keep a number of units take the target as that number; those of them that code a sample alone by a
-    threshold have it calibrated by each validation.
+    Methods that keep a number of units take the target as that number.
     """
 
     value: Tensor
@@ -78,6 +77,7 @@ class SparsityTarget(Target):
         self.measure, self.wanted = measure, value
         self.gain, self.damping, self.start, self.tolerance = gain, damping, start, tolerance
         self.threshold = 0.0
+        self.codes_by_threshold = False
         self.register_buffer("value", torch.tensor(value))
         for name in ("rate", "integral", "low", "high", "level", "offset"):
             self.register_buffer(name, torch.tensor(0.0))
@@ -91,9 +91,15 @@ class SparsityTarget(Target):
 
     def begin_(self, sparsity: Sparsity, threshold: float) -> None:
         self.threshold = threshold
+        self.codes_by_threshold = sparsity.couples_samples
         if sparsity.steered is None:
             if type(sparsity).steered is not None:
                 raise ValueError("sparsity.l0_target: is a target already (allowed: null, or target=none)")
+            if sparsity.any_density is not None:
+                raise ValueError(
+                    f"sparsity.{sparsity.any_density}: lets a sample have any number of active units, whatever the "
+                    "target (allowed: target=none, or another option)"
+                )
             return
         if self.measure == "l0" and sparsity.code_range is not None:
             raise ValueError(
@@ -131,9 +137,7 @@ class SparsityTarget(Target):
     @torch.no_grad()
     def validated_(self, sparsity: Sparsity, metrics: Mapping[str, float]) -> None:
         reached = metrics[f"val/{self.measure}"]
-        if reached > 0 and sparsity.steered is None:
-            sparsity.calibrate_((reached / self.wanted) ** _CORRECTION)
-        elif reached > 0 and self.batches > 0 and self._error.abs() < _NEAR:
+        if reached > 0 and self.batches > 0 and self._error.abs() < _NEAR:
             self.offset.add_(_CORRECTION * math.log(reached / self.wanted))
 
     @property
@@ -157,8 +161,10 @@ class SparsityTarget(Target):
         wanted, reached = self.wanted, metrics[f"val/{self.measure}"]
         met = abs(reached / wanted - 1) <= self.tolerance
         missed = f"target {self.measure}={wanted:g} is not met: val/{self.measure} is {reached:.4g} at the end"
-        if self.batches == 0:
-            missed += ": its threshold is still on its way. Train longer"
+        if self.batches == 0 and self.codes_by_threshold and self.measure == "l0":
+            missed += ": its threshold is still on its way, or units are dead. Train longer, or try another dead="
+        elif self.batches == 0:
+            missed += ". The method keeps as many codes, but not every code that is kept is active"
         elif self._error.abs() >= _NEAR:
             missed += ", and the coefficient still on its way. Train longer, or try a larger target.gain"
         else:

@@ -21,8 +21,8 @@ _SAMPLES = 10_000
 
 class DeadUnitsCallback(Callback):
     """Logs how many units are dead before the first step (``train/dead_at_init``: silent on all of 10,000 training
-    images), and gives ``DeadUnits.revive_`` its turn before every epoch but the first. ``train/dead_units`` and
-    ``train/revived_units`` are logged with the losses.
+    images, coded in batches as training codes them), and gives ``DeadUnits.revive_`` its turn before every epoch but
+    the first. ``train/dead_units`` and ``train/revived_units`` are logged with the losses.
 
     Not at an epoch's end: the checkpoint written there is of what was validated.
     """
@@ -37,11 +37,14 @@ class DeadUnitsCallback(Callback):
         model, epoch = pl_module.model, trainer.current_epoch
         generator = torch.Generator().manual_seed(stream_seed(self.seed, epoch))
         if trainer.global_step == 0:
-            dead = int((model.encode(self._sample(pl_module, generator)) == 0).all(dim=0).sum())
+            batches = self._sample(pl_module, generator).split(pl_module.data.batch_size)
+            fired = torch.stack([(model(x, x).z != 0).any(dim=0) for x in batches]).any(dim=0)
+            dead = int((~fired).sum())
             pl_module.results["train/dead_at_init"] = dead
             if pl_module.logger is not None:
                 pl_module.logger.log_metrics({"train/dead_at_init": dead}, step=0)
         elif epoch:
+            _broadcast_buffers(pl_module)
             pl_module.objective.dead.look_()
             progress = trainer.global_step / pl_module.total_steps()
             moment = Moment(epoch, progress, lambda: self._sample(pl_module, generator), generator)
@@ -59,3 +62,12 @@ class DeadUnitsCallback(Callback):
         images = pl_module.data.split("train").x
         chosen = torch.randperm(len(images), generator=generator)[:_SAMPLES]
         return to_unit_interval(images[chosen.to(images.device)]).to(next(pl_module.parameters()))
+
+
+def _broadcast_buffers(pl_module: SparseAutoencoderModule) -> None:
+    """What each process of a distributed run followed of its own batches, as the first has it: units started anew from
+    other codes would be other units, and nothing makes the weights of processes alike again.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        for buffer in pl_module.buffers():
+            torch.distributed.broadcast(buffer, src=0)

@@ -95,6 +95,7 @@ def test_kl_with_another_activation_cannot_be_expressed() -> None:
         build(spec | {"activation": "relu"}, "sparsity", latent_dim=2)
 
 
+OF_4: dict[str, Any] = {"reduction": "mean", "latent_dim": 4}
 WIDE = torch.tensor([[0.3, -2.0, 1.5, 0.9], [-0.1, 0.2, -0.3, -0.4], [4.0, 3.0, 2.0, 1.0]])
 
 
@@ -144,12 +145,43 @@ def test_batch_topk_codes_a_sample_alone_as_sparsely_as_a_batch() -> None:
     assert (z != 0).sum(dim=1).double().mean() == pytest.approx(2, rel=0.05)
     assert torch.equal(z, torch.cat([method.activate(row) for row in fresh.split(7000)]))
     assert torch.equal(z[z != 0], fresh[z != 0])
-    method.calibrate_(1.25)  # elsewhere 2.5 units pass: let 1.6 do so here
+    method.validated_({"val/l0": 2.5})  # elsewhere 2.5 units pass: let 1.6 do so here
     train(2000)
-    assert (method.activate(fresh) != 0).sum(dim=1).double().mean() == pytest.approx(1.6, rel=0.05)
+    assert (method.activate(fresh) != 0).sum(dim=1).double().mean() == pytest.approx(1.6, rel=0.1)
+    method.validated_({"val/l0": 2.0})  # and now 2, as it should be: what is aimed at stays
+    assert method.threshold.aim == pytest.approx(0.8, rel=0.1)
     before = method.threshold.value.clone()
     method.observe_(_forward(torch.zeros(3, 50))._replace(pre=torch.zeros(3, 50)))
     assert method.threshold.value == pytest.approx(float(0.99 * before))
+
+
+def test_a_threshold_far_below_what_is_kept_starts_anew() -> None:
+    """As after a first batch of which nearly everything was kept: at 1 % a batch it would take hundreds."""
+    method = BatchTopK(k=1, reduction="mean", latent_dim=2)
+    method.threshold.value.fill_(1e-4)
+    pre = torch.tensor([[3.0, 1.0], [2.0, 0.5]])
+    method.observe_(_forward(method.activate_batch(pre))._replace(pre=pre))
+    assert method.threshold.value == 2.0
+
+
+def test_a_wta_unit_that_starts_anew_has_a_new_threshold() -> None:
+    method = WTA(share=0.5, encode="threshold", reduction="mean", latent_dim=2)
+    method.threshold.value.copy_(torch.tensor([5.0, 5.0]))
+    assert method.reset_units_(torch.tensor([1])) == []
+    pre = torch.tensor([[6.0, 1.0], [2.0, 0.5]])
+    method.observe_(_forward(method.activate_batch(pre))._replace(pre=pre))
+    assert torch.equal(method.threshold.value, torch.tensor([5.0, 1.0]))
+
+
+@pytest.mark.parametrize("method", [WTA(share=0.5, encode="threshold", **OF_4), BatchTopK(k=2, **OF_4)])
+def test_thresholds_follow_bfloat16_codes_in_float32(method: WTA | BatchTopK) -> None:
+    """A step of less than 0.4 % would be lost in bfloat16, and shares rounded."""
+    method.threshold.value.fill_(1.0)
+    pre = WIDE.bfloat16()
+    method.observe_(_forward(method.activate_batch(pre))._replace(pre=pre))
+    share = (WIDE >= 1.0).float().mean(dim=0) if isinstance(method, WTA) else (WIDE >= 1.0).float().mean()
+    expected = 1 + 0.01 * (share / 0.5 - 1)
+    torch.testing.assert_close(method.threshold.value, expected.expand_as(method.threshold.value))
 
 
 def test_matryoshka_adds_up_to_the_mean_over_all_prefixes() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from sparse_ae.build import build
 from sparse_ae.data import MNIST, to_unit_interval
 from sparse_ae.dead import DeadUnits
+from sparse_ae.experiment.training import sparsity_spec
 from sparse_ae.export import build_autoencoder
 from sparse_ae.objective import Objective
 from sparse_ae.sparsity import L1, Forward, NoSparsity
@@ -33,7 +34,7 @@ def _objective(*overrides: str) -> Objective:
     config: dict[str, Any] = plain_config(f"model.latent_dim={UNITS}", *overrides)
     if "hidden_sizes" in config["model"]:
         config["model"]["hidden_sizes"] = [64]
-    model = build_autoencoder(config["model"], config["sparsity"], input_dim=49)
+    model = build_autoencoder(config["model"], sparsity_spec(config), input_dim=49)
     return Objective(model, DeadUnits(window_epochs=1, latent_dim=UNITS), build(config["target"], "target"))
 
 
@@ -78,6 +79,8 @@ def _train(objective: Objective, images: Tensor, steps: int) -> dict[str, float]
         ("jumprelu", "linear"),
         ("gated", "mlp"),
         ("kl", "linear"),
+        ("batch_topk", "linear"),
+        ("wta", "linear"),
     ],
 )
 def test_the_target_is_met(method: str, network: str, images: Tensor) -> None:
@@ -101,6 +104,13 @@ def test_a_target_out_of_reach_is_told(images: Tensor) -> None:
     assert verdict is not None
     assert not verdict.met
     assert verdict.reason.startswith("target l0=63.9 is out of reach: the coefficient is at its lowest, ")
+
+
+def test_units_that_are_kept_and_not_active_are_told() -> None:
+    target = SparsityTarget(measure="population_sparsity", value=0.2, gain=5, damping=0.5, start=0.01, tolerance=0.02)
+    verdict = target.verdict({"val/population_sparsity": 0.1})
+    assert verdict is not None
+    assert verdict.reason.endswith("The method keeps as many codes, but not every code that is kept is active")
 
 
 def _observed(target: SparsityTarget, method: L1, active: int) -> float:
@@ -195,6 +205,7 @@ def test_a_path_rises_from_first_to_last_and_keeps_its_points() -> None:
         (["sparsity=kl", "target=l0"], "KL's codes are never exactly 0"),
         (["sparsity=l1", "target=l0", "sparsity.warmup_steps=5"], "warmup_steps=5: the target steers"),
         (["sparsity=l1", "target=coefficient_path", "sparsity.coefficient=0"], "coefficient=0: is what the path multi"),
+        (["sparsity=wta", "sparsity.encode=relu", "target=l0"], "encode=relu: lets a sample have any number"),
         (["sparsity=topk", "target=coefficient_path"], "TopK has no coefficient to steer"),
         (["sparsity=l1", "target=population", "target.value=2"], "target.value=2: population_sparsity is a share"),
         (["sparsity=l1", "target=coefficient_path", "target.last=1e-9"], "target.last=1e-09: the path rises"),
