@@ -14,8 +14,9 @@ from sparse_ae.runs import Run, RunError
 log = logging.getLogger(__name__)
 
 
-def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str], sweep: str | None = None) -> None:
-    """Train, test, export and analyse one run; its ``status.json`` says how that ended.
+def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str], sweep: str | None = None) -> bool:
+    """Train, test, export and analyse one run; its ``status.json`` says how that ended. Returns whether it was this
+    one of several processes that kept the books.
 
     ``sources`` are the files of ``.hydra``; ``sweep`` names the sweep that it is a job of. A finished run is left as it
     is, but for analyses that it lacks; one that was interrupted or failed goes on from its last intact checkpoint.
@@ -29,14 +30,14 @@ def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str], sweep
         rerun = experiment.rerun
         if not experiment.is_main_process:  # one more process of a distributed run: the first keeps the books
             experiment.fit_and_test(starting_point(experiment, run, sweep))
-            return
+            return False
         with run.lock(), _log_into(run.log):
             if is_settled(run, config, rerun, sweep):
-                return
+                return True
             if not starts_over(run, rerun, sweep) and run.state == "finished":
                 _analyse(experiment, run, missing_analyses(run, config))
                 write_run_page(run)
-                return
+                return True
             try:
                 start = starting_point(experiment, run, sweep)
                 _begin(run, config, sources, start, sweep)
@@ -57,6 +58,7 @@ def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str], sweep
                 _tell(f"warning: {verdict['reason']}")
             run.end("finished", config, target=verdict)
             write_run_page(run)
+    return True
 
 
 def starts_over(run: Run, rerun: str, sweep: str | None) -> bool:

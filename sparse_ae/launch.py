@@ -29,12 +29,13 @@ def launch(config_name: str, ideas: Sequence[str]) -> None:
         with one_line_errors(program):
             run = Run(HydraConfig.get().runtime.output_dir)
             try:
-                train(task_config(config), run, sources(config))
+                keeps_books = train(task_config(config), run, sources(config))
             except Stopped as stopped:
                 command = f"the same command{' without rerun=all' if config.rerun == 'all' else ''}"
                 print(f"{program}: stopped by {stopped.reason}; {command} goes on", file=sys.stderr)
                 raise
-            print_run(run, *ideas)
+            if keeps_books:
+                print_run(run, *ideas)
 
     with one_line_errors(program):
         arguments = get_args_parser().parse_args()

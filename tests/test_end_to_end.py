@@ -253,6 +253,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert out.count("epoch 1/2") == 1
+    assert "error" not in err
     run = Run(tmp_path / "run")
     assert run.status["state"] == "finished"
     data = mnist()
