@@ -49,7 +49,7 @@ class Threshold(nn.Module):
         self.excess.add_(_SMOOTHING * (excess.mean() - self.excess))
 
     def calibrate_(self, excess: float) -> None:
-        """Other samples pass ``excess`` times as often as they should: aim at what makes that 1, if the ratio of theirs
-        to the batches' stays as it is.
+        """Other samples pass ``excess`` times as often as they should: go halfway to the aim that makes that 1 if the
+        ratio of theirs to the batches' stays as it is.
         """
-        self.aim.copy_((self.excess / excess).clamp(*_AIMS))
+        self.aim.copy_((self.aim + self.excess / excess).div(2).clamp(*_AIMS))

@@ -145,11 +145,13 @@ def test_batch_topk_codes_a_sample_alone_as_sparsely_as_a_batch() -> None:
     assert (z != 0).sum(dim=1).double().mean() == pytest.approx(2, rel=0.05)
     assert torch.equal(z, torch.cat([method.activate(row) for row in fresh.split(7000)]))
     assert torch.equal(z[z != 0], fresh[z != 0])
-    method.validated_({"val/l0": 2.5})  # elsewhere 2.5 units pass: let 1.6 do so here
-    train(2000)
-    assert (method.activate(fresh) != 0).sum(dim=1).double().mean() == pytest.approx(1.6, rel=0.1)
-    method.validated_({"val/l0": 2.0})  # and now 2, as it should be: what is aimed at stays
+    for _ in range(6):  # elsewhere a quarter more pass than here: let 1.6 do so here
+        train(300)
+        here = (method.activate(fresh) != 0).sum(dim=1).double().mean()
+        method.validated_({"val/l0": 1.25 * float(here)})
+    train(1000)
     assert method.threshold.aim == pytest.approx(0.8, rel=0.1)
+    assert (method.activate(fresh) != 0).sum(dim=1).double().mean() == pytest.approx(1.6, rel=0.1)
     before = method.threshold.value.clone()
     method.observe_(_forward(torch.zeros(3, 50))._replace(pre=torch.zeros(3, 50)))
     assert method.threshold.value == pytest.approx(float(0.99 * before))
