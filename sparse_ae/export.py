@@ -85,7 +85,7 @@ def load(run: Run | Path | str, weights: Weights = "final") -> SparseAutoencoder
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise RunError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
+        raise RunError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
     return model.eval()
 
 

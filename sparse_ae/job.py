@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sparse_ae.build import build
 from sparse_ae.experiment import Experiment, StartingPoint, analyses_of, assemble
 from sparse_ae.files import link
 from sparse_ae.identity import config_hash
@@ -81,6 +82,14 @@ def is_settled(run: Run, config: Mapping[str, Any], rerun: str, sweep: str | Non
 def missing_analyses(run: Run, config: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the analyses asked for that the run has no result of."""
     return {name: spec for name, spec in analyses_of(config).items() if not run.has_analysis(name)}
+
+
+def check_analyses(run: Run, config: Mapping[str, Any]) -> None:
+    """Raise ``ConfigError`` for options that an analysis still to be made does not have, values of the wrong type or
+    range, and runs it is to compare with that are not there: now, and not when the run is trained.
+    """
+    for name, spec in missing_analyses(run, config).items():
+        build(spec, f"analysis.{name}")
 
 
 def starting_point(experiment: Experiment, run: Run, sweep: str | None = None) -> StartingPoint:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from sparse_ae.cli import compose, hydra_app, one_line_errors, program_of, sources, task_config
 from sparse_ae.experiment import assemble
 from sparse_ae.files import make_writable
-from sparse_ae.job import is_settled, starting_point, train
+from sparse_ae.job import check_analyses, is_settled, starting_point, train
 from sparse_ae.runs import Run, RunError
 from sparse_ae.summary import print_run
 from sparse_ae.sweep.grid import without_sweeps
@@ -71,6 +71,7 @@ def _is_done(config_name: str, arguments: argparse.Namespace, ideas: Sequence[st
         print(f"{run.path}: finished already; rerun=all makes it again")
         print_run(run, *ideas)
         return True
+    check_analyses(run, plain)
     starting_point(experiment, run)
     make_writable(run.path)
     return False

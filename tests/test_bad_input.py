@@ -23,6 +23,7 @@ TRAIN = [
     (["experiment=defualt"], r"experiment=defualt: no such option \(did you mean default\?"),
     (["analysis=[sparsty]"], r"analysis=sparsty: no such option \(did you mean sparsity\?"),
     (["analysis=[probe]", "analysis.probe.c=[-1]"], r"analysis\.probe\.c=\[-1\]: should be greater than 0"),
+    (["+analysis.foo=3"], r"analysis\.foo=3: is no analysis"),
     (["analysis=[probe]", "+analysis.probe.cs=[1]"], r"analysis\.probe\.cs: no such key \(did you mean c\?"),
     (["trainer.max_epoch=3"], r"trainer\.max_epoch=3: no such key in trainer \(did you mean max_epochs\?"),
     (

@@ -209,6 +209,13 @@ def test_final_validation_metrics_are_of_the_final_weights(cli: Cli, tmp_path: P
     assert Run(tmp_path / "run").metrics["val/mse"] == pytest.approx(before, rel=1e-6)
 
 
+def test_an_epoch_that_ends_without_a_validation_is_not_the_best(cli: Cli, tmp_path: Path) -> None:
+    outcome = cli("sparse-ae-train", *SMALL, "+trainer.val_check_interval=15", "hydra.run.dir=run")
+    assert outcome.code == 0, outcome.err
+    assert "no best.ckpt" in outcome.out
+    assert not Run(tmp_path / "run").best_checkpoint.exists()
+
+
 def test_an_epochs_line_shows_that_epoch(cli: Cli, tmp_path: Path) -> None:
     limits = ["trainer.max_epochs=1", "trainer.limit_train_batches=7", "trainer.log_every_n_steps=5"]
     outcome = cli("sparse-ae-train", *limits, "data.val_size=0", "hydra.run.dir=run", "analysis=[]")
@@ -248,14 +255,16 @@ def test_options_go_together(cli: Cli, overrides: list[str]) -> None:
 
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
     """Distributed on the CPU: each rank its share, exact metrics, one set of files."""
+    resampling = ["dead=resample", "dead.every_epochs=1", "dead.window_epochs=0.01", "dead.until=1"]
     ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.run.dir=run", *SMALL]
-    process = command(tmp_path, *ddp, "sparsity=batch_topk", "model=linear", "dead=resample")
+    process = command(tmp_path, *ddp, "sparsity=batch_topk", "sparsity.k=1", "model=linear", *resampling)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert out.count("epoch 1/2") == 1
     assert "error" not in err
     run = Run(tmp_path / "run")
     assert run.status["state"] == "finished"
+    assert run.metrics["train/revived_units"] > 0
     data = mnist()
     scores = CodeMetrics(mean=data.train_mean, latent_dim=128, threshold=0.1)
     alone = evaluate(sparse_ae.load(tmp_path / "run"), data.test_dataloader(), scores)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from sparse_ae.build import ConfigError, build, check_arguments, nearest
+from sparse_ae.build import ConfigError, check_arguments, nearest
 from sparse_ae.runs import Run
 
 if TYPE_CHECKING:
@@ -74,12 +74,9 @@ def read_settings(kind: type[S], config: Mapping[str, Any], groups: Collection[s
 
 def analyses_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """The specs of the analyses asked for, by name. What an experiment says of one that is not, with ``analysis=[]``,
-    is all there is of that.
+    is all there is of that. Raises ``ConfigError`` for what is none.
     """
+    for name, spec in config["analysis"].items():
+        if not isinstance(spec, Mapping):
+            raise ConfigError(f"analysis.{name}={spec}: is no analysis (allowed: a group of options)")
     return {name: spec for name, spec in config["analysis"].items() if "_target_" in spec}
-
-
-def check_analyses(config: Mapping[str, Any]) -> None:
-    """Raise ``ConfigError`` for a wrong option of an analysis now, and not when the run it is to look at is done."""
-    for name, spec in analyses_of(config).items():
-        build(spec, f"analysis.{name}")

@@ -11,7 +11,7 @@ from sparse_ae.build import ConfigError, build
 from sparse_ae.checkpoint_file import read_checkpoint, write_checkpoint
 from sparse_ae.coders import DictionaryCoder, IterativeLearner, Learner
 from sparse_ae.data import Split, to_unit_interval, usable_device
-from sparse_ae.experiment.base import Experiment, StartingPoint, check_analyses, read_settings
+from sparse_ae.experiment.base import Experiment, StartingPoint, read_settings
 from sparse_ae.export import save_coder
 from sparse_ae.files import link
 from sparse_ae.metrics import NAMES, CodeMetrics, evaluate
@@ -53,7 +53,6 @@ class CoderExperiment(Experiment):
         except ValueError as error:
             named = re.match(r"\w+=", str(error))
             raise ConfigError(f"coder{'.' if named else ': '}{error}") from error
-        check_analyses(config)
         self.logger = RunLogger(run.path)
 
     def fit_and_test(self, start: StartingPoint) -> None:

@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, StrictStr
 
 from sparse_ae.build import ConfigError, build, locate
 from sparse_ae.checkpoint_file import CheckpointError, read_checkpoint
-from sparse_ae.experiment.base import Experiment, StartingPoint, check_analyses, read_settings
+from sparse_ae.experiment.base import Experiment, StartingPoint, read_settings
 from sparse_ae.export import build_autoencoder, save_model
 from sparse_ae.objective import Objective
 from sparse_ae.runs import Run, RunError
@@ -70,6 +70,7 @@ class TrainingExperiment(Experiment):
         self.config = config
         self.settings = settings = read_settings(Settings, config, _GROUPS)
         self.active_threshold, self.rerun = settings.active_threshold, settings.rerun
+        self.run = run
         self.stop = stop or StopSignals()
         tune_process(settings.threads, settings.matmul_precision)
         seed_everything(settings.seed, verbose=False)
@@ -86,7 +87,6 @@ class TrainingExperiment(Experiment):
         _check_optimizer(self.module)
         self.validates = self.data.val_size > 0 and config["trainer"]["limit_val_batches"] != 0
         _check_targets(self.module.objective, config, validates=self.validates)
-        check_analyses(config)
         self.logger = RunLogger(run.path)
         self.trainer = self._trainer(run)
 
@@ -120,6 +120,8 @@ class TrainingExperiment(Experiment):
         self.stop.resume()
         if self.validates and module.evaluated_at.get("val") != trainer.global_step:  # stopped between two validations
             trainer.validate(module, datamodule=self.data, verbose=False)
+        if self.validates and logs and self.is_main_process and not self.run.best_checkpoint.exists():
+            print("no epoch ended with a validation that gave a best: no best.ckpt")
         trainer.test(module, datamodule=self.data, verbose=False)
         if logs:
             self.logger.finish()
@@ -206,7 +208,8 @@ def _check_targets(objective: Objective, config: Mapping[str, Any], *, validates
             f"trainer.precision={trainer['precision']}: the steps of a target's controller would be lost in rounding "
             "(allowed: 32-true, 64-true, bf16-mixed, 16-mixed)"
         )
-    if objective.model.sparsity.couples_samples and trainer["precision"] in _HALF:
+    sparsity = objective.model.sparsity
+    if sparsity.couples_samples and sparsity.any_density is None and trainer["precision"] in _HALF:
         raise ConfigError(
             f"trainer.precision={trainer['precision']}: the steps of the threshold that codes single samples would be "
             "lost in rounding (allowed: 32-true, 64-true, bf16-mixed, 16-mixed)"

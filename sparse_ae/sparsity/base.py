@@ -56,7 +56,8 @@ class Sparsity(nn.Module, ABC):
 
     A method is one subclass in one file: its activation and its loss terms together. All of it is vmap-safe: no
     data-dependent Python branch, no ``.item()``, and what weighs a term or follows training is a buffer.
-    Evaluating the loss changes nothing; what follows training, such as a threshold, is moved by ``observe_`` alone.
+    Evaluating the loss changes nothing; what follows training, such as a threshold, is moved by ``observe_`` and
+    ``validated_`` alone.
     """
 
     requires_atoms = False

@@ -15,7 +15,7 @@ from sparse_ae.build import ConfigError
 from sparse_ae.cli import explain, sources, task_config
 from sparse_ae.experiment import assemble
 from sparse_ae.identity import config_hash
-from sparse_ae.job import is_settled, missing_analyses, starting_point
+from sparse_ae.job import check_analyses, is_settled, missing_analyses, starting_point
 from sparse_ae.runs import Run, RunError
 from sparse_ae.sweep.grid import axes, expand
 from sparse_ae.sweep.isolate import Job
@@ -122,6 +122,7 @@ def _check(new: Planned, twin: Planned | None) -> None:
     if twin is not None and config_hash(twin.config) != config_hash(new.config):
         raise ConfigError(f"hydra.sweep.subdir: {new.run.path} is also the folder of {' '.join(twin.overrides)}")
     if new.state != "damaged" and not is_settled(new.run, new.config, experiment.rerun):
+        check_analyses(new.run, new.config)
         starting_point(experiment, new.run)
 
 

@@ -161,10 +161,12 @@ class SparsityTarget(Target):
         wanted, reached = self.wanted, metrics[f"val/{self.measure}"]
         met = abs(reached / wanted - 1) <= self.tolerance
         missed = f"target {self.measure}={wanted:g} is not met: val/{self.measure} is {reached:.4g} at the end"
-        if self.batches == 0 and self.codes_by_threshold and self.measure == "l0":
+        if self.batches == 0 and self.codes_by_threshold and (self.measure == "l0" or reached > wanted):
             missed += ": its threshold is still on its way, or units are dead. Train longer, or try another dead="
-        elif self.batches == 0:
+        elif self.batches == 0 and reached < wanted:
             missed += ". The method keeps as many codes, but not every code that is kept is active"
+        elif self.batches == 0:
+            missed += ". The method keeps whole units: that is the nearest number of them"
         elif self._error.abs() >= _NEAR:
             missed += ", and the coefficient still on its way. Train longer, or try a larger target.gain"
         else:

@@ -67,7 +67,7 @@ def _evaluation_follows(trainer: Trainer) -> bool:
 class Checkpoints(Checkpoint):
     """``last.ckpt`` at the end of every epoch, every ``every_n_minutes`` in between, and when the run is asked to stop
     or fails between two steps; ``previous.ckpt``, the one before it; ``best.ckpt``, the last whose ``monitor`` was
-    never better. The latter two are links. Without validation there is no ``best.ckpt``.
+    never better. The latter two are links. Where no epoch ends with a validation there is no ``best.ckpt``.
 
     Each is of a moment between two optimizer steps, and a run that goes on from it ends with the same bytes. Lightning
     runs this callback after every other, so that no state which fails a check is saved. Raises ``ValueError`` for a

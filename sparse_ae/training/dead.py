@@ -44,8 +44,8 @@ class DeadUnitsCallback(Callback):
             if pl_module.logger is not None:
                 pl_module.logger.log_metrics({"train/dead_at_init": dead}, step=0)
         elif epoch:
-            _broadcast_buffers(pl_module)
             pl_module.objective.dead.look_()
+            _broadcast_buffers(pl_module)
             progress = trainer.global_step / pl_module.total_steps()
             moment = Moment(epoch, progress, lambda: self._sample(pl_module, generator), generator)
             replaced = pl_module.objective.dead.revive_(model, trainer.optimizers[0], moment)

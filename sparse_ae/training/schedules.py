@@ -38,7 +38,9 @@ def warmup_linear(
 
 
 class ObjectiveSchedule(Callback):
-    """Keeps the objective in step with training: its schedules before each step, its target after each validation."""
+    """Keeps the objective in step with training: its schedules before each step, its method and target after each
+    validation.
+    """
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, SparseAutoencoderModule)

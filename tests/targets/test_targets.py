@@ -14,7 +14,7 @@ from sparse_ae.dead import DeadUnits
 from sparse_ae.experiment.training import sparsity_spec
 from sparse_ae.export import build_autoencoder
 from sparse_ae.objective import Objective
-from sparse_ae.sparsity import L1, Forward, NoSparsity
+from sparse_ae.sparsity import L1, BatchTopK, Forward, NoSparsity, TopK
 from sparse_ae.targets import CoefficientPath, SparsityTarget
 from tests.conftest import plain_config
 
@@ -108,9 +108,17 @@ def test_a_target_out_of_reach_is_told(images: Tensor) -> None:
 
 def test_units_that_are_kept_and_not_active_are_told() -> None:
     target = SparsityTarget(measure="population_sparsity", value=0.2, gain=5, damping=0.5, start=0.01, tolerance=0.02)
-    verdict = target.verdict({"val/population_sparsity": 0.1})
+    target.begin_(TopK(k=2, signed=False, reduction="mean", latent_dim=10), 0.1)
+    assert _reason(target, 0.1).endswith("but not every code that is kept is active")
+    assert _reason(target, 0.3).endswith("that is the nearest number of them")
+    target.begin_(BatchTopK(k=2, reduction="mean", latent_dim=10), 0.1)
+    assert "its threshold is still on its way" in _reason(target, 0.3)
+
+
+def _reason(target: SparsityTarget, reached: float) -> str:
+    verdict = target.verdict({"val/population_sparsity": reached})
     assert verdict is not None
-    assert verdict.reason.endswith("The method keeps as many codes, but not every code that is kept is active")
+    return verdict.reason
 
 
 def _observed(target: SparsityTarget, method: L1, active: int) -> float:
