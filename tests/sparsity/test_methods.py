@@ -130,9 +130,9 @@ def test_batch_topk_codes_a_sample_alone_as_sparsely_as_a_batch() -> None:
     def draw(samples: int) -> torch.Tensor:
         return torch.randn(samples, 50, generator=generator).mul(1.5).exp() - 1
 
-    def train(batches: int) -> None:
+    def train(batches: int, samples: int = 8) -> None:
         for _ in range(batches):
-            pre = draw(8)
+            pre = draw(samples)
             method.observe_(_forward(method.activate_batch(pre))._replace(pre=pre))
 
     first = draw(8)
@@ -146,12 +146,12 @@ def test_batch_topk_codes_a_sample_alone_as_sparsely_as_a_batch() -> None:
     assert torch.equal(z, torch.cat([method.activate(row) for row in fresh.split(7000)]))
     assert torch.equal(z[z != 0], fresh[z != 0])
     for _ in range(6):  # elsewhere a quarter more pass than here: let 1.6 do so here
-        train(300)
+        train(300, samples=100)
         here = (method.activate(fresh) != 0).sum(dim=1).double().mean()
         method.validated_({"val/l0": 1.25 * float(here)})
+    train(1000, samples=100)
     train(1000)
-    assert method.threshold.aim == pytest.approx(0.8, rel=0.1)
-    assert (method.activate(fresh) != 0).sum(dim=1).double().mean() == pytest.approx(1.6, rel=0.1)
+    assert (method.activate(fresh) != 0).sum(dim=1).double().mean() == pytest.approx(1.6, rel=0.05)
     before = method.threshold.value.clone()
     method.observe_(_forward(torch.zeros(3, 50))._replace(pre=torch.zeros(3, 50)))
     assert method.threshold.value == pytest.approx(float(0.99 * before))
