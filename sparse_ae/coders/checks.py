@@ -1,5 +1,6 @@
 """What every coder checks of its input: one line that names the argument, what was given and what is allowed."""
 
+import torch
 from torch import Tensor
 
 
@@ -31,9 +32,8 @@ def check_count(name: str, value: int, largest: int | None = None) -> None:
 
 
 def _check_finite(name: str, x: Tensor) -> None:
-    finite = x.isfinite()
-    if not finite.all():
-        raise ValueError(f"{name}: {int((~finite).sum())} of {x.numel()} values are not finite (allowed: none)")
+    if x.numel() and not torch.stack(x.aminmax()).isfinite().all():  # a tenth of what it takes to look at each
+        raise ValueError(f"{name}: {int((~x.isfinite()).sum())} of {x.numel()} values are not finite (allowed: none)")
 
 
 def _kind(x: Tensor) -> str:
