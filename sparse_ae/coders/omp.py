@@ -201,7 +201,7 @@ def _pursue_chunk(
             break
         score = now.left
         if by_error:
-            score = F.threshold_(now.new, dependent, torch.inf).rsqrt().mul_(now.left)
+            score = F.threshold(now.new, dependent, torch.inf, inplace=True).rsqrt().mul_(now.left)
         largest, i = _largest(score)
         going = going & (largest > 8 * eps * (now.size + now.value.abs().sum(dim=1)))
         inverse = now.inverse[:, :t, :t]
