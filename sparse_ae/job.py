@@ -14,6 +14,8 @@ from sparse_ae.runs import Run, RunError
 
 log = logging.getLogger(__name__)
 
+_TIMED_IMAGES, _TIMED_REPEATS, _TIMED_SECONDS = 1000, 5, 2.0
+
 
 def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str], sweep: str | None = None) -> bool:
     """Train, test, export and analyse one run; its ``status.json`` says how that ended. Returns whether it was this
@@ -44,6 +46,7 @@ def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str], sweep
                 _begin(run, config, sources, start, sweep)
                 experiment.fit_and_test(start)
                 experiment.write_results(run)
+                run.note_encoding(_seconds_per_image(experiment, run))
                 _analyse(experiment, run, analyses_of(config))
             except Stopped as stopped:
                 run.end("interrupted", config, stopped.reason)
@@ -152,6 +155,20 @@ def _analyse(experiment: Experiment, run: Run, analyses: Mapping[str, Any]) -> N
     data.prepare_data()
     sample = test_sample(data, "cpu", experiment.active_threshold)
     write_analyses(run, Subject(load(run), sample, run), analyses)
+
+
+def _seconds_per_image(experiment: Experiment, run: Run) -> float:
+    """How long the exported coder takes to encode an image, in one batch of test images on the experiment's device."""
+    import torch
+
+    from sparse_ae.data import to_unit_interval
+    from sparse_ae.export import load
+    from sparse_ae.timing import median_seconds
+
+    coder = load(run).to(experiment.device)
+    x = to_unit_interval(experiment.data.split("test").x[:_TIMED_IMAGES]).to(experiment.device)
+    with torch.inference_mode():
+        return median_seconds(lambda: coder.encode(x), _TIMED_REPEATS, enough=_TIMED_SECONDS) / len(x)
 
 
 @contextmanager

@@ -204,6 +204,8 @@ class Run:
             started=_now(),
             finished=None,
             wall_seconds=self._seconds_before,
+            fit_seconds=None,
+            encode_microseconds=None,
             host=socket.gethostname(),
             pid=os.getpid(),
             threads=threads,
@@ -215,6 +217,17 @@ class Run:
     def note_progress(self, share: float) -> None:
         """How much of the training is done, from 0 to 1, for whoever watches."""
         self._write_status(**self.status | {"progress": round(share, 4), "wall_seconds": self._wall_seconds()})
+
+    def note_fitted(self) -> None:
+        """The coder has learned what it will: ``fit_seconds`` from the start of the run, those of earlier attempts
+        included, to here.
+        """
+        seconds = self._wall_seconds()
+        self._write_status(**self.status | {"progress": 1.0, "wall_seconds": seconds, "fit_seconds": seconds})
+
+    def note_encoding(self, seconds: float) -> None:
+        """How long the coder takes to encode one image, among others, as ``encode_microseconds``."""
+        self._write_status(**self.status | {"encode_microseconds": round(seconds * 1e6, 3)})
 
     def end(
         self,

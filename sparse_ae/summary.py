@@ -34,6 +34,13 @@ METRICS = (
     Shown("dead_units", "dead units", "never != 0", "{:.0f}", "dead"),
 )
 
+TIMES = (
+    Shown("wall_seconds", "seconds", "of the whole run, analyses included", "{:.0f}", ""),
+    Shown("fit_seconds", "fit seconds", "until it had learned", "{:.1f}", "fit"),
+    Shown("encode_microseconds", "encode µs", "per image, of 1,000 at once", "{:.1f}", "encode"),
+)
+"""What ``status.json`` says of a run's times."""
+
 
 def print_metrics(metrics: Mapping[str, float | None], split: str, *, title: str, units: int) -> None:
     """The metrics of one split as a table, counts of units out of ``units``."""
@@ -72,9 +79,11 @@ def print_run(run: Run, *ideas: str) -> None:
     path = run.shown_path
     title = f"{run.path.name}: {run.status['wall_seconds']:.0f} s"
     print_metrics(run.metrics, "test", title=title, units=run.units)
+    fit, encode = run.status["fit_seconds"], run.status["encode_microseconds"]
     figures = [str(figure.relative_to(run.path)) for figure in run.figures]
     out = console()
     out.print(f"run:      {path}")
+    out.print(f"took:     {fit:.1f} s to fit, {encode:.1f} µs to encode an image")
     if figures:
         out.print(f"figures:  {', '.join(figures)}")
     out.print(f"report:   {path / 'report.html'}")

@@ -1,9 +1,5 @@
 """What is lost by encoding in one pass: the run's own codes beside those that a search finds on the same atoms."""
 
-import statistics
-import time
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -15,6 +11,7 @@ from sparse_ae.analysis.explained import ratio, sample_errors, stratified, varia
 from sparse_ae.coders import OMP
 from sparse_ae.coders.omp import Selection
 from sparse_ae.plotting import error_curves, image_table
+from sparse_ae.timing import median_seconds
 
 _MOST = 256
 """Codes != 0 of a sample: among more there is nothing to search for, and refitting them takes long."""
@@ -67,8 +64,8 @@ def analyse(
         "l0": l0,
         "omp_l0": float(used.sum(dim=1).double().mean()),
         "shared_support": ratio((used & (z != 0)).sum(), used.sum()),
-        "encode_seconds": _seconds(lambda: subject.encode(x), repeats),
-        "omp_encode_seconds": _seconds(lambda: search.encode(x), repeats),
+        "encode_seconds": median_seconds(lambda: subject.encode(x), repeats),
+        "omp_encode_seconds": median_seconds(lambda: search.encode(x), repeats),
     }
     lines = {
         f"{name}: FVU {'undefined' if share is None else f'{share:.4f}'}": (error / variance.mean()).numpy()
@@ -112,15 +109,6 @@ def _check(z: Tensor, x_hat: Tensor, atoms: Tensor, empty: Tensor) -> None:
 
 def _difference(first: float | None, second: float | None) -> float | None:
     return None if first is None or second is None else first - second
-
-
-def _seconds(work: Callable[[], object], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def _strip(subject: Subject, x: Tensor, outputs: list[Tensor], names: list[str], shown: Tensor) -> Figure:

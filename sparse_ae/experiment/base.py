@@ -9,6 +9,8 @@ from sparse_ae.build import ConfigError, check_arguments, nearest
 from sparse_ae.runs import Run
 
 if TYPE_CHECKING:
+    import torch
+
     from sparse_ae.data import ImageDataModule
 
 S = TypeVar("S", bound=tuple[Any, ...])
@@ -31,6 +33,8 @@ class Experiment(ABC):
     data: "ImageDataModule"
     active_threshold: float
     rerun: str
+    device: "torch.device"
+    """Where it learns."""
 
     @property
     def is_main_process(self) -> bool:

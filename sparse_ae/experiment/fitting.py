@@ -64,8 +64,8 @@ class CoderExperiment(Experiment):
             self.logger.begin(self.config, names)
         x = to_unit_interval(self.data.split("train").x).to(self.device)
         self.coder = self._fit(x, start).to(self.device)
+        self.run.note_fitted()
         self.results = {name: value for split in splits for name, value in self._measure(split).items()}
-        self.run.note_progress(1.0)
         self.logger.log_metrics(self.results, step=getattr(self.learner, "epochs", 0))
         self.logger.finish()
 

@@ -89,6 +89,7 @@ class TrainingExperiment(Experiment):
         _check_targets(self.module.objective, config, validates=self.validates)
         self.logger = RunLogger(run.path)
         self.trainer = self._trainer(run)
+        self.device = self.trainer.strategy.root_device
 
     @property
     def is_main_process(self) -> bool:
@@ -118,6 +119,8 @@ class TrainingExperiment(Experiment):
             print(f"data.val_size={self.data.val_size}: no validation metrics and no best.ckpt")
         trainer.fit(module, datamodule=self.data, ckpt_path=start.path, weights_only=True)
         self.stop.resume()
+        if self.is_main_process:
+            self.run.note_fitted()
         if self.validates and module.evaluated_at.get("val") != trainer.global_step:  # stopped between two validations
             trainer.validate(module, datamodule=self.data, verbose=False)
         if self.validates and logs and self.is_main_process and not self.run.best_checkpoint.exists():

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from sparse_ae.identity import relevant_config
 from sparse_ae.reporting.columns import METHOD, Flat, as_method, as_number, flatten, sort_key, varying
 from sparse_ae.runs import Run, RunError
+from sparse_ae.summary import TIMES
 
 FINISHED, DAMAGED, NOT_STARTED = "finished", "damaged", "not started"
 _ORDER = [FINISHED, "running", NOT_STARTED, "interrupted", "failed", DAMAGED]
@@ -23,7 +24,8 @@ class Entry(NamedTuple):
     state: str
     error: str
     """Why it failed, was interrupted or cannot be read; else empty."""
-    seconds: float | None
+    times: dict[str, float | None]
+    """By the names of ``TIMES``; None where it is not known yet."""
     config: Flat
     """What changes the result; empty if it cannot be read."""
     metrics: dict[str, float | None]
@@ -115,13 +117,13 @@ def _read(path: Path, name: str) -> Entry:
         error = status.get("error")
         state = str(run.state).replace("new", NOT_STARTED)
         metrics = _test_metrics(run) if state == FINISHED else {}
-        seconds = as_number(status.get("wall_seconds"))
+        times = {shown.name: as_number(status.get(shown.name)) for shown in TIMES}
         config = as_method(config, run.units if state == FINISHED and "coder" in config else None)
     except Exception as reason:
         known = isinstance(reason, RunError)
         error = " ".join(str(reason).split()) if known else f"cannot be read ({type(reason).__name__}: {reason})"
-        return Entry(run, name, DAMAGED, error, None, config, {})
-    return Entry(run, name, state, str(error or ""), seconds, config, metrics)
+        return Entry(run, name, DAMAGED, error, {}, config, {})
+    return Entry(run, name, state, str(error or ""), times, config, metrics)
 
 
 def _test_metrics(run: Run) -> dict[str, float | None]:

@@ -21,12 +21,15 @@ from sparse_ae.reporting.columns import (
 )
 from sparse_ae.reporting.curves import Curve, read_curves
 from sparse_ae.reporting.front import knee, non_dominated
+from sparse_ae.summary import TIMES
 
 _DPI = 180
 _CURVES = {"train/loss": "training loss (penalty included)", "val/mse": "validation MSE (per pixel)"}
 _MSE = "test MSE (per pixel)"
 _L0 = "L0 (codes != 0 per sample)"
 _ACTIVE = "active units per sample"
+_APART = 2.0
+"""Times that differ by less are a machine's own ups and downs."""
 
 
 class Drawing(NamedTuple):
@@ -50,6 +53,7 @@ def draw(sweep: Sweep) -> list[Drawing]:
         _weights(runs, group),
         _targets(runs, sweep.columns),
         _fronts(runs),
+        _times(runs),
         _units(runs, sweep.columns),
         _curves([run for run in sweep.entries if run.config]),
     ]
@@ -123,6 +127,23 @@ def _fronts(runs: Sequence[Entry]) -> Drawing:
     caption += " run on the front farthest below the chord between its ends on these axes; a front without one bends"
     caption += " nowhere towards the lower left."
     return Drawing("fronts", title, caption, _png(figure))
+
+
+def _times(runs: Sequence[Entry]) -> Drawing:
+    title = "Reconstruction against time"
+    times = {time.label: _array(run.times.get(time.name) for run in runs) for time in TIMES if time.brief}
+    if not any(np.nanmax(x) > _APART * np.nanmin(x) for x in times.values() if np.any(x > 0)):
+        return Drawing("times", title, "Not drawn: it takes a finished run that took twice as long as another.", None)
+    mse = _metric(runs, "test/mse")
+    fronts = [Front(label, x, non_dominated(x, mse), None, "") for label, x in times.items()]
+    figure = front_panels(mse, fronts, _methods(runs), ylabel=_MSE, title="What accuracy takes: towards the lower left")
+    caption = (
+        "However sparse a run's codes are. Fitting includes validations and what resumed runs did before; an image"
+    )
+    caption += (
+        " is encoded among 1,000. Times compare where runs had the same machine to themselves, and as many threads."
+    )
+    return Drawing("times", title, caption, _png(figure))
 
 
 def _front(label: str, x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> Front:

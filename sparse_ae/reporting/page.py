@@ -7,7 +7,8 @@ from sparse_ae.reporting.collect import Entry, Sweep
 from sparse_ae.reporting.columns import as_number
 from sparse_ae.reporting.figures import Drawing
 from sparse_ae.reporting.html import Picture, pictures, render_page, value_text
-from sparse_ae.reporting.tables import KEY_METRICS, config_cell, metric_cell, seconds_cell
+from sparse_ae.reporting.tables import KEY_METRICS, config_cell, metric_cell, time_cell
+from sparse_ae.summary import TIMES
 
 
 class Cell(NamedTuple):
@@ -24,10 +25,10 @@ class RunView(NamedTuple):
     name: str
     state: str
     error: str
-    seconds: str
     cells: list[Cell]
     differences: list[tuple[str, str]]
     metrics: list[tuple[str, str]]
+    times: list[tuple[str, str]]
     figures: list[Picture]
 
 
@@ -40,7 +41,7 @@ def render(sweep: Sweep, drawings: Sequence[Drawing], title: str) -> str:
         verdict=sweep.verdict,
         unfinished=sweep.unfinished,
         drawings=drawings,
-        labels=["run", *sweep.columns, *(metric.label for metric in KEY_METRICS), "seconds", "state"],
+        labels=["run", *sweep.columns, *(shown.label for shown in (*KEY_METRICS, *TIMES)), "state"],
         runs=[_view(entry, sweep.columns) for entry in sweep.entries],
     )
 
@@ -48,10 +49,9 @@ def render(sweep: Sweep, drawings: Sequence[Drawing], title: str) -> str:
 def _view(entry: Entry, columns: Sequence[str]) -> RunView:
     config = [Cell(config_cell(entry, column), as_number(entry.config.get(column))) for column in columns]
     metrics = [Cell(metric_cell(entry, metric), entry.metrics.get(f"test/{metric.name}")) for metric in KEY_METRICS]
-    seconds = Cell(seconds_cell(entry), entry.seconds)
+    times = [Cell(time_cell(entry, time), entry.times.get(time.name)) for time in TIMES]
     differences = [(column, cell.text) for column, cell in zip(columns, config, strict=True) if cell.text]
     values = [(name, value_text(value)) for name, value in entry.metrics.items()]
-    cells = [*config, *metrics, seconds, Cell(entry.state, None)]
-    return RunView(
-        entry.name, entry.state, entry.error, seconds.text, cells, differences, values, pictures(entry.run.figures)
-    )
+    took = [(time.label, cell.text) for time, cell in zip(TIMES, times, strict=True) if cell.text]
+    cells = [*config, *metrics, *times, Cell(entry.state, None)]
+    return RunView(entry.name, entry.state, entry.error, cells, differences, values, took, pictures(entry.run.figures))

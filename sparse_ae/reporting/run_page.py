@@ -8,7 +8,9 @@ from sparse_ae.reporting.analyses import reading_order
 from sparse_ae.reporting.collect import Entry, collect
 from sparse_ae.reporting.columns import cell_text
 from sparse_ae.reporting.html import Picture, pictures, render_page, value_text
+from sparse_ae.reporting.tables import time_cell
 from sparse_ae.runs import Run, RunError
+from sparse_ae.summary import TIMES
 
 _MOST = 20
 """Longer lists are not shown."""
@@ -49,6 +51,7 @@ def render_run(entry: Entry) -> str:
         title=entry.name,
         state=entry.state,
         metrics=[(name, value_text(value)) for name, value in entry.metrics.items()],
+        times=[(time.label, text) for time in TIMES if (text := time_cell(entry, time))],
         config=[(key, cell_text(value)) for key, value in entry.config.items()],
         analyses=[_view(entry.run, name) for name in sorted(entry.run.analyses, key=reading_order)],
     )

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from sparse_ae.reporting.collect import Entry, Sweep
 from sparse_ae.reporting.columns import cell_text
-from sparse_ae.summary import METRICS, Shown, console
+from sparse_ae.summary import METRICS, TIMES, Shown, console
 
 _WIDEST = 1000  # characters, where no terminal sets the limit
 
@@ -35,24 +35,26 @@ def metric_cell(entry: Entry, metric: Shown) -> str:
     return "" if value is None or math.isnan(value) else metric.form.format(value)
 
 
-def seconds_cell(entry: Entry) -> str:
-    """How long a run took, as shown; empty if unknown."""
-    return "" if entry.seconds is None else f"{entry.seconds:.0f}"
+def time_cell(entry: Entry, time: Shown) -> str:
+    """One of a run's times as shown; empty if unknown."""
+    value = entry.times.get(time.name)
+    return "" if value is None else time.form.format(value)
 
 
 def to_csv(sweep: Sweep) -> str:
-    """A row per run: ``run``, the columns in which the runs differ, every test metric, ``wall_seconds``, ``state``.
+    """A row per run: ``run``, the columns in which the runs differ, every test metric, ``TIMES``, ``state``.
 
     Numbers in full precision; empty is unknown, undefined or not among this run's keys.
     """
     names = metric_names(sweep)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["run", *sweep.columns, *names, "wall_seconds", "state"])
+    writer.writerow(["run", *sweep.columns, *names, *(time.name for time in TIMES), "state"])
     for entry in sweep.entries:
         config = [config_cell(entry, column) for column in sweep.columns]
         metrics = [entry.metrics.get(name) for name in names]
-        writer.writerow([entry.name, *config, *metrics, entry.seconds, entry.state])
+        times = [entry.times.get(time.name) for time in TIMES]
+        writer.writerow([entry.name, *config, *metrics, *times, entry.state])
     return text.getvalue()
 
 
@@ -62,13 +64,14 @@ def print_table(sweep: Sweep, title: str) -> None:
     table.add_column("run", overflow="fold", min_width=12)
     for column in sweep.columns:
         table.add_column(_plain(column.replace(".", ".\n")), overflow="fold", min_width=4)
-    for label in (*(metric.label for metric in KEY_METRICS), "seconds"):
-        table.add_column(label.replace(" ", "\n"), justify="right", overflow="fold", min_width=7)
+    for shown in (*KEY_METRICS, *TIMES):
+        table.add_column(shown.label.replace(" ", "\n"), justify="right", overflow="fold", min_width=7)
     table.add_column("state", overflow="fold", min_width=8)
     for entry in sweep.entries:
         config = [config_cell(entry, column) for column in sweep.columns]
         metrics = [metric_cell(entry, metric) for metric in KEY_METRICS]
-        cells = [entry.name, *config, *metrics, seconds_cell(entry), entry.state]
+        times = [time_cell(entry, time) for time in TIMES]
+        cells = [entry.name, *config, *metrics, *times, entry.state]
         table.add_row(*(_plain(cell) for cell in cells))
     out = console()
     if not out.is_terminal:

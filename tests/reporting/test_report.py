@@ -17,6 +17,8 @@ from sparse_ae.reporting.write import write_report
 from sparse_ae.runs import Run
 from tests.conftest import Cli
 
+TIMES = ["wall_seconds", "fit_seconds", "encode_microseconds"]
+
 
 def _rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "summary.csv").open(newline="") as file:
@@ -35,13 +37,16 @@ def test_summary_holds_what_the_runs_say(cli: Cli, sweep: Path, runs: list[Path]
     metrics = [json.loads((run / "metrics.json").read_text()) for run in runs]
     names = [name for name in metrics[0] if name.startswith("test/")]
     assert len(names) == 8
-    assert list(rows[0]) == ["run", "sparsity", "sparsity.coefficient", *names, "wall_seconds", "state"]
+    assert list(rows[0]) == ["run", "sparsity", "sparsity.coefficient", *names, *TIMES, "state"]
     assert [row["run"] for row in rows] == [run.name for run in runs]
     assert [row["sparsity"] for row in rows] == ["kl", "kl", "l1", "l1"]
     assert [row["sparsity.coefficient"] for row in rows] == ["0.001", "0.1", "0.001", "0.1"]
     assert [row["state"] for row in rows] == ["finished"] * 4
     for run, row, values in zip(runs, rows, metrics, strict=True):
-        assert float(row["wall_seconds"]) == json.loads((run / "status.json").read_text())["wall_seconds"]
+        status = json.loads((run / "status.json").read_text())
+        assert [float(row[name]) for name in TIMES] == [status[name] for name in TIMES]
+        assert status["wall_seconds"] >= status["fit_seconds"] > 0
+        assert status["encode_microseconds"] > 0
         assert [float(row[name]) for name in names] == [values[name] for name in names]
     assert f"{metrics[0]['test/mse']:.5f}" in outcome.out
     assert "4 finished" in outcome.out
@@ -49,6 +54,8 @@ def test_summary_holds_what_the_runs_say(cli: Cli, sweep: Path, runs: list[Path]
 
 
 def test_what_is_written_and_nothing_else(cli: Cli, tmp_path: Path, sweep: Path, runs: list[Path]) -> None:
+    for run in runs:
+        _set_status(run, fit_seconds=1.0, encode_microseconds=2.0)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     (sweep / "report").mkdir()
     (sweep / "report" / "units.png").write_bytes(b"of an earlier report")
@@ -61,6 +68,17 @@ def test_what_is_written_and_nothing_else(cli: Cli, tmp_path: Path, sweep: Path,
     assert "https://" not in page
     assert "default-src 'none'" in page
     assert new == {"summary.csv", "report.html", "report/weights.png", "report/fronts.png", "report/curves.png"}
+
+
+def test_times_are_drawn_where_they_differ_by_more_than_a_machine_does(cli: Cli, sweep: Path, runs: list[Path]) -> None:
+    for run in runs:
+        _set_status(run, fit_seconds=1.0, encode_microseconds=2.0)
+    _set_status(runs[1], encode_microseconds=5.0)
+    _set_status(runs[2], fit_seconds=None, encode_microseconds=None)
+    assert cli("sparse-ae-report", "sweep").code == 0
+    assert (sweep / "report" / "times.png").is_file()
+    rows = _rows(sweep)
+    assert [row["encode_microseconds"] for row in rows] == ["2.0", "5.0", "", "2.0"]
 
 
 def test_runs_below_several_folders_and_into_another(cli: Cli, tmp_path: Path, sweep: Path, runs: list[Path]) -> None:
