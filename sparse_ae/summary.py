@@ -35,9 +35,9 @@ METRICS = (
 )
 
 TIMES = (
-    Shown("wall_seconds", "seconds", "of the whole run, analyses included", "{:.0f}", ""),
-    Shown("fit_seconds", "fit seconds", "until it had learned", "{:.1f}", "fit"),
-    Shown("encode_microseconds", "encode µs", "per image, of 1,000 at once", "{:.1f}", "encode"),
+    Shown("wall_seconds", "seconds", "seconds in all", "{:.0f}", ""),
+    Shown("fit_seconds", "fit seconds", "seconds to fit", "{:.1f}", "fit"),
+    Shown("encode_microseconds", "encode µs", "µs to encode an image", "{:.1f}", "encode"),
 )
 """What ``status.json`` says of a run's times."""
 

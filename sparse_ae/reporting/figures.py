@@ -131,7 +131,7 @@ def _fronts(runs: Sequence[Entry]) -> Drawing:
 
 def _times(runs: Sequence[Entry]) -> Drawing:
     title = "Reconstruction against time"
-    times = {time.label: _array(run.times.get(time.name) for run in runs) for time in TIMES if time.brief}
+    times = {time.meaning: _array(run.times.get(time.name) for run in runs) for time in TIMES if time.brief}
     if not any(np.nanmax(x) > _APART * np.nanmin(x) for x in times.values() if np.any(x > 0)):
         return Drawing("times", title, "Not drawn: it takes a finished run that took twice as long as another.", None)
     mse = _metric(runs, "test/mse")
