@@ -73,6 +73,11 @@ TRAIN = [
     (["sparsity=l1", "target=l0", "target.value=300"], r"target\.value=300: is more active units than"),
     (["sparsity=l1", "target=l0", "target.value=0"], r"target\.value=0: should be greater than 0"),
     (["sparsity=topk", "target=l0", "target.value=2.5"], r"target\.value=2\.5: 2\.5 active units: a whole number"),
+    (
+        ["experiment=methods", "sparsity=none", "target=none"],
+        r"target\.start=0\.01: the option chosen for target takes none \(allowed: another one, or ~target\.start\)",
+    ),
+    (["+scheduler.lr=3"], r"scheduler\.lr=3: the option chosen for scheduler takes none"),
     (["sparsity=none", "target=l0"], r"target\.value=32: NoSparsity has no sparsity to set \(allowed: "),
     (["sparsity=topk", "target=coefficient_path"], r"target: TopK has no coefficient to steer"),
     (["sparsity=l1", "target=population", "target.value=3"], r"target\.value=3.*: population_sparsity is a share"),
