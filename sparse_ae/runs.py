@@ -219,8 +219,8 @@ class Run:
         self._write_status(**self.status | {"progress": round(share, 4), "wall_seconds": self._wall_seconds()})
 
     def note_fitted(self) -> None:
-        """The coder has learned what it will: ``fit_seconds`` from the start of the run, those of earlier attempts
-        included, to here.
+        """The coder has learned what it will: ``fit_seconds`` are those of the run up to here, attempts before
+        included. They stay null for a coder that learns nothing itself.
         """
         seconds = self._wall_seconds()
         self._write_status(**self.status | {"progress": 1.0, "wall_seconds": seconds, "fit_seconds": seconds})

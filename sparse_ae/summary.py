@@ -1,7 +1,7 @@
 """What commands print about runs."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from rich.console import Console
@@ -77,19 +77,24 @@ def _counts_units(shown: Shown) -> bool:
 def print_run(run: Run, *ideas: str) -> None:
     """A finished run's test metrics, where everything is, and ``ideas`` of what to run next."""
     path = run.shown_path
-    title = f"{run.path.name}: {run.status['wall_seconds']:.0f} s"
-    print_metrics(run.metrics, "test", title=title, units=run.units)
-    fit, encode = run.status["fit_seconds"], run.status["encode_microseconds"]
+    print_metrics(run.metrics, "test", title=run.path.name, units=run.units)
     figures = [str(figure.relative_to(run.path)) for figure in run.figures]
     out = console()
     out.print(f"run:      {path}")
-    out.print(f"took:     {fit:.1f} s to fit, {encode:.1f} µs to encode an image")
+    out.print(f"took:     {', '.join(_times(run))}")
     if figures:
         out.print(f"figures:  {', '.join(figures)}")
     out.print(f"report:   {path / 'report.html'}")
     out.print(f"watch:    tensorboard --logdir {path.parent}")
     for label, idea in zip(("next:", *[""] * len(ideas)), ideas, strict=False):
         out.print(f"{label:<10}{idea.format(run=path)}", markup=False)
+
+
+def _times(run: Run) -> Iterator[str]:
+    for shown in TIMES:
+        value = run.status.get(shown.name)
+        if value is not None:
+            yield f"{shown.form.format(value)} {shown.meaning}"
 
 
 def console() -> Console:

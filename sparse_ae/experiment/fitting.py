@@ -64,7 +64,10 @@ class CoderExperiment(Experiment):
             self.logger.begin(self.config, names)
         x = to_unit_interval(self.data.split("train").x).to(self.device)
         self.coder = self._fit(x, start).to(self.device)
-        self.run.note_fitted()
+        if isinstance(self.learner, DictionaryCoder):  # on the atoms of another run, which took its own time
+            self.run.note_progress(1.0)
+        else:
+            self.run.note_fitted()
         self.results = {name: value for split in splits for name, value in self._measure(split).items()}
         self.logger.log_metrics(self.results, step=getattr(self.learner, "epochs", 0))
         self.logger.finish()
