@@ -140,9 +140,7 @@ def _times(runs: Sequence[Entry]) -> Drawing:
     caption = (
         "However sparse a run's codes are. Fitting includes validations and what resumed runs did before; an image"
     )
-    caption += (
-        " is encoded among 1,000. Times compare where runs had the same machine to themselves, and as many threads."
-    )
+    caption += " is encoded among 1,000. Times compare where runs had as many threads and as quiet a machine."
     return Drawing("times", title, caption, _png(figure))
 
 
