@@ -74,7 +74,8 @@ def orthogonal_matching_pursuit(
 
     ``x (B, D)``, ``atoms (N, D)`` of any norms: they are compared at norm 1. A sample stops at ``k`` atoms or, the
     other way to ask, where its squared error |x_b - z_b atoms|^2 is at most ``tolerance``; earlier where nothing but
-    rounding is left, or where the next atom depends linearly on those it has. Computed in at least float32.
+    rounding is left, or where the next atom depends linearly on those it has. Computed in at least float32; no gradient
+    flows through it.
 
     Raises ``ValueError`` unless exactly one of k and tolerance is given, 1 <= k <= N, tolerance >= 0, x and atoms are
     finite and of the same D, and no atom is zero.
@@ -106,6 +107,7 @@ def _check_stop(k: int | None, tolerance: float | None, n_atoms: int) -> None:
         raise ValueError(f"tolerance={tolerance}: the largest squared error of a sample (allowed: finite and >= 0)")
 
 
+@torch.no_grad()
 def _pursue(x: Tensor, atoms: Tensor, k: int | None, tolerance: float | None, selection: Selection) -> SparseCodes:
     """Scales everything to 1, pursues chunk by chunk, and scales back."""
     dtype = torch.promote_types(torch.promote_types(x.dtype, atoms.dtype), torch.float32)
@@ -218,7 +220,7 @@ def _pursue_chunk(
         if t + 1 < k:
             chosen = now.atom[:, : t + 1]
             like = F.embedding_bag(chosen, gram, per_sample_weights=direction, mode="sum")
-            now.left.addcmul_(like, gain, value=-1).scatter_(1, i[:, None], 0.0)
+            now.left.addcmul_(like, gain, value=-1).scatter_(1, chosen, 0.0)
             if by_error:
                 now.new.addcmul_(like, like, value=-1)
             now.error.sub_(gain.squeeze(1).square())
@@ -230,15 +232,16 @@ def _pursue_chunk(
 def _largest(score: Tensor) -> tuple[Tensor, Tensor]:
     """The largest |score| of each row and where it is, both ``(C,)``.
 
-    On a CPU a maximum takes ten times as long if its place is asked for too: that is found in one column of a table.
+    Of equal scores the one at the lowest place. On a CPU a maximum takes ten times as long if its place is asked for
+    too: that is found in one row of a table.
     """
     n = score.shape[1]
     if score.device.type != "cpu" or n % _WIDTH:
         largest, place = score.abs().max(dim=1)
         return largest, place
     table = score.view(-1, n // _WIDTH, _WIDTH)
-    column = torch.maximum(table.amax(dim=1), -table.amin(dim=1)).max(dim=1).indices
-    largest, row = table[torch.arange(len(table)), :, column].abs().max(dim=1)
+    row = torch.maximum(table.amax(dim=2), -table.amin(dim=2)).max(dim=1).indices
+    largest, column = table[torch.arange(len(table)), row].abs().max(dim=1)
     return largest, row * _WIDTH + column
 
 

@@ -10,6 +10,7 @@ from sklearn.linear_model import orthogonal_mp_gram
 from torch import Tensor
 
 from sparse_ae.coders import OMP, orthogonal_matching_pursuit
+from sparse_ae.coders.omp import sparse_codes
 
 
 def random_problem(n_atoms: int, dim: int, samples: int = 40, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -92,6 +93,36 @@ def test_duplicate_atoms_and_rank_deficient_dictionaries(dtype: torch.dtype) -> 
     torch.testing.assert_close(z @ twice, fit, atol=1e-4, rtol=0)
     unit = torch.cat([atoms[:6]] * 3)
     torch.testing.assert_close(reference(x, unit, 6) @ unit, fit, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("n_distinct", [32, 15])  # 64 atoms, which are searched as a table, and 30
+def test_of_equal_atoms_the_first_is_chosen(n_distinct: int) -> None:
+    x, _ = random_problem(1, n_distinct)
+    twice = torch.eye(n_distinct, dtype=torch.float64).repeat(2, 1)  # whose scores are equal without any rounding
+    shuffled = twice[torch.randperm(2 * n_distinct, generator=torch.Generator().manual_seed(0))]
+    z = orthogonal_matching_pursuit(x, shuffled, 6)
+    torch.testing.assert_close(z @ shuffled, reference(x, shuffled, 6) @ shuffled)
+    # scikit-learn, which swaps atoms about as it goes, takes the first only where no swap came between.
+    first = (shuffled @ shuffled.T).argmax(dim=1)
+    assert (z[:, first != torch.arange(2 * n_distinct)] == 0).all()
+
+
+@pytest.mark.parametrize("selection", ["correlation", "error"])
+def test_no_atom_is_chosen_twice(selection: Any) -> None:
+    x, atoms = random_problem(32, 40)
+    near = torch.cat([atoms, atoms + 1e-6 * atoms.flip(0)])
+    codes = sparse_codes(x, near / near.norm(dim=1, keepdim=True), 24, selection)
+    for atom, value in zip(codes.atom, codes.value, strict=True):
+        chosen = atom[value != 0].tolist()
+        assert len(set(chosen)) == len(chosen)
+
+
+def test_no_gradient_flows_through_a_pursuit() -> None:
+    x, atoms = random_problem(20, 10)
+    expected = orthogonal_matching_pursuit(x, atoms, 3)
+    z = orthogonal_matching_pursuit(x.requires_grad_(), atoms.requires_grad_(), 3)
+    assert not z.requires_grad
+    assert torch.equal(z, expected)
 
 
 def test_nearly_dependent_atoms() -> None:
