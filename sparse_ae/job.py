@@ -132,7 +132,8 @@ def _begin(
         before = run.status.get("threads")
         if before != threads:
             _tell(f"threads={threads}: it had {before} before, which may change the last digits of its results")
-    run.start(config=config, resumed=goes_on, sources=sources, threads=threads, sweep=sweep)
+    repeats = bool(start.damaged)
+    run.start(config=config, resumed=goes_on, sources=sources, threads=threads, sweep=sweep, repeats=repeats)
     if start.event_sizes is not None:
         run.rewind_events(start.event_sizes)
     if start.damaged:  # or the next checkpoint would keep the damaged one as the one before

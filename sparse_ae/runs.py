@@ -177,10 +177,12 @@ class Run:
         sources: Mapping[str, str],
         threads: int,
         sweep: str | None = None,
+        repeats: bool = False,
     ) -> None:
         """Mark as running; anything an earlier attempt left is removed unless this one resumes it.
 
         ``sources`` are the files of ``.hydra``; ``threads`` is how many CPU threads train; ``sweep`` names the sweep.
+        ``repeats`` says that what is resumed may train again what an earlier attempt had trained.
         """
         last = self._last_status()
         self._attempt = last.get("attempts", 0) + 1
@@ -204,7 +206,7 @@ class Run:
             started=_now(),
             finished=None,
             wall_seconds=self._seconds_before,
-            fit_seconds=None,
+            fit_seconds=None if repeats else before.get("fit_seconds"),
             encode_microseconds=None,
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -220,10 +222,13 @@ class Run:
 
     def note_fitted(self) -> None:
         """The coder has learned what it will: ``fit_seconds`` are those of the run up to here, attempts before
-        included. They stay null for a coder that learns nothing itself.
+        and a first download of the data included, and stay what they are if the run is resumed after this. They stay
+        null for a coder that learns nothing itself.
         """
-        seconds = self._wall_seconds()
-        self._write_status(**self.status | {"progress": 1.0, "wall_seconds": seconds, "fit_seconds": seconds})
+        now = {"progress": 1.0, "wall_seconds": self._wall_seconds()}
+        status = self.status
+        fitted = status.get("fit_seconds") or now["wall_seconds"]
+        self._write_status(**status | now | {"fit_seconds": fitted})
 
     def note_encoding(self, seconds: float) -> None:
         """How long the coder takes to encode one image, among others, as ``encode_microseconds``."""

@@ -91,6 +91,7 @@ def test_other_codes_on_the_atoms_of_a_run(
     outcome = cli("sparse-ae-fit", "coder=omp", f"coder.run={folder}", "coder.n_nonzero=3", "hydra.run.dir=omp", *FEW)
     assert outcome.code == 0, outcome.err
     searched = load(tmp_path / "omp")
+    assert Run(tmp_path / "omp").status["fit_seconds"] is None
     x = to_unit_interval(mnist().split("test").x[:500])
     assert torch.equal(searched.dictionary, model.dictionary)
     codes = OMP(model.dictionary.detach(), 3, mean=model.decode(torch.zeros(1, 24))[0].detach()).encode(x)

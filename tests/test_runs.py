@@ -120,6 +120,23 @@ def test_starting_over_removes_what_the_last_attempt_left_and_resuming_keeps_it(
     assert (run_copy / ".hydra" / "config.yaml").read_text() == "a: 1"
 
 
+def test_fit_seconds_are_those_of_the_attempt_that_fitted(tmp_path: Path) -> None:
+    run, config = Run(tmp_path), plain_config()
+    run.start(config=config, resumed=False, sources={}, threads=1)
+    assert run.status["fit_seconds"] is None
+    run.note_fitted()
+    fitted = run.status["fit_seconds"]
+    assert fitted > 0
+    run.end("interrupted", config)
+    run.start(config=config, resumed=True, sources={}, threads=1)
+    run.note_fitted()
+    assert run.status["wall_seconds"] > run.status["fit_seconds"] == fitted
+    run.start(config=config, resumed=True, sources={}, threads=1, repeats=True)
+    assert run.status["fit_seconds"] is None
+    run.note_fitted()
+    assert run.status["fit_seconds"] > fitted
+
+
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     write_atomically(path, b"old")
