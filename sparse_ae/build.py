@@ -46,9 +46,13 @@ def build(spec: Mapping[str, Any], key: str, **extra: Any) -> Any:
         if name in extra:
             raise ConfigError(f"{_join(key, name)}: is set by the framework and cannot be overridden")
     if _TARGET not in spec:  # an option such as none, and what an experiment or a user set of another one
-        name, value = next(iter(spec.items()), ("_target_", "nothing"))
-        lines = f"the option chosen for {key} takes none (allowed: another one, or ~{_join(key, name)})"
-        raise ConfigError(f"{_join(key, name)}={value}: {lines}")
+        given = next(((name, value) for name, value in spec.items() if name != _PARTIAL), None)
+        if given is None:
+            raise ConfigError(f"{_join(key, _TARGET)}: is required and was not given")
+        place = _join(key, given[0])
+        raise ConfigError(
+            f"{place}={given[1]}: the option chosen for {key} takes none (allowed: another one, or ~{place})"
+        )
     target = locate(spec[_TARGET], key)
     partial = bool(spec.get(_PARTIAL, False))
     arguments = {
