@@ -58,6 +58,9 @@ def test_mistakes_are_one_line_with_key_value_and_what_is_allowed(change: dict[s
 
 
 def test_missing_argument() -> None:
+    for spec in ({}, {"_partial_": True}):
+        with pytest.raises(ConfigError, match=r"^model\._target_: is required and was not given$"):
+            build(spec, "model")
     with pytest.raises(ConfigError, match=r"^model\.hidden_sizes: is required and was not given$"):
         build({"_target_": "sparse_ae.models.MLP", "latent_dim": 4}, "model", input_dim=5)
 

@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,6 +120,21 @@ def test_figures_of_a_sweep(finished_sweep: Path) -> None:
     assert drawings["units"].caption.startswith("Not drawn: ")
     for drawing in drawings.values():
         assert drawing.png is None or 5_000 < len(drawing.png) < 200_000
+
+
+def test_a_time_that_no_run_has_is_no_panel(finished_sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+
+    def watched(*args: Any, **options: Any) -> Figure:
+        drawn.append(front_panels(*args, **options))
+        return drawn[-1]
+
+    monkeypatch.setattr("sparse_ae.reporting.figures.front_panels", watched)
+    sweep = collect([finished_sweep])
+    for fit, panels in ((1.0, 2), (None, 1)):
+        times = [{"fit_seconds": fit, "encode_microseconds": 10.0**i} for i in range(len(sweep.entries))]
+        draw(sweep._replace(entries=[e._replace(times=t) for e, t in zip(sweep.entries, times, strict=True)]))
+        _check(drawn[-1], panels)
 
 
 def test_runs_with_targets_are_compared_at_equal_sparsity(finished_sweep: Path) -> None:
