@@ -20,7 +20,7 @@ SMALLER = {
     "overcomplete": ["seed=1,2", "sparsity=l1", "model.latent_dim=16"],
     "sparsity_weight_l1,sparsity_weight_kl": ["seed=1", "sparsity.coefficient=0.01"],
     "targets": ["sparsity=l1", "model=linear"],
-    "published_k_sparse": ["sparsity.k=10", "model.latent_dim=64", *FEW_LABELS],
+    "published_k_sparse": ["seed=1", "sparsity.k=10", "model.latent_dim=64", *FEW_LABELS],
     "published_wta": ["seed=1", "model.latent_dim=64", "model.start=random", *FEW_LABELS],
     "best_probe": ["seed=1", "model.latent_dim=64", "model.start=random", *FEW_LABELS],
     "linear_l0_10": ["seed=1", "model.latent_dim=64", "model.start=random"],
