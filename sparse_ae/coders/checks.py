@@ -15,13 +15,15 @@ def check_dictionary(atoms: Tensor) -> None:
 
 
 def check_data(x: Tensor, atoms: Tensor | None = None, name: str = "x") -> None:
-    """Raises ``ValueError`` unless ``x`` is a finite ``(B, D)`` with the D of ``atoms``, on their device."""
+    """Raises ``ValueError`` unless ``x`` is a finite ``(B, D)`` with the D, dtype and device of ``atoms``."""
     if x.ndim != 2 or not x.is_floating_point():
         raise ValueError(f"{name}: {_kind(x)} (allowed: floats (B, D))")
     if atoms is not None and x.shape[1] != atoms.shape[1]:
         raise ValueError(f"{name}: D={x.shape[1]} (allowed: D={atoms.shape[1]}, as the atoms have)")
     if atoms is not None and x.device != atoms.device:
         raise ValueError(f"{name}: on {x.device} (allowed: {atoms.device}, where the atoms are)")
+    if atoms is not None and x.dtype != atoms.dtype:
+        raise ValueError(f"{name}: {_dtype(x)} (allowed: {_dtype(atoms)}, as the atoms are)")
     _check_finite(name, x)
 
 
@@ -37,4 +39,8 @@ def _check_finite(name: str, x: Tensor) -> None:
 
 
 def _kind(x: Tensor) -> str:
-    return f"{str(x.dtype).removeprefix('torch.')} of shape {tuple(x.shape)}"
+    return f"{_dtype(x)} of shape {tuple(x.shape)}"
+
+
+def _dtype(x: Tensor) -> str:
+    return str(x.dtype).removeprefix("torch.")

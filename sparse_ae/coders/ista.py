@@ -107,7 +107,7 @@ def _shrink_repeatedly(
 ) -> Tensor:
     _check(atoms, penalty, steps, tolerance)
     check_data(x, atoms)
-    dtype = torch.promote_types(torch.promote_types(x.dtype, atoms.dtype), torch.float32)
+    dtype = torch.promote_types(x.dtype, torch.float32)
     x, atoms = x.to(dtype), atoms.to(dtype)
     # Rounding may have found the eigenvalue a little low, and a longer step than 1/L need not lower the objective.
     step = 1 / (torch.linalg.matrix_norm(atoms.double(), ord=2).square() * (1 + 1e-6))

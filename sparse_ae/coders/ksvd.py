@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparse_ae.coders.base import IterativeLearner
 from sparse_ae.coders.checks import check_count, check_data
-from sparse_ae.coders.nulls import DataAtoms, check_atoms
+from sparse_ae.coders.nulls import DataAtoms, check_atoms, scale
 from sparse_ae.coders.omp import OMP, Selection, SparseCodes, check_selection, sparse_codes
 
 DUPLICATE_ABOVE = 0.99
@@ -25,7 +25,7 @@ class KSVDState(NamedTuple):
     mean: Tensor
     """What was subtracted from the data, ``(D,)``."""
     memory: Tensor
-    """Energy of each atom's coefficients in the batches before, fading, ``(N,)``."""
+    """Energy of each atom's coefficients in the batches before, fading, ``(N,)``. Data are divided by their ``scale``."""
     epoch: int
     """Epochs done."""
     fvu: float
@@ -93,6 +93,7 @@ class KSVD(IterativeLearner):
             raise ValueError(f"latent_dim={self.latent_dim}: the state has {len(state.atoms)} atoms (allowed: as many)")
         check_data(x, state.atoms)
         centred = x - state.mean
+        centred /= scale(centred)
         total = float(centred.square().sum(dim=1).sum(dtype=torch.float64))
         while state.epoch < self.epochs:
             state = self._epoch(centred, total, state)
@@ -165,17 +166,25 @@ def update_atom_(atom: Tensor, g: Tensor, residual: Tensor, memory: Tensor) -> t
 def replace_(atoms: Tensor, uses: Tensor, x: Tensor, error: Tensor) -> Tensor:
     """Puts the samples ``x (B, D)`` of largest ``error (B,)`` where atoms are unused or alike; which, ``(R,)``.
 
-    Of atoms that are alike, the one used most stays. Fewer are replaced where fewer samples have an error.
+    Of atoms that are alike, the one used most stays. A sample like an atom that is there is passed over; fewer atoms
+    are replaced where fewer samples have an error.
     """
     by_use = uses.argsort(descending=True, stable=True)
     alike = (atoms[by_use] @ atoms[by_use].T).abs().tril_(-1).amax(dim=1) > DUPLICATE_ABOVE
     bad = by_use[alike | (uses[by_use] == 0)]
-    worst = error.argsort(descending=True, stable=True)[: len(bad)]
-    scale = x[worst].square().sum(dim=1)
-    worst = worst[error[worst] > 100 * torch.finfo(x.dtype).eps * scale]
-    bad = bad[: len(worst)]
-    atoms[bad] = F.normalize(x[worst], dim=1)
-    return bad
+    worst = error.argsort(descending=True, stable=True)
+    worst = worst[error[worst] > 100 * torch.finfo(x.dtype).eps * x.norm(dim=1).square()[worst]]
+    kept = torch.ones(len(atoms), dtype=torch.bool, device=atoms.device)
+    kept[bad] = False
+    done = 0
+    for sample in worst:
+        if done == len(bad):
+            break
+        atom = F.normalize(x[sample], dim=0)
+        if not ((atoms @ atom).abs() > DUPLICATE_ABOVE)[kept].any():
+            atoms[bad[done]], kept[bad[done]] = atom, True
+            done += 1
+    return bad[:done]
 
 
 def _order(n: int, seed: int, epoch: int, device: torch.device) -> Tensor:

@@ -45,7 +45,8 @@ class DataAtoms(_Null):
         centred, mean = centre(x)
         usable = draw(x, centred, self.seed)[: self.latent_dim]
         check_atoms(self.latent_dim, len(usable))
-        return OMP(F.normalize(centred[usable], dim=1), k=self.n_nonzero, mean=mean, selection=self.selection)
+        atoms = F.normalize(centred[usable] / scale(centred), dim=1)
+        return OMP(atoms, k=self.n_nonzero, mean=mean, selection=self.selection)
 
 
 def check_atoms(latent_dim: int, samples: int) -> None:
@@ -58,8 +59,13 @@ def check_atoms(latent_dim: int, samples: int) -> None:
 def draw(x: Tensor, centred: Tensor, seed: int) -> Tensor:
     """The samples of ``x (B, D)`` that differ from their mean by more than rounding, in an order drawn by ``seed``."""
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
-    differs = centred.norm(dim=1) > 10 * torch.finfo(x.dtype).eps * x.norm(dim=1)
+    differs = centred.abs().amax(dim=1) > 10 * torch.finfo(x.dtype).eps * x.abs().amax(dim=1)
     return order[differs[order]]
+
+
+def scale(centred: Tensor) -> float:
+    """The largest power of 2 up to the largest |value|. To divide by it is exact, and saves squares from 0 and inf."""
+    return 2.0 ** (int(torch.frexp(centred.abs().amax()).exponent) - 1)
 
 
 def centre(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from sparse_ae.coders.base import Learner
 from sparse_ae.coders.checks import check_count
-from sparse_ae.coders.nulls import centre, draw
+from sparse_ae.coders.nulls import centre
 from sparse_ae.coders.omp import OMP, Selection, check_selection
 
 
 class OnlineDictionaryLearning(Learner):
     """min_{A, Z} 1/2 |X - Z A|^2 + penalty |Z|_1 over mini-batches, |a_i| <= 1; ``fit`` returns the ``OMP`` on A.
 
-    scikit-learn's ``MiniBatchDictionaryLearning``; atoms it left at zero are replaced by samples, drawn by ``seed``.
+    scikit-learn's ``MiniBatchDictionaryLearning``, which replaces atoms that no sample uses by samples.
 
     Source: J. Mairal, F. Bach, J. Ponce, G. Sapiro, "Online learning for matrix factorization and sparse coding", JMLR
     2010.
@@ -66,7 +66,4 @@ class OnlineDictionaryLearning(Learner):
             warnings.simplefilter("ignore", ConvergenceWarning)
             learner.fit(centred.cpu().numpy())
         atoms = torch.from_numpy(learner.components_).to(x)
-        spare = draw(x, centred, self.seed)
-        zero = (atoms == 0).all(dim=1).nonzero()[: len(spare), 0]
-        atoms[zero] = centred[spare[: len(zero)]]
         return OMP(F.normalize(atoms, dim=1), k=self.n_nonzero, mean=mean, selection=self.selection)

@@ -110,6 +110,17 @@ def test_unused_and_duplicate_atoms_become_the_samples_represented_worst() -> No
     assert torch.equal(atoms, untouched)  # no sample is worth an atom
 
 
+def test_no_sample_becomes_an_atom_that_is_there() -> None:
+    x = torch.eye(8, dtype=torch.float64)[[0, 1, 2, 3, 4, 5, 6, 6]] * torch.arange(1, 9)[:, None]
+    x[5] = -9 * torch.eye(8, dtype=torch.float64)[0]
+    atoms = torch.eye(8, dtype=torch.float64)[[0, 1, 2, 3]]
+    # By error: twice the same direction, one that an atom has, and then one that is new.
+    error = torch.tensor([0, 0, 0, 0, 25, 36, 49, 64], dtype=torch.float64)
+    replaced = replace_(atoms, torch.tensor([5, 0, 4, 0]), x, error)
+    assert sorted(replaced.tolist()) == [1, 3]
+    assert sorted(atoms.argmax(dim=1).tolist()) == [0, 2, 4, 6]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

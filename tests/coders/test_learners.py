@@ -59,7 +59,12 @@ def test_online_dictionary_learning_is_scikit_learns() -> None:
     torch.testing.assert_close(ours.dictionary, atoms / atoms.norm(dim=1, keepdim=True))
 
 
-def test_atoms_that_no_sample_needs_become_samples() -> None:
-    x, _ = planted(100)
-    coder = OnlineDictionaryLearning(20, 2, penalty=1e6).fit(x)
-    torch.testing.assert_close(coder.dictionary.norm(dim=1), torch.ones(20, dtype=torch.float64))
+@pytest.mark.parametrize("learner", [DataAtoms, KSVD])
+@pytest.mark.parametrize("exponent", [-100, -65, 56, 100])  # squares of such values are 0 or infinite in float32
+def test_dictionaries_do_not_depend_on_the_scale_of_the_data(learner: Any, exponent: int) -> None:
+    x = planted(300)[0].float()
+    scaled = x * 2.0**exponent
+    coder = learner(20, 2).fit(scaled)
+    assert torch.equal(coder.dictionary, learner(20, 2).fit(x).dictionary)
+    error = (coder.decode(coder.encode(scaled)) - scaled) * 2.0**-exponent
+    assert error.square().sum() < (x - x.mean(dim=0)).square().sum()
