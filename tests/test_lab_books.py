@@ -20,7 +20,7 @@ SMALLER = {
     "overcomplete": ["seed=1,2", "sparsity=l1", "model.latent_dim=16"],
     "sparsity_weight_l1,sparsity_weight_kl": ["seed=1", "sparsity.coefficient=0.01"],
     "targets": ["sparsity=l1", "model=linear"],
-    "published_k_sparse": ["seed=1", "sparsity.k=10", "model.latent_dim=64", *FEW_LABELS],
+    "published_k_sparse": ["seed=1", "sparsity.k=10", "model.latent_dim=96", *FEW_LABELS],
     "published_wta": ["seed=1", "model.latent_dim=64", "model.start=random", *FEW_LABELS],
     "best_probe": ["seed=1", "model.latent_dim=64", "model.start=random", *FEW_LABELS],
     "linear_l0_10": ["seed=1", "model.latent_dim=64", "model.start=random"],
@@ -49,10 +49,10 @@ def test_the_commands_of_a_lab_book(book: Path, cli: Cli) -> None:
             continue
         if program == "sparse-ae-train":
             named = [a.removeprefix("experiment=") for a in arguments if a.startswith("experiment=")]
-            smaller = [override for name in named for override in SMALLER[name]]
+            said = {argument.split("=")[0] for argument in arguments}  # and so what is to be tried
+            smaller = [o for name in named for o in SMALLER[name] if o.split("=")[0] not in said]
             replaced = {override.split("=")[0] for override in smaller}
-            limits = [limit for limit in LIMITS if limit.split("=")[0] not in replaced]
-            arguments = [a for a in arguments if a.split("=")[0] not in replaced] + smaller + limits
+            arguments += smaller + [limit for limit in LIMITS if limit.split("=")[0] not in replaced]
         if program == "sparse-ae-fit":
             arguments = limited_fit(arguments)
         outcome = cli(program, *arguments)

@@ -25,7 +25,7 @@ class KSVDState(NamedTuple):
     mean: Tensor
     """What was subtracted from the data, ``(D,)``."""
     memory: Tensor
-    """Energy of each atom's coefficients in the batches before, fading, ``(N,)``. Data are divided by their ``scale``."""
+    """Energy of each atom's coefficients in the batches before, fading, ``(N,)``; of data over their ``scale``."""
     epoch: int
     """Epochs done."""
     fvu: float
