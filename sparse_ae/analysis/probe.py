@@ -92,17 +92,20 @@ def analyse(
     those that tie. With ``all_labels`` it is chosen with probes of ``n_choose`` training images (None: all), and the
     probe then fitted to training and validation images together; for each of ``labels_per_class`` with the ``draws``
     probes that are reported, each of other images of the training split, and with all of the validation split. The
-    test split chooses nothing. With ``shift``, what a probe is fitted to also comes moved by so many pixels up, down,
+    test split chooses nothing. With ``shift``, what a probe is fitted to also comes rolled by so many pixels up, down,
     left and right.
 
     Numbers: ``<classifier>_error`` of the codes with all labels; ``samples`` of each split; ``representations``, of
     each ``dim``, ``nonzeros`` and, by classifier and labels per class, the ``Error``. Arrays: ``error``, ``low`` and
     ``high`` ``(classifiers, representations, K)`` for K numbers of ``labels``, and the names of the first two.
-    Raises ``ValueError`` without a validation split, with no number of labels, and where there are fewer than two
-    classes to learn.
+    Raises ``ValueError`` without a validation split, with no number of labels, where there are fewer than two classes
+    to learn, and for a ``shift`` as large as an image.
     """
     if not labels_per_class and not all_labels:
         raise ValueError("analysis.probe.labels_per_class=[]: nothing to do (allowed: a number, or all_labels=true)")
+    if shift >= (size := min(subject.sample.shape[-2:])):
+        raise ValueError(f"analysis.probe.shift={shift}: is as large as an image (allowed: 0 to {size - 1})")
+    classifiers, counts = list(dict.fromkeys(classifiers)), sorted(set(labels_per_class))
     splits = {
         "train": _labelled(subject, "train"),
         "val": _labelled(subject, "val"),
@@ -116,7 +119,7 @@ def analyse(
         data = _represent(encode, splits, shift, subject.sample.shape)
         found[name] = {"dim": data.test.x.shape[1], "nonzeros": float((data.test.x != 0).sum(axis=1).mean())}
         for which in classifiers:
-            own = {str(n): _few(data, which, n, draws, c, seed) for n in sorted(labels_per_class)}
+            own = {str(n): _few(data, which, n, draws, c, seed) for n in counts}
             if all_labels:
                 own["all"] = _all(data, which, n_choose or sizes["train"], c)
             errors.setdefault(which, {})[name] = own
@@ -127,7 +130,7 @@ def analyse(
         "representations": found,
     }
     per_class = (sizes["train"] + sizes["val"]) / len(splits["train"][1].unique())
-    labels = np.array([*sorted(labels_per_class), *([per_class] if all_labels else [])], dtype=float)
+    labels = np.array([*counts, *([per_class] if all_labels else [])], dtype=float)
     panels = {
         _NAMES[which]: {name: _line(labels, own) for name, own in by_name.items()} for which, by_name in errors.items()
     }

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sparse_ae.coders.base import DictionaryCoder
 from sparse_ae.coders.checks import check_count, check_data, check_dictionary
+from sparse_ae.coders.data import scale
 
 
 class L1Coder(DictionaryCoder):
@@ -108,14 +109,25 @@ def _shrink_repeatedly(
     _check(atoms, penalty, steps, tolerance)
     check_data(x, atoms)
     dtype = torch.promote_types(x.dtype, torch.float32)
+    if not len(x):
+        return x.new_zeros(0, len(atoms), dtype=dtype)
     x, atoms = x.to(dtype), atoms.to(dtype)
+    # With x = s x', A = r A' and z = s/r z' the objective is s^2 times that of x', A' and penalty / (s r).
+    of_x, of_atoms = scale(x), scale(atoms)
+    z = _shrink_scaled(x / of_x, atoms / of_atoms, penalty / of_x / of_atoms, steps, tolerance, positive, momentum)
+    return z * of_x / of_atoms
+
+
+def _shrink_scaled(
+    x: Tensor, atoms: Tensor, penalty: float, steps: int, tolerance: float, positive: bool, momentum: bool
+) -> Tensor:
     # Rounding may have found the eigenvalue a little low, and a longer step than 1/L need not lower the objective.
     step = 1 / (torch.linalg.matrix_norm(atoms.double(), ord=2).square() * (1 + 1e-6))
-    gram, target = (atoms @ atoms.T) * step.to(dtype), (x @ atoms.T) * step.to(dtype)
-    shrink = _shrinkage(float(step) * penalty, positive)
+    gram, target = (atoms @ atoms.T) * step.to(x), (x @ atoms.T) * step.to(x)
+    shrink = _shrinkage(min(float(step) * penalty, torch.finfo(x.dtype).max), positive)
     z = torch.zeros_like(target)
     ahead, weight = z, torch.ones_like(z[:, :1])
-    for _ in range(steps if len(x) else 0):
+    for _ in range(steps):
         # From the codes and not the residual: N^2 instead of 2 N D a sample.
         new = shrink(torch.addmm(target, ahead, gram, alpha=-1).add_(ahead))
         change = new - z

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sparse_ae.coders.base import IterativeLearner
 from sparse_ae.coders.checks import check_count, check_data
-from sparse_ae.coders.nulls import DataAtoms, check_atoms, scale
+from sparse_ae.coders.data import scale, unit
+from sparse_ae.coders.nulls import DataAtoms, check_atoms
 from sparse_ae.coders.omp import OMP, Selection, SparseCodes, check_selection, sparse_codes
 
 DUPLICATE_ABOVE = 0.99
@@ -157,7 +158,9 @@ def update_atom_(atom: Tensor, g: Tensor, residual: Tensor, memory: Tensor) -> t
     """
     before = atom.clone()
     memory += g.square().sum()
-    atom.copy_(F.normalize(torch.addmv(memory * before, residual.T, g), dim=0, eps=0.0))
+    direction = torch.addmv(memory * before, residual.T, g)
+    length = direction.norm()
+    atom.copy_(torch.where(length > 0, direction / length, before))  # 0 where every square of g is
     new = torch.addmv(g * (before @ atom), residual, atom)
     change = torch.stack([g, -new], dim=1) @ torch.stack([before, atom])
     return new, residual.add_(change)
@@ -180,7 +183,7 @@ def replace_(atoms: Tensor, uses: Tensor, x: Tensor, error: Tensor) -> Tensor:
     for sample in worst:
         if done == len(bad):
             break
-        atom = F.normalize(x[sample], dim=0)
+        atom = unit(x[sample, None])[0]
         if not ((atoms @ atom).abs() > DUPLICATE_ABOVE)[kept].any():
             atoms[bad[done]], kept[bad[done]] = atom, True
             done += 1

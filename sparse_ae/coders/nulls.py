@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparse_ae.coders.base import Learner
-from sparse_ae.coders.checks import check_count, check_data
+from sparse_ae.coders.checks import check_count
+from sparse_ae.coders.data import centre, unit
 from sparse_ae.coders.omp import OMP, Selection, check_selection
 
 
@@ -45,8 +46,7 @@ class DataAtoms(_Null):
         centred, mean = centre(x)
         usable = draw(x, centred, self.seed)[: self.latent_dim]
         check_atoms(self.latent_dim, len(usable))
-        atoms = F.normalize(centred[usable] / scale(centred), dim=1)
-        return OMP(atoms, k=self.n_nonzero, mean=mean, selection=self.selection)
+        return OMP(unit(centred[usable]), k=self.n_nonzero, mean=mean, selection=self.selection)
 
 
 def check_atoms(latent_dim: int, samples: int) -> None:
@@ -61,17 +61,3 @@ def draw(x: Tensor, centred: Tensor, seed: int) -> Tensor:
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
     differs = centred.abs().amax(dim=1) > 10 * torch.finfo(x.dtype).eps * x.abs().amax(dim=1)
     return order[differs[order]]
-
-
-def scale(centred: Tensor) -> float:
-    """The largest power of 2 up to the largest |value|. To divide by it is exact, and saves squares from 0 and inf."""
-    return 2.0 ** (int(torch.frexp(centred.abs().amax()).exponent) - 1)
-
-
-def centre(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x - mean ``(B, D)`` and the mean ``(D,)``, in float64 sums. Raises ``ValueError`` if x is empty or not finite."""
-    check_data(x)
-    if not len(x):
-        raise ValueError("x: no samples (allowed: at least 1)")
-    mean = (torch.stack([part.double().sum(dim=0) for part in x.split(10_000)]).sum(dim=0) / len(x)).to(x.dtype)
-    return x - mean, mean

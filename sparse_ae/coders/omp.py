@@ -73,10 +73,10 @@ def orthogonal_matching_pursuit(
     """z_b = the least squares fit of x_b on the atoms chosen one by one, each the best for what is left; ``(B, N)``.
 
     ``x (B, D)``, ``atoms (N, D)`` of any norms: they are compared at norm 1. A sample stops at ``k`` atoms or, the
-    other way to ask, where its squared error |x_b - z_b atoms|^2 is at most ``tolerance``; earlier where nothing but
-    rounding is left, or where the next atom depends linearly on those it has: at norm 1, less than 100 eps of its
-    energy is its own. In float32 that is a part 0.003 long, so code on atoms that are nearly all alike in float64.
-    Computed in at least float32; no gradient flows through it.
+    other way to ask, where its squared error |x_b - z_b atoms|^2 is at most ``tolerance``, as far as that is known: in
+    float32 to 1e-6 |x_b|^2; earlier where nothing but rounding is left, or where the next atom depends linearly on
+    those it has: at norm 1, less than 100 eps of its energy is its own. In float32 that is a part 0.003 long, so code
+    on atoms that are nearly all alike in float64. Computed in at least float32; no gradient flows through it.
 
     Raises ``ValueError`` unless exactly one of k and tolerance is given, 1 <= k <= N, tolerance >= 0, x and atoms are
     finite and of the same D, and no atom is zero.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sparse_ae.coders.base import Learner
 from sparse_ae.coders.checks import check_count
-from sparse_ae.coders.nulls import centre
+from sparse_ae.coders.data import centre
 from sparse_ae.coders.omp import OMP, Selection, check_selection
 
 
@@ -59,6 +59,9 @@ class OnlineDictionaryLearning(Learner):
             max_iter=self.epochs,
             batch_size=self.batch_size,
             fit_algorithm="cd",
+            # Its default takes the smaller steps after a hundred batches for convergence.
+            tol=0.0,
+            max_no_improvement=None,
             random_state=self.seed,
         )
         with warnings.catch_warnings():

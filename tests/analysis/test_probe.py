@@ -58,7 +58,7 @@ def _analyse(subject: Subject, **options: Any) -> Result:
     return probe.analyse(subject, **OPTIONS | options)
 
 
-@pytest.mark.parametrize("shift", [0, 1])
+@pytest.mark.parametrize("shift", [0, 1, 3])
 def test_all_labels_agree_with_scikit_learn_by_hand(shift: int) -> None:
     subject = _subject(Copy())
     (train, y), (val, y_val) = (subject.sample.labelled(split) for split in ("train", "val"))
@@ -139,6 +139,13 @@ def test_few_labels_are_drawn_from_each_class_and_the_same_again() -> None:
     assert first["representations"]["codes"]["logistic"]["all"]["error"] <= few["error"]
 
 
+def test_what_is_named_twice_is_done_once() -> None:
+    subject = _subject(Copy())
+    result = _analyse(subject, labels_per_class=[5, 2, 5], classifiers=["svm", "svm"], references=False)
+    assert result.arrays["error"].shape == (1, 1, 3)
+    assert result.numbers == _analyse(subject, labels_per_class=[2, 5], classifiers=["svm"], references=False).numbers
+
+
 def test_the_test_split_chooses_nothing() -> None:
     subject = _subject(Copy())
     chosen = _analyse(subject).numbers["representations"]["pixels"]["logistic"]
@@ -200,6 +207,8 @@ def test_what_a_probe_cannot_do_without_is_named() -> None:
         _analyse(subject)
     with pytest.raises(ValueError, match=r"analysis\.probe\.labels_per_class=\[\]: nothing to do"):
         _analyse(_subject(Copy()), labels_per_class=[], all_labels=False)
+    with pytest.raises(ValueError, match=r"analysis\.probe\.shift=4: is as large as an image \(allowed: 0 to 3\)"):
+        _analyse(subject, shift=4)
     empty = (torch.zeros(0, 16), torch.zeros(0, dtype=torch.long))
     without = subject.sample._replace(labelled=lambda split: _images(90, 1) if split == "train" else empty)
     with pytest.raises(ValueError, match=r"data\.val_size=0: .*validation split"):

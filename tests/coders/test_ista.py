@@ -31,6 +31,19 @@ def test_against_scikit_learn(solve: Any, positive: bool) -> None:
     torch.testing.assert_close(single.double(), z, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("solve", [ista, fista])
+@pytest.mark.parametrize("of_atoms", [-83, 0, 83])
+@pytest.mark.parametrize("of_x", [-83, 0, 83])  # squares of such values are 0 or infinite in float32
+def test_codes_scale_with_data_and_atoms(solve: Any, of_x: int, of_atoms: int) -> None:
+    x, atoms = (t.float() for t in random_problem(12, 20))
+    expected = solve(x, atoms, 0.3)
+    z = solve(x * 2.0**of_x, atoms * 2.0**of_atoms, 0.3 * 2.0**of_x * 2.0**of_atoms)
+    assert (expected != 0).any()
+    # Of 2^83 and 2^-83 codes are too large or too small for float32, which is not to make them NaN.
+    torch.testing.assert_close(z, (expected.double() * 2.0 ** (of_x - of_atoms)).float(), atol=0, rtol=1e-6)
+    assert (solve(x * 2.0**of_x, atoms * 2.0**of_atoms, 1e38 * 2.0**of_x * 2.0**of_atoms) == 0).all()
+
+
 def test_overcomplete_reaches_the_same_objective() -> None:
     x, atoms = random_problem(60, 20)
     ours = l1_objective(fista(x, atoms, 0.2, steps=5000, tolerance=1e-9), x, atoms, 0.2)

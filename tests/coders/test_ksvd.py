@@ -110,6 +110,15 @@ def test_unused_and_duplicate_atoms_become_the_samples_represented_worst() -> No
     assert torch.equal(atoms, untouched)  # no sample is worth an atom
 
 
+def test_an_atom_whose_coefficients_have_no_square_stays_as_it_is() -> None:
+    half = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
+    tiny = 1e-24 * torch.eye(8)[:1]
+    x = torch.cat([half, -half, tiny, -tiny])  # of mean exactly 0, or the two would differ from it by rounding alone
+    coder = KSVD(121, 1, epochs=3).fit(x)
+    assert coder.dictionary.isfinite().all()
+    torch.testing.assert_close(coder.dictionary.norm(dim=1), torch.ones(121))
+
+
 def test_no_sample_becomes_an_atom_that_is_there() -> None:
     x = torch.eye(8, dtype=torch.float64)[[0, 1, 2, 3, 4, 5, 6, 6]] * torch.arange(1, 9)[:, None]
     x[5] = -9 * torch.eye(8, dtype=torch.float64)[0]

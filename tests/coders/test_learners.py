@@ -59,6 +59,17 @@ def test_online_dictionary_learning_is_scikit_learns() -> None:
     torch.testing.assert_close(ours.dictionary, atoms / atoms.norm(dim=1, keepdim=True))
 
 
+def test_online_dictionary_learning_learns_for_all_its_epochs() -> None:
+    x, _ = planted()
+    ours = OnlineDictionaryLearning(20, 2, penalty=0.5, epochs=30, batch_size=16).fit(x)
+    theirs = MiniBatchDictionaryLearning(
+        20, alpha=0.5, max_iter=30, batch_size=16, tol=0.0, max_no_improvement=None, fit_algorithm="cd", random_state=0
+    ).fit((x - x.mean(dim=0)).numpy())
+    assert theirs.n_steps_ == 30 * -(-len(x) // 16)  # and not the hundred or so that scikit-learn's defaults take
+    atoms = torch.from_numpy(theirs.components_)
+    torch.testing.assert_close(ours.dictionary, atoms / atoms.norm(dim=1, keepdim=True))
+
+
 @pytest.mark.parametrize("learner", [DataAtoms, KSVD])
 @pytest.mark.parametrize("exponent", [-100, -65, 56, 100])  # squares of such values are 0 or infinite in float32
 def test_dictionaries_do_not_depend_on_the_scale_of_the_data(learner: Any, exponent: int) -> None:

@@ -60,6 +60,17 @@ def test_tolerance_against_scikit_learn(tolerance: float) -> None:
     torch.testing.assert_close(z[above], reference(x[above], atoms, tolerance=max(tolerance, 1e-20)), atol=1e-7, rtol=0)
 
 
+@pytest.mark.parametrize("tolerance", [1e-1, 1e-3, 1e-5])
+def test_tolerance_in_float32(tolerance: float) -> None:
+    x, atoms = random_problem(256, 64, samples=300)
+    x, atoms = x.float(), atoms.float()
+    energy = x.double().square().sum(dim=1)
+    z = orthogonal_matching_pursuit(x, atoms, tolerance=tolerance)
+    error = (x.double() - z.double() @ atoms.double()).square().sum(dim=1)
+    assert (error <= tolerance + 1e-6 * energy).all()
+    assert (error > 0.1 * tolerance).any()  # it does stop
+
+
 def test_codes_do_not_depend_on_who_else_is_coded_or_on_scale() -> None:
     x, atoms = random_problem(2000, 12, samples=300)  # more than one chunk
     z = orthogonal_matching_pursuit(x, atoms, 4)
