@@ -153,14 +153,14 @@ def update_atom_(atom: Tensor, g: Tensor, residual: Tensor, memory: Tensor) -> t
     """d <- E^T g / |E^T g|, g <- E d, where E = residual + g d^T: the new g ``(n,)`` and residual ``(n, D)``.
 
     ``atom d (D,)`` changes in place, for the n samples that use it with coefficients ``g (n,)``, of either sign. With a
-    ``memory``, the energy that earlier coefficients had, d moves less: E^T g + memory d is what is normalised. Neither
-    step can increase |residual|^2: each is the best, or on the way to it, with the other held.
+    ``memory``, the energy that earlier coefficients had, d moves less: E^T g + memory d is what is normalised; d stays
+    where that is 0. Neither step can increase |residual|^2: each is the best, or on the way to it, with the other held.
     """
     before = atom.clone()
     memory += g.square().sum()
     direction = torch.addmv(memory * before, residual.T, g)
     length = direction.norm()
-    atom.copy_(torch.where(length > 0, direction / length, before))  # 0 where every square of g is
+    atom.copy_(torch.where(length > 0, direction / length, before))  # coefficients may have no square left in float32
     new = torch.addmv(g * (before @ atom), residual, atom)
     change = torch.stack([g, -new], dim=1) @ torch.stack([before, atom])
     return new, residual.add_(change)

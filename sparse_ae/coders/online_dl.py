@@ -59,7 +59,7 @@ class OnlineDictionaryLearning(Learner):
             max_iter=self.epochs,
             batch_size=self.batch_size,
             fit_algorithm="cd",
-            # Its default takes the smaller steps after a hundred batches for convergence.
+            # Its defaults stop it after a hundred batches or so, whatever the epochs: steps are small by then.
             tol=0.0,
             max_no_improvement=None,
             random_state=self.seed,

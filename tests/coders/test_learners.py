@@ -51,21 +51,14 @@ def test_data_atoms_are_samples() -> None:
     assert (cosine[:, 5:].amax(dim=1) > 1 - 1e-9).all()
 
 
-def test_online_dictionary_learning_is_scikit_learns() -> None:
+@pytest.mark.parametrize(("epochs", "batch_size"), [(2, 64), (30, 16)])
+def test_online_dictionary_learning_is_scikit_learns_for_all_its_epochs(epochs: int, batch_size: int) -> None:
     x, _ = planted()
-    ours = OnlineDictionaryLearning(20, 2, penalty=0.5, epochs=2, batch_size=64).fit(x)
-    theirs = MiniBatchDictionaryLearning(20, alpha=0.5, max_iter=2, batch_size=64, fit_algorithm="cd", random_state=0)
-    atoms = torch.from_numpy(theirs.fit((x - x.mean(dim=0)).numpy()).components_)
-    torch.testing.assert_close(ours.dictionary, atoms / atoms.norm(dim=1, keepdim=True))
-
-
-def test_online_dictionary_learning_learns_for_all_its_epochs() -> None:
-    x, _ = planted()
-    ours = OnlineDictionaryLearning(20, 2, penalty=0.5, epochs=30, batch_size=16).fit(x)
-    theirs = MiniBatchDictionaryLearning(
-        20, alpha=0.5, max_iter=30, batch_size=16, tol=0.0, max_no_improvement=None, fit_algorithm="cd", random_state=0
-    ).fit((x - x.mean(dim=0)).numpy())
-    assert theirs.n_steps_ == 30 * -(-len(x) // 16)  # and not the hundred or so that scikit-learn's defaults take
+    ours = OnlineDictionaryLearning(20, 2, penalty=0.5, epochs=epochs, batch_size=batch_size).fit(x)
+    options = {"max_iter": epochs, "batch_size": batch_size, "tol": 0.0, "max_no_improvement": None}
+    theirs = MiniBatchDictionaryLearning(20, alpha=0.5, fit_algorithm="cd", random_state=0, **options)
+    theirs.fit((x - x.mean(dim=0)).numpy())
+    assert theirs.n_steps_ == epochs * -(-len(x) // batch_size)  # and not the hundred or so of its defaults
     atoms = torch.from_numpy(theirs.components_)
     torch.testing.assert_close(ours.dictionary, atoms / atoms.norm(dim=1, keepdim=True))
 
