@@ -24,7 +24,7 @@ class GridSweeper(Sweeper):
         self.config = config
 
     def sweep(self, arguments: list[str]) -> None:
-        from sparse_ae.sweep.sweep import sweep
+        from sparse_ae.sweep.sweeper import sweep
 
         sweep(self.hydra_context, self.config, arguments)
 

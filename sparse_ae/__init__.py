@@ -6,7 +6,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sparse_ae.export import load
+    from sparse_ae.runs.export import load
 
 __all__ = ["load"]
 
@@ -14,7 +14,7 @@ __all__ = ["load"]
 def __getattr__(name: str) -> Any:
     """Import ``load`` on first use: torch takes a second, and ``--help`` does not need it."""
     if name == "load":
-        from sparse_ae.export import load
+        from sparse_ae.runs.export import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

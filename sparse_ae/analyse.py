@@ -7,9 +7,11 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import NonNegativeFloat
 
-from sparse_ae.build import ConfigError, check_arguments
-from sparse_ae.cli import compose, one_line_errors, parse_overrides, task_config
-from sparse_ae.runs import Run, RunError
+from sparse_ae.cli.compose import compose, one_line_errors, parse_overrides, task_config
+from sparse_ae.config.build import check_arguments
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.runs.directory import Run
+from sparse_ae.runs.errors import RunError
 
 PROGRAM = "sparse-ae-analyse"
 
@@ -34,9 +36,9 @@ def analyse_runs(overrides: list[str]) -> None:
     """Compose ``conf/analyse.yaml`` with ``overrides`` and do what it says, to one run or to all of a folder."""
     listed = [re.sub(r"^analysis=([\w,]+)$", r"analysis=[\1]", override) for override in overrides]
     config = compose("analyse", listed)
+    from sparse_ae.analysis.loading import named_run
     from sparse_ae.reporting.collect import collect, is_run
     from sparse_ae.reporting.compare import write_comparison
-    from sparse_ae.stored import named_run
 
     plain = task_config(config)
     analyses = plain.pop("analysis")
@@ -70,9 +72,9 @@ def analyse_runs(overrides: list[str]) -> None:
 def _analyse(run: Run, settings: Settings, analyses: Mapping[str, Any]) -> list[str]:
     """Analyse one run; returns the names that the results are written under, which are the same for every run."""
     from sparse_ae.analysis import Subject
+    from sparse_ae.analysis.loading import read_run, test_sample
     from sparse_ae.analysis.write import write_analyses, written_name
     from sparse_ae.reporting.run_page import write_run_page
-    from sparse_ae.stored import read_run, test_sample
 
     stored = read_run(run, weights=settings.weights, threshold=settings.active_threshold, device=settings.device)
     subject = Subject(stored.coder, test_sample(stored.data, stored.data.device, stored.threshold), run)

@@ -7,8 +7,9 @@ from typing import Literal, NamedTuple
 
 from pydantic import NonNegativeFloat, NonNegativeInt
 
-from sparse_ae.build import ConfigError, check_arguments
-from sparse_ae.cli import compose, one_line_errors, parse_overrides, task_config
+from sparse_ae.cli.compose import compose, one_line_errors, parse_overrides, task_config
+from sparse_ae.config.build import check_arguments
+from sparse_ae.config.errors import ConfigError
 
 PROGRAM = "sparse-ae-evaluate"
 
@@ -34,7 +35,7 @@ def main() -> None:
 def evaluate_run(overrides: list[str]) -> None:
     """Compose ``conf/evaluate.yaml`` with ``overrides`` and do what it says."""
     config = compose("evaluate", overrides)
-    from sparse_ae.stored import named_run, read_run
+    from sparse_ae.analysis.loading import named_run, read_run
 
     run = named_run(config)
     if config.seed is None:
@@ -46,7 +47,7 @@ def evaluate_run(overrides: list[str]) -> None:
         raise ConfigError("split=val: this run has no validation split (data.val_size=0; allowed: test)")
 
     from sparse_ae.metrics import CodeMetrics, evaluate
-    from sparse_ae.summary import console, print_metrics
+    from sparse_ae.reporting.console import console, print_metrics
 
     stored = read_run(
         run,

@@ -1,6 +1,6 @@
 """Fit a classical coder, or with ``-m`` a sweep of them: ``sparse-ae-fit coder=ksvd [overrides] [-m]``."""
 
-from sparse_ae.launch import launch
+from sparse_ae.cli.launch import launch
 
 _IDEAS = (
     "sparse-ae-fit -m coder=ksvd,online_dl,data_atoms coder.n_nonzero=8,32    a sweep",

@@ -1,6 +1,6 @@
 """Train one sparse autoencoder, or with ``-m`` a sweep of them: ``sparse-ae-train [overrides] [-m]``."""
 
-from sparse_ae.launch import launch
+from sparse_ae.cli.launch import launch
 
 _IDEAS = (
     "sparse-ae-train sparsity=l1                        another penalty",

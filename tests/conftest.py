@@ -8,43 +8,12 @@ import logging
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
-from omegaconf import OmegaConf
 
-from sparse_ae import analyse, evaluate, fit, job, report, train
-from sparse_ae.cli import compose, task_config
-from sparse_ae.data import MNIST
-from sparse_ae.runs import Run
-
-COMMANDS = {
-    "sparse-ae-train": train.main,
-    "sparse-ae-fit": fit.main,
-    "sparse-ae-evaluate": evaluate.main,
-    "sparse-ae-analyse": analyse.main,
-    "sparse-ae-report": report.main,
-}
-
-SMALL = [
-    "trainer.max_epochs=2",
-    "trainer.limit_train_batches=20",
-    "trainer.log_every_n_steps=5",
-    "visuals.every_n_epochs=1",
-]
-
-
-class Outcome(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Outcome]
+from tests.helpers import COMMANDS, SMALL, Cli, Outcome, train_run
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -85,28 +54,6 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         return Outcome(code, *capsys.readouterr())
 
     return run
-
-
-def plain_config(*overrides: str, name: str = "train") -> dict[str, Any]:
-    """A composed config as the entry points see it."""
-    return task_config(compose(name, list(overrides)))
-
-
-def train_run(folder: Path, *overrides: str) -> Run:
-    """Train in ``folder``, in this process."""
-    config = plain_config(*overrides)
-    run = Run(folder)
-    job.train(config, run, {"config.yaml": OmegaConf.to_yaml(OmegaConf.create(config))})
-    return run
-
-
-def mnist(**changes: object) -> MNIST:
-    """The default data module, its files in place."""
-    spec = {**plain_config()["data"], **changes}
-    del spec["_target_"]
-    data = MNIST(**spec)
-    data.prepare_data()
-    return data
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from sparse_ae.cli import compose, task_config
-from sparse_ae.job import train
-from sparse_ae.runs import Run
+from sparse_ae.cli.compose import compose, task_config
+from sparse_ae.jobs.execute import train
+from sparse_ae.runs.directory import Run
 
 # Forked from a server that has imported torch, a process starts at once.
 _CONTEXT = multiprocessing.get_context("forkserver")

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Callback
 
-from sparse_ae.cli import compose, task_config
-from sparse_ae.experiment.training import TrainingExperiment
-from sparse_ae.runs import Run
-from sparse_ae.training.checkpoints import Checkpoints
+from sparse_ae.cli.compose import compose, task_config
+from sparse_ae.jobs.autoencoder import TrainingExperiment
+from sparse_ae.runs.directory import Run
+from sparse_ae.training.checkpointing import Checkpoints
 from sparse_ae.training.progress import StatusProgress
 
 EPOCHS = 5

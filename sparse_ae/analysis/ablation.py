@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sparse_ae.analysis.base import Subject
-from sparse_ae.analysis.explained import sample_errors, stratified
+from sparse_ae.analysis.statistics import sample_errors, stratified
 
 _DECODINGS = 800_000
 """Enough for all of MNIST's test images with 80 codes each."""

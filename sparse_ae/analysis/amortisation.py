@@ -7,7 +7,7 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from sparse_ae.analysis.base import Result, Subject
-from sparse_ae.analysis.explained import ratio, sample_errors, stratified, variances
+from sparse_ae.analysis.statistics import ratio, sample_errors, stratified, variances
 from sparse_ae.coders import OMP
 from sparse_ae.coders.omp import Selection
 from sparse_ae.plotting import error_curves, image_table

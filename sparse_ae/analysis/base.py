@@ -12,7 +12,7 @@ from pydantic import BeforeValidator
 from torch import Tensor
 
 from sparse_ae.models import Coder
-from sparse_ae.runs import Run
+from sparse_ae.runs.directory import Run
 
 _BATCH = 1000
 

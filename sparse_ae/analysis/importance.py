@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 from sparse_ae.analysis.ablation import AffineAblation, ablate
 from sparse_ae.analysis.base import Result, Subject
-from sparse_ae.analysis.explained import log_spaced, ratio, units_needed, variances
+from sparse_ae.analysis.statistics import log_spaced, ratio, units_needed, variances
 from sparse_ae.functional import lifetime_sparsity
 from sparse_ae.plotting import feature_grid, importance_panels
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sparse_ae.analysis.base import Subject
-from sparse_ae.analysis.explained import ratio, sample_errors
+from sparse_ae.analysis.statistics import ratio, sample_errors
 
 
 def gaussian(x: Tensor, sigmas: Sequence[float], *, clamp: bool) -> list[Tensor]:

@@ -16,7 +16,7 @@ from sklearn.svm import LinearSVC
 from torch import Tensor
 
 from sparse_ae.analysis.base import Result, Subject
-from sparse_ae.analysis.explained import stratified
+from sparse_ae.analysis.statistics import stratified
 from sparse_ae.coders import PCA
 from sparse_ae.plotting import ProbeLine, probe_panels
 

@@ -10,12 +10,12 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from sparse_ae.analysis.base import FinishedRun, Result, Subject
-from sparse_ae.analysis.explained import stratified, variances
 from sparse_ae.analysis.noise import Answer, Response, answer, gaussian, mean_defined, salt_and_pepper
+from sparse_ae.analysis.statistics import stratified, variances
 from sparse_ae.coders import PCA
-from sparse_ae.export import load
 from sparse_ae.plotting import NoiseRow, image_table, robustness_panels
-from sparse_ae.runs import Run
+from sparse_ae.runs.directory import Run
+from sparse_ae.runs.export import load
 
 _INPUT = "the noisy input"
 _AXES = {"gaussian": "Gaussian noise: standard deviation", "salt_and_pepper": "salt and pepper: share of values"}

@@ -14,10 +14,11 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from sparse_ae.analysis.base import FinishedRun, Result, Subject
-from sparse_ae.export import load
-from sparse_ae.identity import relevant_config
 from sparse_ae.plotting import AtomPairs, atom_pair_strips, matched_cosine_curves
-from sparse_ae.runs import Run, RunError
+from sparse_ae.runs.directory import Run
+from sparse_ae.runs.errors import RunError
+from sparse_ae.runs.export import load
+from sparse_ae.runs.naming import relevant_config
 
 Array = npt.NDArray[np.floating]
 Indices = npt.NDArray[np.intp]

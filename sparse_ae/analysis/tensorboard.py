@@ -11,7 +11,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import EmbeddingInfo, Pr
 from torch.utils.tensorboard.writer import FileWriter
 
 from sparse_ae.analysis.base import Embedding
-from sparse_ae.runs import Run
+from sparse_ae.runs.directory import Run
 
 _VECTORS, _LABELS = "projector_vectors.tsv", "projector_labels.tsv"
 _SPRITE = "projector.sprite"  # a PNG; by that name it would count as a figure

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sparse_ae.analysis.ablation import ablate
 from sparse_ae.analysis.base import Result, Subject
-from sparse_ae.analysis.explained import log_spaced, ratio, sample_errors, stratified, units_needed, variances
+from sparse_ae.analysis.statistics import log_spaced, ratio, sample_errors, stratified, units_needed, variances
 from sparse_ae.plotting import class_bars, image_table, truncation_panels
 
 _STEPS, _STRIP_STEPS = 24, 8

@@ -9,9 +9,9 @@ import numpy as np
 
 from sparse_ae.analysis.base import Result, Subject
 from sparse_ae.analysis.tensorboard import projector_files, show_embedding, show_figures
-from sparse_ae.build import build
+from sparse_ae.config.build import build
 from sparse_ae.plotting import to_png, to_svg
-from sparse_ae.runs import Run
+from sparse_ae.runs.directory import Run
 
 
 def write_analyses(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparse_ae.coders.base import DictionaryCoder
 from sparse_ae.coders.checks import check_count, check_data, check_dictionary
-from sparse_ae.coders.data import scale
+from sparse_ae.coders.preprocessing import scale
 
 
 class L1Coder(DictionaryCoder):

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparse_ae.coders.base import IterativeLearner
+from sparse_ae.coders.baselines import DataAtoms, check_atoms
 from sparse_ae.coders.checks import check_count, check_data
-from sparse_ae.coders.data import scale, unit
-from sparse_ae.coders.nulls import DataAtoms, check_atoms
 from sparse_ae.coders.omp import OMP, Selection, SparseCodes, check_selection, sparse_codes
+from sparse_ae.coders.preprocessing import scale, unit
 
 DUPLICATE_ABOVE = 0.99
 """Two atoms with a larger |cosine| are one atom twice."""

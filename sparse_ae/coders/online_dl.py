@@ -8,8 +8,8 @@ from torch import Tensor
 
 from sparse_ae.coders.base import Learner
 from sparse_ae.coders.checks import check_count
-from sparse_ae.coders.data import centre
 from sparse_ae.coders.omp import OMP, Selection, check_selection
+from sparse_ae.coders.preprocessing import centre
 
 
 class OnlineDictionaryLearning(Learner):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sparse_ae.coders.base import DictionaryCoder, Learner
 from sparse_ae.coders.checks import check_count, check_data
-from sparse_ae.coders.data import centre
+from sparse_ae.coders.preprocessing import centre
 
 
 class Projection(DictionaryCoder):

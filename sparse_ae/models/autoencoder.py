@@ -1,9 +1,12 @@
 """The sparse autoencoder: a network and a sparsity method joined."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from sparse_ae.config.build import build
+from sparse_ae.config.errors import ConfigError
 from sparse_ae.models.network import Activation, Network
 from sparse_ae.sparsity.base import Forward, Sparsity
 
@@ -79,3 +82,14 @@ class SparseAutoencoder(nn.Module):
         z = activation.codes(pre)
         support = activation.support(pre, z) if self.network.has_atoms else None  # no other decoder skips zeros
         return Forward(x, target, pre, z, self.network.decode(z, support))
+
+
+def build_autoencoder(network: Mapping[str, Any], sparsity: Mapping[str, Any], *, input_dim: int) -> SparseAutoencoder:
+    """The autoencoder of a ``model`` and a ``sparsity`` spec, freshly initialised from torch's global RNG."""
+    try:
+        net: Network = build(network, "model", input_dim=input_dim)
+        return SparseAutoencoder(net, build(sparsity, "sparsity", latent_dim=net.latent_dim))
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error

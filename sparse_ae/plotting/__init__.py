@@ -15,6 +15,7 @@ from sparse_ae.plotting.curves import Curves, curve_panels
 from sparse_ae.plotting.fronts import Front, front_panels
 from sparse_ae.plotting.images import feature_grid, image_pairs, top_image_rows
 from sparse_ae.plotting.importance import importance_panels
+from sparse_ae.plotting.mosaic import image_table
 from sparse_ae.plotting.probe import ProbeLine, probe_panels
 from sparse_ae.plotting.robustness import NoiseRow, robustness_panels
 from sparse_ae.plotting.selectivity import UnitStrips, auroc_panels, class_heatmap, unit_strips
@@ -22,7 +23,6 @@ from sparse_ae.plotting.similarity import atom_map, cosine_heatmap, nearest_cosi
 from sparse_ae.plotting.stability import AtomPairs, atom_pair_strips, matched_cosine_curves
 from sparse_ae.plotting.style import to_png, to_svg
 from sparse_ae.plotting.sweeps import Panel, sweep_panels
-from sparse_ae.plotting.tables import image_table
 from sparse_ae.plotting.truncation import class_bars, truncation_panels
 
 __all__ = [

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sparse_ae.identity import relevant_config
 from sparse_ae.reporting.columns import METHOD, Flat, as_method, as_number, flatten, sort_key, varying
-from sparse_ae.runs import Run, RunError
-from sparse_ae.summary import TIMES
+from sparse_ae.reporting.console import TIMES
+from sparse_ae.runs.directory import Run
+from sparse_ae.runs.errors import RunError
+from sparse_ae.runs.naming import relevant_config
 
 FINISHED, DAMAGED, NOT_STARTED = "finished", "damaged", "not started"
 _ORDER = [FINISHED, "running", NOT_STARTED, "interrupted", "failed", DAMAGED]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sparse_ae.files import write_atomically
+from sparse_ae.atomic import write_atomically
 from sparse_ae.plotting import dot_panels, to_png
 from sparse_ae.reporting.analyses import KEY_NUMBERS, built_in_name
 from sparse_ae.reporting.collect import Entry, collect

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sparse_ae.runs import Run
+from sparse_ae.runs.directory import Run
 
 _KEEP_SCALARS_ONLY = {"scalars": 0, "images": 1, "audio": 1, "histograms": 1, "compressedHistograms": 1, "tensors": 1}
 """0 is all of them."""

@@ -19,9 +19,9 @@ from sparse_ae.reporting.columns import (
     as_number,
     group_name,
 )
+from sparse_ae.reporting.console import TIMES
 from sparse_ae.reporting.curves import Curve, read_curves
 from sparse_ae.reporting.front import knee, non_dominated
-from sparse_ae.summary import TIMES
 
 _DPI = 180
 _CURVES = {"train/loss": "training loss (penalty included)", "val/mse": "validation MSE (per pixel)"}

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from sparse_ae.reporting.collect import Entry, Sweep
 from sparse_ae.reporting.columns import as_number
+from sparse_ae.reporting.console import TIMES
 from sparse_ae.reporting.figures import Drawing
 from sparse_ae.reporting.html import Picture, pictures, render_page, value_text
 from sparse_ae.reporting.tables import KEY_METRICS, config_cell, metric_cell, time_cell
-from sparse_ae.summary import TIMES
 
 
 class Cell(NamedTuple):

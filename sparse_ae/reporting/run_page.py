@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sparse_ae.files import write_atomically
+from sparse_ae.atomic import write_atomically
 from sparse_ae.reporting.analyses import reading_order
 from sparse_ae.reporting.collect import Entry, collect
 from sparse_ae.reporting.columns import cell_text
+from sparse_ae.reporting.console import TIMES
 from sparse_ae.reporting.html import Picture, pictures, render_page, value_text
 from sparse_ae.reporting.tables import time_cell
-from sparse_ae.runs import Run, RunError
-from sparse_ae.summary import TIMES
+from sparse_ae.runs.directory import Run
+from sparse_ae.runs.errors import RunError
 
 _MOST = 20
 """Longer lists are not shown."""

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from sparse_ae.reporting.collect import Entry, Sweep
 from sparse_ae.reporting.columns import cell_text
-from sparse_ae.summary import METRICS, TIMES, Shown, console
+from sparse_ae.reporting.console import METRICS, TIMES, Shown, console
 
 _WIDEST = 1000  # characters, where no terminal sets the limit
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from sparse_ae.files import make_writable, write_atomically
+from sparse_ae.atomic import make_writable, write_atomically
 from sparse_ae.reporting.collect import collect
 from sparse_ae.reporting.figures import draw
 from sparse_ae.reporting.page import render

@@ -11,8 +11,8 @@ import psutil
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from sparse_ae.sweep.isolate import run_isolated
 from sparse_ae.sweep.plan import compose_job
+from sparse_ae.sweep.process import run_isolated
 
 _BYTES_PER_JOB = 1.5 * 2**30
 """What a job of the default size takes, and half as much again."""

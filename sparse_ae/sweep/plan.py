@@ -11,14 +11,15 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from sparse_ae.build import ConfigError
-from sparse_ae.cli import explain, sources, task_config
-from sparse_ae.experiment import assemble
-from sparse_ae.identity import config_hash
-from sparse_ae.job import check_analyses, is_settled, missing_analyses, starting_point
-from sparse_ae.runs import Run, RunError
-from sparse_ae.sweep.grid import axes, expand
-from sparse_ae.sweep.isolate import Job
+from sparse_ae.cli.compose import explain, sources, task_config
+from sparse_ae.cli.overrides import axes, expand
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.jobs import assemble
+from sparse_ae.jobs.execute import check_analyses, is_settled, missing_analyses, starting_point
+from sparse_ae.runs.directory import Run
+from sparse_ae.runs.errors import RunError
+from sparse_ae.runs.naming import config_hash
+from sparse_ae.sweep.process import Job
 
 
 class Planned(NamedTuple):

@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from sparse_ae.runs import RunError
-from sparse_ae.summary import console, key_metrics
+from sparse_ae.reporting.console import console, key_metrics
+from sparse_ae.runs.errors import RunError
 from sparse_ae.sweep.plan import Planned, Rejected
 
 

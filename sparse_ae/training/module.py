@@ -12,10 +12,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sparse_ae.data import Batch, ImageDataModule, to_unit_interval
-from sparse_ae.identity import config_hash
 from sparse_ae.metrics import NAMES, CodeMetrics
 from sparse_ae.models import SparseAutoencoder
-from sparse_ae.objective import Loss, Objective
+from sparse_ae.runs.naming import config_hash
+from sparse_ae.training.objective import Loss, Objective
 
 MakeOptimizer = Callable[..., Optimizer]
 MakeScheduler = Callable[..., LRScheduler]

@@ -1,7 +1,6 @@
 """Features against loops, closed forms and hand-made codes, and on degenerate codes."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,17 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
 
-import sparse_ae
 from sparse_ae.analysis import Result, Sample, Subject, features
 from sparse_ae.analysis.filters import encoder_filters, mean_jacobian
-from sparse_ae.build import build
-from sparse_ae.export import build_autoencoder
-from sparse_ae.models import MLP, SparseAutoencoder
+from sparse_ae.config.build import build
+from sparse_ae.models import MLP, SparseAutoencoder, build_autoencoder
 from sparse_ae.plotting import feature_grid, to_png
 from tests.analysis.subjects import FixedCoder, subject_of
-from tests.conftest import plain_config
+from tests.helpers import CONF, plain_config
 
-CONF = Path(sparse_ae.__file__).parent / "conf"
 OPTIONS = {
     key: value
     for key, value in yaml.safe_load((CONF / "analysis" / "features.yaml").read_text()).items()

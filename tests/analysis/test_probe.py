@@ -10,7 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from sparse_ae.analysis import Result, Subject, probe
-from sparse_ae.build import ConfigError, build
+from sparse_ae.config.build import build
+from sparse_ae.config.errors import ConfigError
 from sparse_ae.plotting import to_png
 from tests.analysis.subjects import subject_of
 

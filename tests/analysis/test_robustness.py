@@ -13,12 +13,14 @@ from torch import Tensor
 
 from sparse_ae.analysis import Subject, robustness
 from sparse_ae.analysis.noise import gaussian, partners, relative_change, salt_and_pepper, support_change
-from sparse_ae.build import ConfigError, build
-from sparse_ae.export import build_autoencoder, save_model
+from sparse_ae.config.build import build
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.models import build_autoencoder
 from sparse_ae.plotting import to_png
-from sparse_ae.runs import Run
+from sparse_ae.runs.directory import Run
+from sparse_ae.runs.export import save_model
 from tests.analysis.subjects import subject_of
-from tests.conftest import plain_config
+from tests.helpers import plain_config
 
 OPTIONS: dict[str, Any] = {
     "sigmas": [0, 0.1, 0.3],

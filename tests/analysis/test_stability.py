@@ -13,12 +13,14 @@ import torch
 from omegaconf import OmegaConf
 
 from sparse_ae.analysis import Result, stability
-from sparse_ae.build import ConfigError, build
-from sparse_ae.export import build_autoencoder, save_model
+from sparse_ae.config.build import build
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.models import build_autoencoder
 from sparse_ae.plotting import to_png
-from sparse_ae.runs import Run
+from sparse_ae.runs.directory import Run
+from sparse_ae.runs.export import save_model
 from tests.analysis.subjects import subject_of
-from tests.conftest import plain_config
+from tests.helpers import plain_config
 
 OPTIONS = {"runs": None, "high_cosine": 0.9, "n_pairs": 3}
 SETTINGS = ["model=linear", "model.tied=true", "model.latent_dim=5", "sparsity=l1"]

@@ -10,7 +10,7 @@ from sklearn.neighbors import NearestCentroid
 from torch import Tensor
 
 from sparse_ae.analysis import Subject, truncation
-from sparse_ae.analysis.explained import log_spaced, ratio, stratified, units_needed
+from sparse_ae.analysis.statistics import log_spaced, ratio, stratified, units_needed
 from sparse_ae.plotting import to_png
 from tests.analysis.subjects import subject_of
 

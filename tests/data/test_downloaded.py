@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sparse_ae.build import build
-from tests.conftest import plain_config
+from sparse_ae.config.build import build
+from tests.helpers import plain_config
 
 
 def test_without_a_network_the_error_says_which_files_to_put_where(

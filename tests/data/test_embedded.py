@@ -12,7 +12,7 @@ import torch
 from sparse_ae.data import embedded
 from sparse_ae.data.embedded import MD5, unpack_mnist
 from sparse_ae.data.resident import ResidentLoader
-from tests.conftest import mnist, plain_config
+from tests.helpers import mnist, plain_config
 
 # Runs the one file by its path: the package around it would import torch eight times over.
 UNPACK = """
@@ -98,7 +98,7 @@ NOISE = {"_target_": "torchvision.transforms.v2.GaussianNoise", "sigma": 0.5}
 
 @pytest.mark.parametrize("transform_target", [False, True])
 def test_transforms_corrupt_training_inputs_only(transform_target: bool) -> None:
-    from sparse_ae.build import build
+    from sparse_ae.config.build import build
 
     config = plain_config("data.resident=false")["data"]
     spec = {**config, "transforms": [NOISE], "transform_target": transform_target}

@@ -9,8 +9,8 @@ from torch import Tensor
 from sparse_ae.dead import AuxK, DeadUnits, Resample
 from sparse_ae.dead.base import Moment
 from sparse_ae.models import MLP, Linear, SparseAutoencoder
-from sparse_ae.objective import Objective
 from sparse_ae.sparsity import Forward, JumpReLU, TopK
+from sparse_ae.training.objective import Objective
 
 PLAIN: Any = {"start": "random", "encoder_scale": 1, "atom_rate": 1}
 

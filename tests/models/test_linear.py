@@ -9,13 +9,13 @@ import torch
 from sklearn.decomposition import PCA
 
 from sparse_ae.dead import DeadUnits
-from sparse_ae.experiment.training import TrainingExperiment
+from sparse_ae.jobs.autoencoder import TrainingExperiment
 from sparse_ae.models import LISTA, MLP, Linear, SparseAutoencoder
 from sparse_ae.models.network import Activation
-from sparse_ae.objective import Objective
-from sparse_ae.runs import Run
+from sparse_ae.runs.directory import Run
 from sparse_ae.sparsity import L1, NoSparsity, TopK
-from tests.conftest import plain_config
+from sparse_ae.training.objective import Objective
+from tests.helpers import plain_config
 
 OPTIONS: dict[str, Any] = {
     "input_dim": 12,

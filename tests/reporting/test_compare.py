@@ -9,11 +9,10 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-import sparse_ae
 from sparse_ae.plotting import dot_panels
 from sparse_ae.reporting import compare
 from sparse_ae.reporting.analyses import KEY_NUMBERS
-from tests.conftest import Cli
+from tests.helpers import CONF, Cli
 
 
 def test_all_runs_of_a_folder_are_analysed_and_compared(cli: Cli, sweep: Path, runs: list[Path]) -> None:
@@ -56,7 +55,7 @@ def test_key_numbers_are_few_and_each_is_one_that_its_analysis_gives(cli: Cli, r
     names = [name for name in KEY_NUMBERS if name != "amortisation"]  # of a linear decoder; tested with its numbers
     outcome = cli("sparse-ae-analyse", f"run={runs[0]}", f"analysis=[{','.join(names)}]", *small)
     assert outcome.code == 0, outcome.err
-    assert {path.stem for path in Path(sparse_ae.__file__).parent.glob("conf/analysis/*")} == KEY_NUMBERS.keys()
+    assert {path.stem for path in (CONF / "analysis").iterdir()} == KEY_NUMBERS.keys()
     for analysis in names:
         labels = KEY_NUMBERS[analysis]
         assert len(labels) <= 6

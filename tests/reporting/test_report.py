@@ -14,8 +14,8 @@ import pytest
 from sparse_ae.reporting.collect import collect
 from sparse_ae.reporting.tables import to_csv
 from sparse_ae.reporting.write import write_report
-from sparse_ae.runs import Run
-from tests.conftest import Cli
+from sparse_ae.runs.directory import Run
+from tests.helpers import Cli
 
 TIMES = ["wall_seconds", "fit_seconds", "encode_microseconds"]
 

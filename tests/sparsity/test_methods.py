@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from sparse_ae.build import ConfigError, build
-from sparse_ae.export import build_autoencoder
+from sparse_ae.config.build import build
+from sparse_ae.config.errors import ConfigError
 from sparse_ae.functional import bernoulli_kl
-from sparse_ae.models import MLP, Linear
+from sparse_ae.models import MLP, Linear, build_autoencoder
 from sparse_ae.sparsity import (
     KL,
     L1,
@@ -24,7 +24,7 @@ from sparse_ae.sparsity import (
     NoSparsity,
     TopK,
 )
-from tests.conftest import plain_config
+from tests.helpers import plain_config
 
 PLAIN: Any = {"start": "random", "encoder_scale": 1, "atom_rate": 1}
 

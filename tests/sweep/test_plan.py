@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
+from sparse_ae.cli.compose import conf_dir
 from sparse_ae.sweep.plan import Planned, list_jobs, plan
 
 
@@ -22,7 +23,7 @@ class Context(HydraContext):
 
 @pytest.fixture(autouse=True)
 def _hydra() -> Iterator[None]:
-    with hydra.initialize_config_module("sparse_ae.conf", version_base="1.3"):
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         yield
     HydraConfig.instance().cfg = None
 

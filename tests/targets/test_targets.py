@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparse_ae.build import build
+from sparse_ae.config.build import build
 from sparse_ae.data import MNIST, to_unit_interval
 from sparse_ae.dead import DeadUnits
-from sparse_ae.experiment.training import sparsity_spec
-from sparse_ae.export import build_autoencoder
-from sparse_ae.objective import Objective
+from sparse_ae.jobs.autoencoder import sparsity_spec
+from sparse_ae.models import build_autoencoder
 from sparse_ae.sparsity import L1, BatchTopK, Forward, NoSparsity, TopK
 from sparse_ae.targets import CoefficientPath, SparsityTarget
-from tests.conftest import plain_config
+from sparse_ae.training.objective import Objective
+from tests.helpers import plain_config
 
 UNITS = 64
 

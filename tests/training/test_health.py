@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sparse_ae.runs import Run
-from tests.conftest import train_run
+from sparse_ae.runs.directory import Run
+from tests.helpers import train_run
 from tests.training.test_module import _events
 
 SHORT = [

@@ -9,14 +9,14 @@ import torch
 from lightning.pytorch import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sparse_ae.checkpoint_file import read_checkpoint
 from sparse_ae.data import ImageDataModule
-from sparse_ae.experiment.training import TrainingExperiment
+from sparse_ae.jobs.autoencoder import TrainingExperiment
 from sparse_ae.metrics import NAMES
-from sparse_ae.runs import Run
+from sparse_ae.runs.checkpoint import read_checkpoint
+from sparse_ae.runs.directory import Run
 from sparse_ae.training.module import NonFiniteLossError, SparseAutoencoderModule
-from sparse_ae.training.schedules import cosine, warmup_linear
-from tests.conftest import SMALL, plain_config, train_run
+from sparse_ae.training.schedulers import cosine, warmup_linear
+from tests.helpers import SMALL, plain_config, train_run
 
 
 def _events(run: Path) -> EventAccumulator:

@@ -1,0 +1,77 @@
+"""What the commands that read a run take from it: its model, its data, its threshold."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from sparse_ae.analysis import Sample
+from sparse_ae.atomic import make_writable
+from sparse_ae.coders import DictionaryCoder
+from sparse_ae.config.build import build
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.data import ImageDataModule, to_unit_interval, usable_device
+from sparse_ae.models import SparseAutoencoder
+from sparse_ae.runs.directory import Run
+from sparse_ae.runs.export import Weights, load
+from sparse_ae.runs.trust import check_trusted
+
+
+class Stored(NamedTuple):
+    """A run, ready to be looked at."""
+
+    run: Run
+    coder: SparseAutoencoder | DictionaryCoder
+    data: ImageDataModule
+    threshold: float
+    variant: str
+    """Empty for the run's own final weights and threshold; else a short name of what differs."""
+
+
+def named_run(config: DictConfig) -> Run:
+    """The run that ``run=DIR`` names. Raises ``ConfigError`` or ``RunError`` unless it is one."""
+    if OmegaConf.is_missing(config, "run") or not str(config.run):
+        raise ConfigError("run: is required (allowed: run=DIR, a run's folder such as outputs/default/<run>)")
+    return Run.open(str(config.run))
+
+
+def read_run(
+    run: Run, *, weights: Weights, threshold: float | None, device: str, other_data: Mapping[str, Any] | None = None
+) -> Stored:
+    """Load the coder and the data module of ``run``; ``other_data`` is a data spec of the user's instead of its own.
+
+    Nothing in the run's files can run code: its data spec may name a data module only, and its transforms, which are
+    of training inputs, are left out.
+    """
+    torch.set_flush_denormal(True)  # as in training, or a code that was 0 there may not be here
+    config = run.config
+    where = usable_device(device)
+    if other_data is None:
+        spec = {**config["data"], "transforms": []}
+        check_trusted(spec, ImageDataModule, f"{run.path}/.hydra/config.yaml")
+    else:
+        spec = {**other_data, "val_size": config["data"]["val_size"]}
+    data = build(spec | {"device": str(where)}, "data")
+    make_writable(run.path)
+    coder = load(run, weights).to(where)
+    takes = coder.dictionary.shape[1]
+    if data.input_dim != takes:
+        raise ConfigError(f"data: has {data.input_dim} values per image, but the model takes {takes}")
+    data.prepare_data()
+    differs = [*(["best"] if weights == "best" else []), *([] if threshold is None else [f"{threshold:g}"])]
+    own = config["active_threshold"] if threshold is None else threshold
+    return Stored(run, coder, data, own, "-".join(differs))
+
+
+def test_sample(data: ImageDataModule, device: str, threshold: float) -> Sample:
+    """The whole test split, as analyses take it, the images on ``device``."""
+    x, label = data.split("test")
+    on_device = to_unit_interval(x).to(device)
+
+    def labelled(split: Literal["train", "val"]) -> tuple[Tensor, Tensor]:
+        images = data.split(split)
+        return to_unit_interval(images.x), images.label
+
+    return Sample(on_device, label, data.input_shape, threshold, lambda: labelled("train")[0], labelled)

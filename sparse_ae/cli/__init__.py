@@ -1,0 +1,1 @@
+"""Command lines: composition of the config, parsing of overrides, and the commands that make runs."""

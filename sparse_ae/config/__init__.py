@@ -1,0 +1,1 @@
+"""Config to objects: a user's mistakes, and the constructor calls that a config describes."""

@@ -1,0 +1,155 @@
+"""From a plain mapping to the object it describes, every key checked against the constructor's own signature.
+
+A spec is ``{"_target_": "package.module.Name", **arguments}``, the convention of Hydra's ``instantiate``; a nested
+mapping with a ``_target_`` is built first. The signature is the schema: its names are the keys, its annotations
+(pydantic's constrained types among them) the values. Training, loading and the tests all build through here.
+"""
+
+import functools
+import importlib
+import inspect
+import math
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+
+from sparse_ae.config.errors import NOT_GIVEN, ConfigError, Mistakes, did_you_mean, listed
+
+TARGET, PARTIAL = "_target_", "_partial_"
+
+
+def build(spec: Mapping[str, Any], key: str, **extra: Any) -> Any:
+    """Call ``spec["_target_"]`` with the spec's other keys and ``extra``; with ``_partial_: true`` bind them instead.
+
+    ``key`` is the place of the spec in the configuration, for messages. Raises ``ConfigError`` for unknown and missing
+    keys and for values of the wrong type or out of range, all of them at once; then for a ``ValueError`` or
+    ``TypeError`` of the constructor. Any other exception is a bug and passes through.
+    """
+    _check_spec(spec, key, extra)
+    target = locate(spec[TARGET], key)
+    partial = bool(spec.get(PARTIAL, False))
+    mistakes = Mistakes()
+    arguments = {}
+    for name in spec.keys() - {TARGET, PARTIAL}:
+        with mistakes.collect():
+            arguments[name] = _build_nested(spec[name], _join(key, name))
+    mistakes.check()
+    arguments = {name: arguments[name] for name in spec if name in arguments}
+    checked = check_arguments(target, arguments, key, given=set(extra), partial=partial)
+    if partial:
+        return functools.partial(target, **checked, **extra)
+    try:
+        return target(**checked, **extra)
+    except ConfigError as error:
+        raise (error.under(key) if error.key in arguments else error) from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(key, reason=str(error)) from error
+
+
+def _check_spec(spec: Mapping[str, Any], key: str, extra: Mapping[str, Any]) -> None:
+    for name in spec:
+        if name in extra:
+            raise ConfigError(_join(key, name), reason="is set by the framework and cannot be overridden")
+    if TARGET in spec:
+        return
+    given = next((name for name in spec if name != PARTIAL), None)
+    if given is None:
+        raise ConfigError(_join(key, TARGET), reason="is required and was not given")
+    # An option such as none, with a key that an experiment or a user set for another option.
+    place = _join(key, given)
+    reason = f"the chosen {key} has no options; choose another {key}=, or drop it with ~{place}"
+    raise ConfigError(place, spec[given], reason)
+
+
+def locate(path: str, key: str) -> Callable[..., Any]:
+    """The class or function at a dotted path."""
+    module, _, name = path.rpartition(".")
+    try:
+        target = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(_join(key, TARGET), path, f"cannot be imported ({error})") from error
+    if not callable(target):
+        raise ConfigError(_join(key, TARGET), path, "not a class or function")
+    return target  # type: ignore[no-any-return]
+
+
+def check_arguments(
+    target: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    key: str,
+    *,
+    given: Collection[str] = (),
+    partial: bool = False,
+) -> dict[str, Any]:
+    """``arguments`` converted to the types that ``target``'s signature annotates.
+
+    ``given`` names the parameters that something else supplies; with ``partial`` none is required. Raises
+    ``ConfigError`` as ``build`` does.
+    """
+    parameters = _parameters(target)
+    named = {name: p for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    mistakes = Mistakes()
+    names = set(named) - set(given)
+    for name in arguments:
+        if name not in named and not open_ended:
+            reason = f"no such key{did_you_mean(name, names)}"
+            mistakes.add(ConfigError(_join(key, name), NOT_GIVEN, reason, listed(names)))
+    for name, parameter in named.items():
+        if parameter.default is parameter.empty and name not in arguments and name not in given and not partial:
+            mistakes.add(ConfigError(_join(key, name), reason="is required and was not given"))
+    checked = {}
+    for name, value in arguments.items():
+        if name in named or open_ended:
+            with mistakes.collect():
+                annotation = named[name].annotation if name in named else Any
+                checked[name] = _convert(value, annotation, _join(key, name))
+    mistakes.check()
+    return checked
+
+
+def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The signature's parameters; a type written in C may have none to read, and then takes whatever it is given."""
+    try:
+        return inspect.signature(target, eval_str=True).parameters
+    except NameError:  # annotations that only a type checker can resolve
+        return inspect.signature(target).parameters
+    except ValueError:
+        return {"options": inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)}
+
+
+def _build_nested(value: Any, key: str) -> Any:
+    if isinstance(value, Mapping) and TARGET in value:
+        return build(value, key)
+    if isinstance(value, list):
+        return [_build_nested(item, f"{key}[{i}]") for i, item in enumerate(value)]
+    return value
+
+
+def _convert(value: Any, annotation: Any, key: str) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(key, value, "should be a finite number")
+    if annotation is inspect.Parameter.empty or annotation is Any:
+        return value
+    try:
+        return _adapter(annotation).validate_python(value)
+    except ValidationError as error:
+        reasons = dict.fromkeys(e["msg"].removeprefix("Value error, ") for e in error.errors())
+        text = "; ".join(reason.replace("Input should", "should") for reason in reasons)
+        raise ConfigError(key, value, text) from error
+
+
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError as error:
+        if error.code != "type-adapter-config-unused":
+            return TypeAdapter(Any)
+        return TypeAdapter(annotation)
+    except (PydanticSchemaGenerationError, NameError, TypeError):  # a third party's annotation: nothing to check
+        return TypeAdapter(Any)
+
+
+def _join(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name

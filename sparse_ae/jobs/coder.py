@@ -1,0 +1,117 @@
+"""A classical coder to be fitted: from a composed config to the coder, its checkpoints and its metrics."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field, NonNegativeFloat, PositiveInt
+from torch import Tensor, nn
+
+from sparse_ae.atomic import link
+from sparse_ae.coders import DictionaryCoder, IterativeLearner, Learner
+from sparse_ae.config.build import build
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.data import Split, to_unit_interval, usable_device
+from sparse_ae.jobs.base import Experiment, StartingPoint, read_settings
+from sparse_ae.metrics import NAMES, CodeMetrics, evaluate
+from sparse_ae.runs.checkpoint import read_checkpoint, write_checkpoint
+from sparse_ae.runs.directory import Run
+from sparse_ae.runs.export import save_coder
+from sparse_ae.training.logger import RunLogger
+from sparse_ae.training.process import tune_process
+from sparse_ae.training.progress import FitProgress
+
+
+class Settings(NamedTuple):
+    """The config's own scalars; everything else in it belongs to a constructor."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    active_threshold: NonNegativeFloat
+    threads: PositiveInt | None
+    rerun: Literal["all", "failed", "none"]
+
+
+class CoderExperiment(Experiment):
+    """Data and a learner, and the coder that it makes of them."""
+
+    def __init__(self, config: Mapping[str, Any], run: Run) -> None:
+        """Build both. Raises ``ConfigError`` for the first key that is wrong."""
+        settings = read_settings(Settings, config, ("data", "coder", "analysis"))
+        self.active_threshold, self.rerun = settings.active_threshold, settings.rerun
+        self.config, self.run = config, run
+        tune_process(settings.threads, "highest")
+        try:
+            self.device = usable_device(config["data"]["device"])
+        except ValueError as error:
+            raise ConfigError(f"data.{error}") from error
+        self.data = build({**config["data"], "device": str(self.device)}, "data")
+        _check_data(config["data"])
+        self.learner: Learner = build(config["coder"], "coder")
+        if isinstance(self.learner, nn.Module):
+            self.learner.to(self.device)
+        try:
+            self.learner.check(self.data.train_file_size - self.data.val_size, self.data.input_dim)
+        except ValueError as error:
+            named = re.match(r"\w+=", str(error))
+            raise ConfigError(f"coder{'.' if named else ': '}{error}") from error
+        self.logger = RunLogger(run.path)
+
+    def fit_and_test(self, start: StartingPoint) -> None:
+        """Fit to the training split; where it is done in epochs, with a checkpoint after each."""
+        self.data.prepare_data()
+        splits: tuple[Split, ...] = ("val", "test") if self.data.val_size else ("test",)
+        names = [f"{split}/{name}" for split in splits for name in NAMES]
+        if start.event_sizes is None:
+            self.logger.begin(self.config, names)
+        x = to_unit_interval(self.data.split("train").x).to(self.device)
+        self.coder = self._fit(x, start).to(self.device)
+        if isinstance(self.learner, DictionaryCoder):  # on the atoms of another run, which took its own time
+            self.run.note_progress(1.0)
+        else:
+            self.run.note_fitted()
+        self.results = {name: value for split in splits for name, value in self._measure(split).items()}
+        self.logger.log_metrics(self.results, step=getattr(self.learner, "epochs", 0))
+        self.logger.finish()
+
+    def write_results(self, run: Run) -> None:
+        run.add_metrics(self.results)
+        save_coder(run, self.coder, input_shape=self.data.input_shape)
+
+    def _fit(self, x: Tensor, start: StartingPoint) -> DictionaryCoder:
+        learner = self.learner
+        if not isinstance(learner, IterativeLearner):
+            return learner.fit(x)
+        state = None
+        if start.path is not None:
+            saved = read_checkpoint(start.path, map_location=self.device)["learner"]
+            state = learner.state_type(**saved)
+        with FitProgress(learner.epochs, 0 if state is None else learner.progress(state)[0]) as progress:
+
+            def after_epoch(state: Any) -> None:
+                epoch, values = learner.progress(state)
+                values = {f"train/{name}": value for name, value in values.items()}
+                self.logger.log_metrics(values, step=epoch)
+                progress.tell(epoch, values)
+                self._save(state)
+                self.run.note_progress(epoch / learner.epochs)
+
+            return learner.fit(x, state, after_epoch)
+
+    def _save(self, state: Any) -> None:
+        if self.run.last_checkpoint.exists():
+            link(self.run.last_checkpoint, self.run.previous_checkpoint)
+        saved = {"learner": state._asdict(), "event_sizes": self.logger.sizes()}
+        write_checkpoint(self.run.last_checkpoint, saved)
+
+    def _measure(self, split: Split) -> dict[str, float]:
+        units = len(self.coder.dictionary)
+        metrics = CodeMetrics(mean=self.data.train_mean, latent_dim=units, threshold=self.active_threshold)
+        values = evaluate(self.coder, self.data.eval_dataloader(split), metrics.to(self.device))
+        return {f"{split}/{name}": value for name, value in values.items()}
+
+
+def _check_data(data: Mapping[str, Any]) -> None:
+    """Coders learn from the images as they are."""
+    for key in ("shift", "transforms"):
+        if data.get(key):
+            raise ConfigError(f"data.{key}={data[key]}: a coder learns from the images as they are (allowed: none)")

@@ -1,0 +1,1 @@
+"""Run directories: their files, names, checkpoints and exported models."""

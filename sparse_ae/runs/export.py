@@ -1,0 +1,102 @@
+"""A run's coder as weights plus a description: ``model.safetensors`` and ``model.json``, no pickle.
+
+Neither Lightning nor Hydra is needed to read it, and a file someone was sent cannot run code: the description may name
+only networks, sparsity methods and coders of this package or of modules that the caller has imported already.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from sparse_ae.atomic import write_atomically
+from sparse_ae.coders import DictionaryCoder
+from sparse_ae.config.build import build
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.models import Network, SparseAutoencoder, build_autoencoder
+from sparse_ae.runs.checkpoint import read_checkpoint
+from sparse_ae.runs.directory import Run
+from sparse_ae.runs.errors import CheckpointError, RunError
+from sparse_ae.runs.trust import check_trusted
+from sparse_ae.sparsity import Sparsity
+
+Weights = Literal["final", "best"]
+
+_FORMAT = 2
+
+
+def save_model(
+    run: Run,
+    model: SparseAutoencoder,
+    *,
+    network: Mapping[str, Any],
+    sparsity: Mapping[str, Any],
+    input_shape: tuple[int, ...],
+) -> None:
+    """Write the model and the specs it was built from into the run."""
+    _save(run, model, model.dictionary, input_shape, {"network": dict(network), "sparsity": dict(sparsity)})
+
+
+def save_coder(run: Run, coder: DictionaryCoder, *, input_shape: tuple[int, ...]) -> None:
+    """Write a classical coder into the run."""
+    spec = {"_target_": f"{type(coder).__module__}.{type(coder).__name__}", **coder.arguments}
+    _save(run, coder, coder.dictionary, input_shape, {"coder": spec})
+
+
+def load(run: Run | Path | str, weights: Weights = "final") -> SparseAutoencoder | DictionaryCoder:
+    """The coder of a run, in evaluation mode, on the CPU: a trained autoencoder, or a classical coder.
+
+    ``weights``: those at the end of training, or the checkpoint with the best monitored metric. Raises ``RunError`` if
+    the run, its model or its weights are missing or damaged, ``ConfigError`` if its description is not trusted.
+    """
+    if not isinstance(run, Run):
+        run = Run.open(run)
+    spec = run.read_model_spec()
+    if spec.get("format") != _FORMAT:
+        raise RunError(f"{run.model_spec}: format {spec.get('format')} is not known (allowed: {_FORMAT})")
+    if "coder" in spec:
+        if weights != "final":
+            raise RunError(f"weights={weights}: {run.path} is a classical coder's (allowed: final)")
+        check_trusted(spec["coder"], DictionaryCoder, str(run.model_spec))
+        tensors = _read(run.weights, load_file)
+        if tensors.keys() != {"dictionary", "mean"}:
+            raise RunError(f"{run.weights}: holds {', '.join(tensors)} (allowed: dictionary, mean)")
+        try:
+            coder: DictionaryCoder = build(spec["coder"], "coder", **tensors)
+        except ConfigError as error:
+            raise RunError(f"{run.path}: its model cannot be read ({error})") from error
+        return coder.eval()
+    for key, base in (("network", Network), ("sparsity", Sparsity)):
+        check_trusted(spec.get(key), base, str(run.model_spec))
+    model = build_autoencoder(spec["network"], spec["sparsity"], input_dim=int(spec.get("input_dim", 0)))
+    path = run.weights if weights == "final" else run.best_checkpoint
+    state = _read(path, load_file if weights == "final" else _read_best)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise RunError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+    return model.eval()
+
+
+def _save(run: Run, coder: nn.Module, atoms: Tensor, input_shape: tuple[int, ...], specs: Mapping[str, Any]) -> None:
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in coder.state_dict().items()}
+    write_atomically(run.weights, save(state))
+    units, dim = atoms.shape
+    shape = {"format": _FORMAT, "input_shape": list(input_shape), "input_dim": dim, "latent_dim": units}
+    run.write_model_spec({**shape, **specs})
+
+
+def _read(path: Path, reader: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
+    try:
+        return reader(path)
+    except (OSError, KeyError, CheckpointError, safetensors.SafetensorError) as error:
+        raise RunError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
+
+
+def _read_best(path: Path) -> dict[str, Tensor]:
+    state = read_checkpoint(path)["state_dict"]
+    prefix = "objective.model."
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

@@ -1,0 +1,388 @@
+"""Everything a user can get wrong: one clear line that names it, exit code 1, nothing written."""
+
+import pickle
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+
+from tests.helpers import SMALL, Cli
+
+TRAIN = [
+    # unknown keys and groups, with the nearest right name
+    (
+        ["sparsity.rhoo=0.1"],
+        r"sparsity\.rhoo=0\.1: no such key in sparsity \(did you mean rho\? allowed: coefficient, ",
+    ),
+    (["sparsiti=l1"], r"sparsiti=l1: no such key \(did you mean sparsity\?"),
+    (["sparsity=l2"], r"sparsity=l2: no such option \(did you mean l1\? allowed: batch_topk, gated, hoyer, jumprelu, "),
+    (["model=mlpp"], r"model=mlpp: no such option \(did you mean mlp\? allowed: linear, lista, mlp, mlp_encoder\)"),
+    (["experiment=defualt"], r"experiment=defualt: no such option \(did you mean default\?"),
+    (["analysis=[sparsty]"], r"analysis=sparsty: no such option \(did you mean sparsity\?"),
+    (["analysis=[probe]", "analysis.probe.c=[-1]"], r"analysis\.probe\.c=\[-1\]: should be greater than 0"),
+    (["+analysis.foo=3"], r"analysis\.foo=3: is no analysis"),
+    (["analysis=[probe]", "+analysis.probe.cs=[1]"], r"analysis\.probe\.cs: no such key \(did you mean c\?"),
+    (["trainer.max_epoch=3"], r"trainer\.max_epoch=3: no such key in trainer \(did you mean max_epochs\?"),
+    (
+        ["+sparsity.bandwidth=3"],
+        r"sparsity\.bandwidth: no such key \(.*allowed: coefficient, reduction, rho, warmup_steps\)",
+    ),
+    (["+trainer.max_tim=3"], r"trainer\.max_tim: no such key \(did you mean max_time\?"),
+    (["+nonsense=3"], r"nonsense: no such key"),
+    (["+sparsty.rho=0.3"], r"sparsty: no such key \(did you mean sparsity\?"),
+    (["visuals=null"], r"visuals: is no group of options \(given: None\)"),
+    (["~scheduler"], r"scheduler: is no group of options \(given: nothing\)"),
+    (["+trainer.logger=false"], r"trainer\.logger: is set by the framework"),
+    (["--config-dir", "nowhere"], r"--config-dir nowhere: no such folder"),
+    (["nonsense"], r"nonsense: is no override \(allowed: key=value, group=option\)"),
+    (["hydra.run.dirr=x"], r"hydra\.run\.dirr=x: no such key in hydra\.run \(did you mean dir\?"),
+    # wrong types and values out of range
+    (["model.latent_dim=many"], r"model\.latent_dim=many: should be a valid integer"),
+    (["model.latent_dim=0"], r"model\.latent_dim=0: should be greater than 0"),
+    (["model.hidden_sizes=[256,0]"], r"model\.hidden_sizes=\[256, 0\]: should be greater than 0"),
+    (["sparsity.coefficient=-1"], r"sparsity\.coefficient=-1: should be greater than or equal to 0"),
+    (["sparsity.coefficient=nan"], r"sparsity\.coefficient=nan: should be a finite number"),
+    (["dead.window_epochs=inf"], r"dead\.window_epochs=inf: should be a finite number"),
+    (["sparsity=jumprelu", "sparsity.theta=inf"], r"sparsity\.theta=inf: should be a finite number"),
+    (["sparsity.coefficient=strong"], r"sparsity\.coefficient=strong: should be a valid number"),
+    (["sparsity.rho=0"], r"sparsity\.rho=0: should be greater than 0"),
+    (["sparsity.rho=1"], r"sparsity\.rho=1: should be less than 1"),
+    (["sparsity.reduction=median"], r"sparsity\.reduction=median: should be 'mean' or 'sum'"),
+    (["sparsity.warmup_steps=-3"], r"sparsity\.warmup_steps=-3: should be greater than or equal to 0"),
+    (["sparsity=l1", "sparsity.atom_norm=true"], r"sparsity: L1 .* MLP has none \(allowed: model=linear\)"),
+    (
+        ["model=linear", "model.b_pre=median"],
+        r"model\.b_pre=median: should be 'zeros', 'mean' or 'geometric_median'",
+    ),
+    # methods, targets and dead units
+    (
+        ["sparsity=topk", "sparsity.k=500"],
+        r"sparsity\.k=500: is no number of units \(allowed: 1 to model\.latent_dim=128",
+    ),
+    (["sparsity=topk", "sparsity.k=0"], r"sparsity\.k=0: is no number of units"),
+    (["sparsity=topk", "sparsity.k=2.5"], r"sparsity\.k=2\.5: should be a valid integer"),
+    (["sparsity=matryoshka", "sparsity.widths=[64,32]"], r"sparsity\.widths=\[64, 32\]: are no nested prefixes"),
+    (["sparsity=jumprelu", "sparsity.bandwidth=0"], r"sparsity\.bandwidth=0: should be greater than 0"),
+    (["sparsity=jumprelu", "sparsity.l0_target=200"], r"sparsity\.l0_target=200: is more than model\.latent_dim=128"),
+    (["sparsity=wta", "sparsity.share=2"], r"sparsity\.share=2: should be less than or equal to 1"),
+    (["sparsity=wta", "sparsity.encode=soft"], r"sparsity\.encode=soft: should be 'threshold' or 'relu'"),
+    (["target=l0"], r"target: KL's codes are never exactly 0, .* \(allowed: target=population\)"),
+    (["sparsity=l1", "target=l0", "target.value=300"], r"target\.value=300: is more active units than"),
+    (["sparsity=l1", "target=l0", "target.value=0"], r"target\.value=0: should be greater than 0"),
+    (["sparsity=topk", "target=l0", "target.value=2.5"], r"target\.value=2\.5: 2\.5 active units: a whole number"),
+    (
+        ["experiment=methods", "sparsity=none", "target=none"],
+        r"target\.start=0\.01: the option chosen for target takes none \(allowed: another one, or ~target\.start\)",
+    ),
+    (["+scheduler.lr=3"], r"scheduler\.lr=3: the option chosen for scheduler takes none"),
+    (["sparsity=none", "target=l0"], r"target\.value=32: NoSparsity has no sparsity to set \(allowed: "),
+    (["sparsity=topk", "target=coefficient_path"], r"target: TopK has no coefficient to steer"),
+    (["sparsity=l1", "target=population", "target.value=3"], r"target\.value=3.*: population_sparsity is a share"),
+    (["sparsity=l1", "target=l0", "data.val_size=0"], r"data\.val_size=0: a target is met on the validation split"),
+    (["sparsity=l1", "target=l0", "sparsity.warmup_steps=9"], r"sparsity\.warmup_steps=9: the target steers"),
+    (["dead=auxk"], r"dead: AuxK works on the atoms of a linear decoder, and MLP has none \(allowed: dead=none"),
+    (["model=linear", "dead=resample", "dead.every_epochs=0"], r"dead\.every_epochs=0: should be greater than 0"),
+    (["sparsity=l1", "target=l0", "trainer.limit_val_batches=0"], r"trainer\.limit_val_batches=0: a target is met on"),
+    (["sparsity=topk", "target=l0", "model.latent_dim=abc"], r"model\.latent_dim=abc: should be a valid integer"),
+    (["sparsity=batch_topk", "trainer.precision=bf16-true"], r"trainer\.precision=bf16-true: .*threshold"),
+    (["sparsity=l1", "target=l0", "trainer.precision=bf16-true"], r"trainer\.precision=bf16-true: the steps of a"),
+    (["sparsity=batch_topk", "+sparsity.coefficients={a: 1}"], r"sparsity\.coefficients: no such key"),
+    (["sparsity=k_sparse", "trainer.max_epochs=-1"], r"trainer\.max_epochs=-1: what is scheduled over a share"),
+    (["sparsity=jumprelu", "sparsity.l0_target=9", "target=l0"], r"sparsity\.l0_target: is a target already"),
+    (["model=lista", "model.refine_steps=2"], r"model\.refine_steps=2: would take KL's codes out of their range"),
+    (["data.shift=28"], r"data\.shift=28: is as large as an image \(allowed: 0 to 27\)"),
+    (["model=lista", "model.steps=0"], r"model\.steps=0: should be greater than 0"),
+    (["data.batch_size=0"], r"data\.batch_size=0: should be greater than 0"),
+    (["data.batch_size=55001"], r"data\.batch_size=55001: larger than the data \(allowed: 1 to 55000\)"),
+    (["data.val_size=60000"], r"data\.val_size=60000: leaves no training images \(allowed: 0 to 59999\)"),
+    (
+        ["data.transforms=[{_target_: torchvision.transforms.v2.Identity}]"],
+        r"data\.resident=true: .*data\.resident=false",
+    ),
+    (["data.device=abacus"], r"data\.device=abacus: not usable here"),
+    (["seed=-1"], r"seed=-1: should be greater than or equal to 0"),
+    (["seed=5000000000"], r"seed=5000000000: should be less than 4294967296"),
+    (["resume=1"], r"resume=1: should be a valid"),
+    (["seed=lucky"], r"seed=lucky: should be a valid integer"),
+    (["active_threshold=high"], r"active_threshold=high: should be a valid number"),
+    (["rerun=maybe"], r"rerun=maybe: should be 'all', 'failed' or 'none'"),
+    (["optimizer.lr=-1"], r"optimizer: Invalid learning rate: -1"),
+    (["optimizer.lr=fast"], r"optimizer\.lr=fast: should be a valid number"),
+    (
+        ["scheduler=cosine", "scheduler.final_share=2"],
+        r"scheduler\.final_share=2: should be less than or equal to 1",
+    ),
+    (
+        ["checkpoint.monitor=val/nothing"],
+        r"checkpoint\.monitor=val/nothing: is no validation metric \(allowed: val/mse,",
+    ),
+    (["visuals.every_n_epochs=0"], r"visuals\.every_n_epochs=0: should be greater than 0"),
+    (["trainer.max_epochs=soon"], r"trainer\.max_epochs=soon: should be a valid integer"),
+    (["trainer.precision=99"], r"trainer\.precision=99: should be 64, 32 or 16"),
+    (["trainer.accelerator=abacus"], r"trainer: .*abacus.*allowed on every machine: trainer=cpu"),
+    (["trainer.limit_train_batches=-5"], r"trainer: .*-5 for limit_train_batches"),
+    # files and folders
+    (["resume=nowhere.ckpt"], r"resume=nowhere\.ckpt: no such checkpoint"),
+    (["resume=true"], r"resume=True: should be a valid string"),
+    (["threads=0"], r"threads=0: should be greater than 0"),
+    (["checkpoint.every_n_minutes=0"], r"checkpoint\.every_n_minutes=0: should be greater than 0"),
+    (["hydra/launcher=jobli"], r"hydra/launcher=jobli: no such option \(did you mean joblib\?"),
+]
+
+
+def _check_refused(cli: Cli, tmp_path: Path, command: str, arguments: list[str], message: str) -> None:
+    import re
+
+    before = sorted(tmp_path.rglob("*"))
+    outcome = cli(command, *arguments)
+    assert outcome.code == 1
+    assert outcome.err.count("\n") == 1, outcome.err
+    assert re.match(rf"{command}: error: {message}", outcome.err), outcome.err
+    assert outcome.out == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), TRAIN, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_train(cli: Cli, tmp_path: Path, arguments: list[str], message: str) -> None:
+    _check_refused(cli, tmp_path, "sparse-ae-train", arguments, message)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize("arguments", [["trainer=gpu"], ["data.device=cuda"]], ids=" ".join)
+def test_a_gpu_that_is_not_there(cli: Cli, tmp_path: Path, arguments: list[str]) -> None:
+    key = arguments[0].split("=")[0].split(".")[0]
+    _check_refused(cli, tmp_path, "sparse-ae-train", arguments, rf"{key}.*allowed")
+
+
+def test_a_sweep_is_checked_too(cli: Cli, tmp_path: Path) -> None:
+    arguments = ["-m", "seed=1,2", "sparsity.rho=3"]
+    _check_refused(cli, tmp_path, "sparse-ae-train", arguments, r"sparsity\.rho=3: should be less than 1")
+
+
+def test_every_value_of_a_sweep_is_a_mistake(cli: Cli, tmp_path: Path) -> None:
+    arguments = ["-m", "model.latent_dim=0,-1"]
+    _check_refused(cli, tmp_path, "sparse-ae-train", arguments, r"model\.latent_dim=0: should be greater than 0")
+    arguments = ["-m", "sparsity.rhoo=0.1,0.2"]
+    _check_refused(cli, tmp_path, "sparse-ae-train", arguments, r"sparsity\.rhoo=0\.1: no such key in sparsity")
+    arguments = ["-m", "experiment=sparsity_weight_l1,overcmplete"]
+    message = r"experiment=overcmplete: no such option \(did you mean overcomplete\?"
+    _check_refused(cli, tmp_path, "sparse-ae-train", arguments, message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["seed=1,2", "resume=nowhere.ckpt"], r"resume=nowhere\.ckpt: no such checkpoint"),
+        (["seed=1,2", "hydra.launcher.n_jobs=0"], r"hydra\.launcher\.n_jobs=0: should be greater than 0"),
+        (["seed=1,2", "hydra.launcher.n_jobs=abc"], r"hydra\.launcher\.n_jobs=abc: should be a valid integer"),
+        (["seed=1,2", "+hydra.launcher.foo=3"], r"hydra\.launcher\.foo: no such key"),
+        (["seed=1,2", "hydra/launcher=joblib,basic"], r"hydra/launcher: a sweep has one \(given: joblib, basic\)"),
+        (["threads=1,2"], r"threads: a sweep has one \(given: 1, 2\)"),
+        (["seed=1,2", "sparsity.coefficient=x"], r"sparsity\.coefficient=x: should be a valid number"),
+    ],
+)
+def test_mistakes_about_a_sweep_itself(cli: Cli, tmp_path: Path, arguments: list[str], message: str) -> None:
+    _check_refused(cli, tmp_path, "sparse-ae-train", ["-m", *arguments], message)
+
+
+def test_a_failed_run_that_is_left_alone_is_no_success(cli: Cli, tmp_path: Path, run_copy: Path) -> None:
+    status = run_copy / "status.json"
+    status.write_text(
+        status.read_text().replace('"finished"', '"failed"', 1).replace('"error": null', '"error": "why"')
+    )
+    arguments = ["sparsity=l1", *SMALL, "hydra.run.dir=run", "rerun=none"]
+    _check_refused(
+        cli, tmp_path, "sparse-ae-train", arguments, r"run: failed: why \(rerun=none; without that, it goes on\)"
+    )
+
+
+@pytest.mark.parametrize(
+    "change", ["sparsity.coefficient=0.5", "optimizer=sgd", "optimizer.lr=0.5", "scheduler=cosine"]
+)
+def test_a_checkpoint_does_not_silently_replace_what_is_asked_for(
+    cli: Cli, tmp_path: Path, finished_run: Path, change: str
+) -> None:
+    path = finished_run / "checkpoints" / "last.ckpt"
+    message = r"resume=.*last\.ckpt: was trained with (sparsity|optimizer|scheduler)\."
+    _check_refused(cli, tmp_path, "sparse-ae-train", ["sparsity=l1", f"resume={path}", change], message)
+
+
+def test_a_folder_that_holds_another_run(cli: Cli, tmp_path: Path, run_copy: Path) -> None:
+    message = r"run: holds another run \(allowed: another hydra\.run\.dir, or rerun=all to replace it\)"
+    _check_refused(cli, tmp_path, "sparse-ae-train", ["hydra.run.dir=run", "seed=7"], message)
+
+
+def test_a_run_that_another_process_trains(cli: Cli, tmp_path: Path, run_copy: Path) -> None:
+    status = run_copy / "status.json"
+    status.write_text(status.read_text().replace('"finished"', '"running"', 1))
+    message = r"run: is being trained by process \d+ on "
+    with FileLock(run_copy / ".lock"):
+        _check_refused(cli, tmp_path, "sparse-ae-train", ["sparsity=l1", *SMALL, "hydra.run.dir=run"], message)
+
+
+@pytest.mark.parametrize("command", ["sparse-ae-evaluate", "sparse-ae-analyse"])
+def test_a_run_someone_sent_cannot_run_code(cli: Cli, tmp_path: Path, run_copy: Path, command: str) -> None:
+    config = run_copy / ".hydra" / "config.yaml"
+    text = config.read_text()
+    bomb = "[{_target_: os.mkdir, path: exploded}]"
+    config.write_text(text.replace("transforms: []", f"transforms: {bomb}"))
+    assert bomb in config.read_text()
+    assert cli(command, "run=run").code == 0  # transforms are of training inputs: none is built
+    config.write_text(text.replace("sparse_ae.data.MNIST", "os.mkdir"))
+    _check_refused(cli, tmp_path, command, ["run=run"], r"run/\.hydra/config\.yaml: os\.mkdir is no ImageDataModule")
+    config.write_text(text.replace("root:", "extra: {_target_: os.mkdir, path: exploded}\n  root:"))
+    _check_refused(cli, tmp_path, command, ["run=run"], r"run/\.hydra/config\.yaml: a _target_ inside another")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_folder_that_cannot_be_written(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    message = r"file/run: cannot be written \(Not a directory; allowed: a folder you may write to\)"
+    _check_refused(cli, tmp_path, "sparse-ae-train", ["hydra.run.dir=file/run"], message)
+
+
+class Bomb:
+    """A pickle that writes a file when it is read."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (exec, ("open('exploded', 'w').close()",))
+
+
+def _truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _text(path: Path) -> None:
+    path.write_text("no checkpoint")
+
+
+def _bomb(path: Path) -> None:
+    path.write_bytes(pickle.dumps(Bomb()))
+
+
+def _zipped_bomb(path: Path) -> None:
+    torch.save({"state_dict": Bomb()}, path)
+
+
+def _foreign(path: Path) -> None:
+    torch.save({"weights": torch.zeros(3)}, path)
+
+
+@pytest.mark.parametrize("damage", [_truncated, _empty, _text, _bomb, _zipped_bomb, _foreign])
+def test_checkpoints_that_cannot_be_trusted(cli: Cli, tmp_path: Path, finished_run: Path, damage: object) -> None:
+    path = tmp_path / "damaged.ckpt"
+    shutil.copy(finished_run / "checkpoints" / "last.ckpt", path)
+    damage(path)
+    message = r"resume=damaged\.ckpt: (is|cannot)"
+    _check_refused(cli, tmp_path, "sparse-ae-train", ["resume=damaged.ckpt", "sparsity=l1"], message)
+
+
+def test_a_checkpoint_of_another_model(cli: Cli, tmp_path: Path, finished_run: Path) -> None:
+    shutil.copy(finished_run / "checkpoints" / "last.ckpt", tmp_path / "l1.ckpt")
+    message = r"resume=l1\.ckpt: was trained with model\.latent_dim=128, and 64 is asked for"
+    _check_refused(cli, tmp_path, "sparse-ae-train", ["resume=l1.ckpt", "sparsity=l1", "model.latent_dim=64"], message)
+
+
+EVALUATE = [
+    ([], r"run: is required"),
+    (["run="], r"run: is required"),
+    (["run=nowhere"], r"run=nowhere: no such folder"),
+    (["run=foreign"], r"run=foreign: is no run's folder"),
+    (["run=run", "split=train"], r"split=train: should be 'val' or 'test'"),
+    (["run=run", "weights=worst"], r"weights=worst: should be 'final' or 'best'"),
+    (["run=run", "device=abacus"], r"device=abacus: not usable here"),
+    (["run=run", "data=mnst"], r"data=mnst: no such option \(did you mean mnist\?"),
+    (["run=run", "slpit=val"], r"slpit=val: no such key \(did you mean split\?"),
+]
+ANALYSE = [
+    ([], r"run: is required"),
+    (["run=nowhere"], r"run=nowhere: no such folder"),
+    (["run=foreign"], r"run=foreign: holds no finished run"),
+    (["run=run", "analysis=[sparsity,nothing]"], r"analysis=nothing: no such option"),
+    (
+        ["run=run", "analysis.features.n_features=0"],
+        r"analysis\.features\.n_features=0: should be greater than 0",
+    ),
+    (["run=run", "active_threshold=-1"], r"active_threshold=-1: should be greater than or equal to 0"),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [("sparse-ae-evaluate", *case) for case in EVALUATE] + [("sparse-ae-analyse", *case) for case in ANALYSE],
+)
+def test_evaluate_and_analyse(
+    cli: Cli, tmp_path: Path, run_copy: Path, command: str, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "foreign").mkdir()
+    _check_refused(cli, tmp_path, command, arguments, message)
+
+
+REPORT = [
+    ([], r"DIR: is required \(allowed: folders of runs"),
+    (["nowhere"], r"nowhere: no such folder"),
+    (["foreign"], r"foreign: holds no runs"),
+    (["run"], r"run: is a run itself \(allowed: the folder it is in, or --into DIR\)"),
+    ([".", "run"], r"--into: is required with several folders"),
+    ([".", "nowhere", "--into", "both"], r"nowhere: no such folder"),
+    ([".", "--into", "file/report"], r"file/report/report: cannot be written \(Not a directory"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REPORT, ids=lambda value: " ".join(value) or "nothing")
+def test_report(cli: Cli, tmp_path: Path, run_copy: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "file").write_text("no folder")
+    _check_refused(cli, tmp_path, "sparse-ae-report", arguments, message)
+
+
+def test_a_run_without_validation_has_no_val_split(cli: Cli, tmp_path: Path, run_copy: Path) -> None:
+    config = run_copy / ".hydra" / "config.yaml"
+    config.write_text(config.read_text().replace("val_size: 5000", "val_size: 0"))
+    _check_refused(
+        cli,
+        tmp_path,
+        "sparse-ae-evaluate",
+        ["run=run", "split=val"],
+        "split=val: this run has no validation split",
+    )
+
+
+def test_the_trace_comes_back_on_request(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ValueError, match="latent_dim"):
+        cli("sparse-ae-train", "model.latent_dim=0")
+
+
+def test_a_schedule_without_a_step(cli: Cli, tmp_path: Path) -> None:
+    arguments = ["scheduler=cosine", "trainer.max_epochs=0", "hydra.run.dir=run"]
+    outcome = cli("sparse-ae-train", *SMALL[1:], *arguments)
+    assert outcome.code == 1
+    assert re.fullmatch(r"sparse-ae-train: error: trainer\.max_epochs=0, .*a schedule needs .*\n", outcome.err)
+
+
+def test_divergence_is_one_line_and_the_run_is_marked_failed(cli: Cli, tmp_path: Path) -> None:
+    from sparse_ae.runs.directory import Run
+
+    outcome = cli(
+        "sparse-ae-train",
+        *SMALL,
+        "sparsity=l1",
+        "model=linear",
+        "model.unit_norm=false",
+        "optimizer.lr=1e30",
+        "hydra.run.dir=run",
+    )
+    assert outcome.code == 1
+    assert outcome.err.count("\n") == 1
+    assert "at step" in outcome.err
+    assert Run(tmp_path / "run").status["state"] == "failed"

@@ -1,0 +1,64 @@
+"""Helpers of many tests: commands in this process, composed configs, small runs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import OmegaConf
+
+from sparse_ae import analyse, evaluate, fit, report, train
+from sparse_ae.cli.compose import compose, conf_dir, task_config
+from sparse_ae.data import MNIST
+from sparse_ae.jobs import execute
+from sparse_ae.runs.directory import Run
+
+ROOT = Path(__file__).parent.parent
+CONF = conf_dir()
+
+COMMANDS = {
+    "sparse-ae-train": train.main,
+    "sparse-ae-fit": fit.main,
+    "sparse-ae-evaluate": evaluate.main,
+    "sparse-ae-analyse": analyse.main,
+    "sparse-ae-report": report.main,
+}
+
+SMALL = [
+    "trainer.max_epochs=2",
+    "trainer.limit_train_batches=20",
+    "trainer.log_every_n_steps=5",
+    "visuals.every_n_epochs=1",
+]
+
+
+class Outcome(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Outcome]
+
+
+def plain_config(*overrides: str, name: str = "train") -> dict[str, Any]:
+    """A composed config as the entry points see it."""
+    return task_config(compose(name, list(overrides)))
+
+
+def train_run(folder: Path, *overrides: str) -> Run:
+    """Train in ``folder``, in this process."""
+    config = plain_config(*overrides)
+    run = Run(folder)
+    execute.train(config, run, {"config.yaml": OmegaConf.to_yaml(OmegaConf.create(config))})
+    return run
+
+
+def mnist(**changes: object) -> MNIST:
+    """The default data module, its files in place."""
+    spec = {**plain_config()["data"], **changes}
+    del spec["_target_"]
+    data = MNIST(**spec)
+    data.prepare_data()
+    return data
