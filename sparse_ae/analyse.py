@@ -1,15 +1,18 @@
 """Figures and numbers about codes: ``sparse-ae-analyse run=DIR [analysis=[NAME,...]]``, DIR a run or many."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pydantic import NonNegativeFloat
 
-from sparse_ae.cli.compose import compose, one_line_errors, parse_overrides, task_config
+from sparse_ae.cli.arguments import read_overrides
+from sparse_ae.cli.compose import compose, composing, task_config
+from sparse_ae.cli.errors import one_line_errors
 from sparse_ae.config.build import check_arguments
-from sparse_ae.config.errors import ConfigError
+from sparse_ae.config.errors import ConfigError, UserError
+from sparse_ae.reporting.console import tell
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.errors import RunError
 
@@ -17,7 +20,7 @@ PROGRAM = "sparse-ae-analyse"
 
 
 class Settings(NamedTuple):
-    """What ``conf/analyse.yaml`` holds beside ``analysis``."""
+    """Keys of ``conf/analyse.yaml`` beside ``analysis``."""
 
     run: str
     weights: Literal["final", "best"]
@@ -27,46 +30,57 @@ class Settings(NamedTuple):
 
 
 def main() -> None:
-    """Analyse as the command line says."""
+    """Analyse as the command line says: one run, or every run of a folder."""
     with one_line_errors(PROGRAM):
-        analyse_runs(parse_overrides(PROGRAM, "Figures and numbers about a run's codes.", "analyse"))
+        overrides = read_overrides(PROGRAM, "Figures and numbers about a run's codes.", "analyse")
+        listed = [re.sub(r"^analysis=([\w,]+)$", r"analysis=[\1]", override) for override in overrides]
+        with composing():
+            config = compose("analyse", listed)
+            from sparse_ae.analysis.loading import named_run  # imports torch
+            from sparse_ae.reporting.collect import is_run
+
+            plain = task_config(config)
+            analyses = plain.pop("analysis")
+            settings = Settings(**check_arguments(Settings, plain, ""))
+            folder = Path(settings.run)
+            if is_run(folder) or not folder.is_dir():
+                _analyse(named_run(config), settings, analyses)
+                return
+        _analyse_all(folder, settings, analyses)
 
 
-def analyse_runs(overrides: list[str]) -> None:
-    """Compose ``conf/analyse.yaml`` with ``overrides`` and do what it says, to one run or to all of a folder."""
-    listed = [re.sub(r"^analysis=([\w,]+)$", r"analysis=[\1]", override) for override in overrides]
-    config = compose("analyse", listed)
-    from sparse_ae.analysis.loading import named_run
-    from sparse_ae.reporting.collect import collect, is_run
+def _analyse_all(folder: Path, settings: Settings, analyses: Mapping[str, Any]) -> None:
+    """Analyse every finished run of a folder, then compare them."""
     from sparse_ae.reporting.compare import write_comparison
 
-    plain = task_config(config)
-    analyses = plain.pop("analysis")
-    settings = Settings(**check_arguments(Settings, plain, ""))
-    folder = Path(settings.run)
-    if is_run(folder) or not folder.is_dir():
-        _analyse(named_run(config), settings, analyses)
-        return
+    names: dict[str, None] = {}
+    failed: dict[str, UserError] = {}
+    runs = _finished(folder)
+    for run in runs:
+        try:
+            names |= dict.fromkeys(_analyse(run, settings, analyses))
+        except UserError as error:
+            failed[str(run.shown_path)] = error
+    if not names:
+        raise next(iter(failed.values()))
+    for path in write_comparison(folder, list(names)):
+        tell(str(path))
+    if failed:
+        told = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        raise ConfigError("", reason=f"{len(failed)} of {len(runs)} runs could not be analysed: {told}")
+
+
+def _finished(folder: Path) -> Sequence[Run]:
+    """Finished runs in ``folder``. Raises ``ConfigError`` if there are none."""
+    from sparse_ae.reporting.collect import collect
+
     try:
         runs = [entry.run for entry in collect([folder]).finished]
     except RunError:
         runs = []
     if not runs:
-        raise ConfigError(f"run={folder}: holds no finished run (allowed: a run's folder, or a folder of such)")
-    names: dict[str, None] = {}
-    failed: dict[str, Exception] = {}
-    for run in runs:
-        try:
-            names |= dict.fromkeys(_analyse(run, settings, analyses))
-        except (RunError, ValueError) as error:
-            failed[str(run.shown_path)] = error
-    if not names:
-        raise next(iter(failed.values()))
-    for path in write_comparison(folder, list(names)):
-        print(path)
-    if failed:
-        told = "; ".join(f"{name}: {error}" for name, error in failed.items())
-        raise ConfigError(f"{len(failed)} of {len(runs)} runs could not be analysed: {told}")
+        raise ConfigError("run", folder, "holds no finished run", "a run's folder, or a folder of runs")
+    return runs
 
 
 def _analyse(run: Run, settings: Settings, analyses: Mapping[str, Any]) -> list[str]:
@@ -79,9 +93,9 @@ def _analyse(run: Run, settings: Settings, analyses: Mapping[str, Any]) -> list[
     stored = read_run(run, weights=settings.weights, threshold=settings.active_threshold, device=settings.device)
     subject = Subject(stored.coder, test_sample(stored.data, stored.data.device, stored.threshold), run)
     for path in write_analyses(run, subject, analyses, variant=stored.variant, svg=settings.svg):
-        print(path)
+        tell(str(path))
     write_run_page(run)
-    print(run.shown_path / "report.html")
+    tell(str(run.shown_path / "report.html"))
     return [written_name(name, stored.variant) for name in analyses]
 
 

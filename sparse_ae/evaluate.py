@@ -3,19 +3,24 @@
 The model is rebuilt from the run alone; the metrics are printed and written into its ``metrics.json``.
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 from pydantic import NonNegativeFloat, NonNegativeInt
 
-from sparse_ae.cli.compose import compose, one_line_errors, parse_overrides, task_config
+from sparse_ae.cli.arguments import read_overrides
+from sparse_ae.cli.compose import compose, composing, task_config
+from sparse_ae.cli.errors import one_line_errors
 from sparse_ae.config.build import check_arguments
 from sparse_ae.config.errors import ConfigError
+from sparse_ae.reporting.console import print_metrics, tell
+from sparse_ae.runs.directory import Run
 
 PROGRAM = "sparse-ae-evaluate"
 
 
 class Settings(NamedTuple):
-    """What ``conf/evaluate.yaml`` holds beside ``data``."""
+    """Keys of ``conf/evaluate.yaml`` beside ``data``."""
 
     run: str
     split: Literal["val", "test"]
@@ -28,26 +33,25 @@ class Settings(NamedTuple):
 def main() -> None:
     """Evaluate as the command line says."""
     with one_line_errors(PROGRAM):
-        overrides = parse_overrides(PROGRAM, "Metrics of a run's model on one split.", "evaluate")
-        evaluate_run(overrides)
+        overrides = read_overrides(PROGRAM, "Metrics of a run's model on one split.", "evaluate")
+        with composing():
+            config = compose("evaluate", overrides)
+            from sparse_ae.analysis.loading import named_run  # imports torch
+
+            run = named_run(config)
+            if config.seed is None:
+                config.seed = run.config["seed"]
+            plain = task_config(config)
+        other_data = plain.pop("data", None)
+        settings = Settings(**check_arguments(Settings, plain, ""))
+        if settings.split == "val" and run.config["data"]["val_size"] == 0:
+            raise ConfigError("split", "val", "this run has no validation split (data.val_size=0)", "test")
+        _evaluate(run, settings, other_data)
 
 
-def evaluate_run(overrides: list[str]) -> None:
-    """Compose ``conf/evaluate.yaml`` with ``overrides`` and do what it says."""
-    config = compose("evaluate", overrides)
-    from sparse_ae.analysis.loading import named_run, read_run
-
-    run = named_run(config)
-    if config.seed is None:
-        config = compose("evaluate", [*overrides, f"seed={run.config['seed']}"])
-    plain = task_config(config)
-    other_data = plain.pop("data", None)
-    settings = Settings(**check_arguments(Settings, plain, ""))
-    if settings.split == "val" and run.config["data"]["val_size"] == 0:
-        raise ConfigError("split=val: this run has no validation split (data.val_size=0; allowed: test)")
-
+def _evaluate(run: Run, settings: Settings, other_data: Mapping[str, Any] | None) -> None:
+    from sparse_ae.analysis.loading import read_run
     from sparse_ae.metrics import CodeMetrics, evaluate
-    from sparse_ae.reporting.console import console, print_metrics
 
     stored = read_run(
         run,
@@ -62,11 +66,11 @@ def evaluate_run(overrides: list[str]) -> None:
     values = {f"{settings.split}/{name}": value for name, value in evaluate(stored.coder, loader, metrics).items()}
     title = f"{run.path.name} ({settings.weights} weights) on {type(data).__name__}"
     print_metrics(values, settings.split, title=title, units=units)
-    # What differs from the run's own gets a name of its own, so as not to replace it.
+    # Results for other data, weights or thresholds get a name of their own, so as not to replace the run's.
     parts = [*([] if other_data is None else [type(data).__name__]), *([stored.variant] if stored.variant else [])]
     written = {"/".join([*parts, name]): value for name, value in values.items()}
     run.add_metrics(written)
-    console().print(f"written to {run.shown_path / 'metrics.json'} as {next(iter(written))} ...")
+    tell(f"written to {run.shown_path / 'metrics.json'} as {next(iter(written))} ...")
 
 
 if __name__ == "__main__":

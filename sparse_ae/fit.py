@@ -1,4 +1,4 @@
-"""Fit a classical coder, or with ``-m`` a sweep of them: ``sparse-ae-fit coder=ksvd [overrides] [-m]``."""
+"""Fit one classical coder, or with ``-m`` a sweep of them: ``sparse-ae-fit coder=ksvd [overrides] [-m]``."""
 
 from sparse_ae.cli.launch import launch
 
@@ -10,7 +10,7 @@ _IDEAS = (
 
 def main() -> None:
     """Fit as the command line says."""
-    launch("fit", _IDEAS)
+    launch("fit", "sparse_ae.jobs.coder.CoderJob", "sparse_ae.sweep.sweeper.sweep", _IDEAS)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def seed_siblings(run: Run) -> list[Run]:
     for folder in sorted(here.parent.iterdir()):
         with suppress(RunError):  # no run, or a damaged one
             other = Run.open(folder)
-            alike = other.state == "finished" and _but_for_the_seed(other.config) == own
+            alike = other.read_state() == "finished" and _but_for_the_seed(other.config) == own
             if alike and other.config["seed"] != run.config["seed"]:
                 siblings.append(other)
     return siblings

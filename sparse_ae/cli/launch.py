@@ -1,78 +1,106 @@
-"""One command that makes runs: check, then let Hydra run the job, or with ``-m`` the sweep."""
+"""One command that makes runs: compose and check everything, then run the job, or with ``-m`` the sweep."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from hydra._internal.utils import get_args_parser
-from hydra.core.hydra_config import HydraConfig
+import hydra
+from hydra.core.utils import run_job
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from sparse_ae.atomic import make_writable
-from sparse_ae.cli.compose import compose, hydra_app, one_line_errors, program_of, sources, task_config
-from sparse_ae.cli.overrides import without_sweeps
-from sparse_ae.jobs import assemble
-from sparse_ae.jobs.execute import check_analyses, is_settled, starting_point, train
-from sparse_ae.reporting.console import print_run
+from sparse_ae.cli.compose import compose, composing, conf_dir, hydra_context, sources, task_config
+from sparse_ae.cli.errors import one_line_errors
+from sparse_ae.cli.overrides import fixed
+from sparse_ae.config.build import locate
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.reporting.console import print_run, tell
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.errors import RunError
-from sparse_ae.training.stop import Stopped
 
 
-def launch(config_name: str, ideas: Sequence[str]) -> None:
-    """Run the command whose config is ``conf/<config_name>.yaml``: check everything before anything is written, then
-    hand over to Hydra. ``ideas``, of what to run next, may name the ``{run}``.
+def launch(name: str, job: str, sweep: str, ideas: Sequence[str]) -> None:
+    """Run the command whose config is ``conf/<name>.yaml``; every mistake shows before anything is written.
+
+    ``job`` is the dotted path of its ``Job``, and ``sweep`` that of the function that executes several of them: both
+    import torch, which a mistyped key need not wait for. ``ideas``, of what to run next, may name the ``{run}``.
     """
-    program = program_of(config_name)
-
-    def task(config: DictConfig) -> None:
-        with one_line_errors(program):
-            run = Run(HydraConfig.get().runtime.output_dir)
-            try:
-                keeps_books = train(task_config(config), run, sources(config))
-            except Stopped as stopped:
-                command = f"the same command{' without rerun=all' if config.rerun == 'all' else ''}"
-                print(f"{program}: stopped by {stopped.reason}; {command} goes on", file=sys.stderr)
-                raise
-            if keeps_books:
-                print_run(run, *ideas)
-
+    program = f"sparse-ae-{name}"
     with one_line_errors(program):
-        arguments = get_args_parser().parse_args()
-        if _only_asks(arguments) or not _is_done(config_name, arguments, ideas):
-            hydra_app(config_name, task)
+        arguments, flags = _parser().parse_known_args()
+        if flags:  # --help, --cfg and the like
+            _answer(name, flags)
+            return
+        with composing():
+            extra = _search_path(arguments.config_dir)
+            overrides = [*arguments.overrides, *extra]
+            if arguments.multirun:
+                overrides.append("hydra.mode=MULTIRUN")
+            config = compose(name, fixed(overrides) if arguments.multirun else overrides)
+            if config.hydra.mode == RunMode.MULTIRUN:
+                locate(sweep, "sweep")(name, job, config, overrides)
+            else:
+                _run(program, job, config, ideas)
 
 
-def _only_asks(arguments: argparse.Namespace) -> bool:
-    a = arguments
-    return bool(a.help or a.hydra_help or a.cfg or a.info or a.shell_completion)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("-cd", "--config-dir")
+    return parser
 
 
-def _is_done(config_name: str, arguments: argparse.Namespace, ideas: Sequence[str]) -> bool:
-    """Build what the config describes and throw it away, so that a mistake shows before any data is read or any folder
-    made. Returns whether the run is done already. A sweep checks its own jobs.
-    """
-    overrides = without_sweeps(arguments.overrides) if arguments.multirun else arguments.overrides
-    config = compose(config_name, overrides, arguments.config_dir)
-    if arguments.multirun or config.hydra.mode == RunMode.MULTIRUN:
-        return False
-    plain = task_config(config)
-    experiment = assemble(plain, Run(""))
-    if not experiment.is_main_process:  # the first process has checked
-        return False
-    HydraConfig.instance().set_config(config)  # what ${hydra:...} in a folder's name refers to
+def _search_path(config_dir: str | None) -> list[str]:
+    """The override by which Hydra also looks for configs in a user's folder."""
+    if config_dir is None:
+        return []
+    if not Path(config_dir).is_dir():
+        raise ConfigError(f"--config-dir {config_dir}", reason="no such folder")
+    return [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"]
+
+
+def _answer(name: str, flags: Sequence[str]) -> None:
+    """Let Hydra answer a question about the command and its config."""
+
+    def refuse(_: DictConfig) -> None:
+        raise ConfigError(" ".join(flags), reason="not a flag of this command")
+
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(refuse)()
+
+
+def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> None:
+    """Build the one job that ``config`` describes, and execute it unless it is done already."""
     run = Run(config.hydra.run.dir)
-    if run.is_locked:
-        with run.lock():  # says who has it
-            pass
-    if is_settled(run, plain, experiment.rerun):
-        if run.state == "failed":
-            raise RunError(f"{run.path}: failed: {run.status.get('error')} (rerun=none; without that, it goes on)")
-        print(f"{run.path}: finished already; rerun=all makes it again")
-        print_run(run, *ideas)
-        return True
-    check_analyses(run, plain)
-    starting_point(experiment, run)
-    make_writable(run.path)
-    return False
+    job: Any = locate(kind, "job")(task_config(config), run)
+    from sparse_ae.jobs.execute import execute, is_settled, starting_point  # torch is imported by now
+    from sparse_ae.training.stop import Stopped
+
+    if job.is_main_process:
+        run.raise_if_locked()
+        if is_settled(run, job.config):
+            status = run.status
+            if status.state == "failed":
+                reason = f"failed: {status.error}; rerun=none leaves it, without that it is resumed"
+                raise RunError(str(run.path), reason=reason)
+            tell(f"{run.path}: already finished; rerun=all retrains it")
+            print_run(run, *ideas)
+            return
+        starting_point(job)
+        make_writable(run.path)
+
+    def task(_: DictConfig) -> None:
+        try:
+            is_rank_zero = execute(job, sources(config))
+        except Stopped as stopped:
+            command = f"the same command{' without rerun=all' if job.rerun == 'all' else ''}"
+            print(f"{program}: stopped by {stopped.reason}; run {command} to resume", file=sys.stderr)
+            raise
+        if is_rank_zero:
+            print_run(run, *ideas)
+
+    result = run_job(task, config, "hydra.run.dir", None, hydra_context(config), configure_logging=False)
+    _ = result.return_value  # raises what the task raised

@@ -1,65 +1,59 @@
-"""The runs of a sweep, each as a list of overrides."""
+"""Overrides as typed on a command line: parsed, split into axes, and written."""
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import OverrideParseException
-from omegaconf import OmegaConf
 
-from sparse_ae.config.errors import ConfigError
+from sparse_ae.config.errors import ConfigError, Mistakes
 
 _OF_THE_SWEEP = ("hydra", "rerun", "threads")
-"""What is no property of a run."""
-
-IsGroup = Callable[[str], bool]
+"""Sections that belong to a sweep as a whole and not to one of its runs."""
 
 
-def expand(
-    params: Mapping[str, Any], grids: Sequence[Mapping[str, Any]], arguments: Sequence[str], is_group: IsGroup
-) -> list[list[str]]:
-    """Every combination of ``params`` and ``arguments``, for each of ``grids``, in the order given, none twice.
-
-    An argument replaces the axis of its key wherever there is one. A grid that stands for other options of a config
-    group than the arguments ask for (``sparsity: kl``, where ``sparsity=l1`` is asked for) is left out, unless that
-    leaves none. Raises ``ConfigError`` for what cannot be parsed or is no list of values.
-    """
-    asked = axes(arguments)
-    kept = [grid for grid in grids if not _contradicts(axes(_overrides(grid)), asked, is_group)]
-    jobs = []
-    for grid in kept or grids or [{}]:
-        crossed = {**axes(_overrides(params)), **axes(_overrides(grid)), **asked}
-        jobs += [list(job) for job in itertools.product(*crossed.values())]
-    return [list(job) for job in dict.fromkeys(map(tuple, jobs))]
+def parse(overrides: Iterable[str]) -> list[Override]:
+    """Parsed overrides. Raises ``ConfigError`` for every one that is not valid."""
+    parser = OverridesParser.create()
+    mistakes = Mistakes()
+    parsed = []
+    for text in overrides:
+        try:
+            parsed.append(parser.parse_override(text))
+        except OverrideParseException:
+            mistakes.add(ConfigError(text, reason="not a valid override", expected="key=value or group=option"))
+    mistakes.check()
+    return parsed
 
 
-def without_sweeps(arguments: Sequence[str]) -> list[str]:
-    """The arguments that name one value: what Hydra composes a sweep's own settings from. Raises ``ConfigError`` for
-    several values of these.
+def axes(overrides: Iterable[str]) -> dict[str, list[str]]:
+    """The values of each key as overrides of it; a plain override is an axis with one value."""
+    return {override.get_key_element(): _values(override) for override in parse(overrides)}
+
+
+def fixed(overrides: Sequence[str]) -> list[str]:
+    """Overrides with one value: those that the settings of a sweep itself are composed from.
+
+    Raises ``ConfigError`` for several values of a key that belongs to the whole sweep.
     """
     single = []
-    for key, values in axes(arguments).items():
+    for key, values in axes(overrides).items():
         if len(values) == 1:
             single += values
         elif key.split(".")[0].split("/")[0] in _OF_THE_SWEEP:
-            raise ConfigError(f"{key}: a sweep has one (given: {', '.join(v.split('=', 1)[1] for v in values)})")
+            given = ", ".join(value.split("=", 1)[1] for value in values)
+            raise ConfigError(key, given, "a sweep has one value of it")
     return single
 
 
-def _overrides(values: Mapping[str, Any]) -> list[str]:
-    """A list is an axis, as text with commas is."""
-    return [f"{key}={','.join(map(str, v)) if OmegaConf.is_list(v) else v}" for key, v in values.items()]
+def of_runs(overrides: Iterable[str]) -> list[str]:
+    """Overrides of the runs' own config, without those of Hydra's."""
+    return [text for text in overrides if not text.lstrip("+~").startswith(("hydra.", "hydra/"))]
 
 
-def axes(overrides: Sequence[str]) -> dict[str, list[str]]:
-    """The values of each key as overrides of it, a plain override being an axis with one value."""
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except OverrideParseException as error:
-        raise ConfigError(f"{error.override}: is no override (allowed: key=value, group=option)") from error
-    return {override.get_key_element(): _values(override) for override in parsed}
+def written(values: Mapping[str, object]) -> list[str]:
+    """Each key and value as an override, the value quoted whatever characters it has."""
+    return [f"{key}={QuotedString(str(value), Quote.single).with_quotes()}" for key, value in values.items()]
 
 
 def _values(override: Override) -> list[str]:
@@ -67,9 +61,6 @@ def _values(override: Override) -> list[str]:
         assert override.input_line is not None
         return [override.input_line]
     if not override.is_discrete_sweep():
-        raise ConfigError(f"{override.input_line}: is no list of values (allowed: a,b,c, choice(a,b,c) or range(1,4))")
+        text = override.input_line or override.get_key_element()
+        raise ConfigError(text, reason="not a list of values", expected="a,b,c, choice(a,b,c) or range(1,4)")
     return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
-
-
-def _contradicts(grid: Mapping[str, list[str]], asked: Mapping[str, list[str]], is_group: IsGroup) -> bool:
-    return any(is_group(key) and not set(values) & set(asked[key]) for key, values in grid.items() if key in asked)

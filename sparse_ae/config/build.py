@@ -26,30 +26,41 @@ def build(spec: Mapping[str, Any], key: str, **extra: Any) -> Any:
     keys and for values of the wrong type or out of range, all of them at once; then for a ``ValueError`` or
     ``TypeError`` of the constructor. Any other exception is a bug and passes through.
     """
-    _check_spec(spec, key, extra)
-    target = locate(spec[TARGET], key)
-    partial = bool(spec.get(PARTIAL, False))
-    mistakes = Mistakes()
-    arguments = {}
-    for name in spec.keys() - {TARGET, PARTIAL}:
-        with mistakes.collect():
-            arguments[name] = _build_nested(spec[name], _join(key, name))
-    mistakes.check()
-    arguments = {name: arguments[name] for name in spec if name in arguments}
-    checked = check_arguments(target, arguments, key, given=set(extra), partial=partial)
-    if partial:
-        return functools.partial(target, **checked, **extra)
+    target, arguments = check_spec(spec, key, extra)
+    if spec.get(PARTIAL, False):
+        return functools.partial(target, **arguments, **extra)
     try:
-        return target(**checked, **extra)
+        return target(**arguments, **extra)
     except ConfigError as error:
         raise (error.under(key) if error.key in arguments else error) from error
     except (TypeError, ValueError) as error:
         raise ConfigError(key, reason=str(error)) from error
 
 
-def _check_spec(spec: Mapping[str, Any], key: str, extra: Mapping[str, Any]) -> None:
+def check_spec(
+    spec: Mapping[str, Any], key: str, given: Collection[str] = ()
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The constructor that ``spec`` names and the arguments for it, converted; ``given`` are those supplied later.
+
+    Raises ``ConfigError`` as ``build`` does, but for what only the constructor can object to.
+    """
+    _check_keys(spec, key, given)
+    target = locate(spec[TARGET], key)
+    mistakes = Mistakes()
+    arguments = {}
+    for name, value in spec.items():
+        if name not in (TARGET, PARTIAL):
+            with mistakes.collect():
+                arguments[name] = _build_nested(value, _join(key, name))
+    with mistakes.collect():
+        checked = check_arguments(target, arguments, key, given=given, partial=bool(spec.get(PARTIAL, False)))
+    mistakes.check()
+    return target, checked
+
+
+def _check_keys(spec: Mapping[str, Any], key: str, given: Collection[str]) -> None:
     for name in spec:
-        if name in extra:
+        if name in given:
             raise ConfigError(_join(key, name), reason="is set by the framework and cannot be overridden")
     if TARGET in spec:
         return

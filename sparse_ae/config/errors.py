@@ -111,3 +111,14 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
 def listed(names: Iterable[str]) -> str:
     """``a, b, c``: ``names`` in order, as the end of an error."""
     return ", ".join(sorted(names))
+
+
+def is_user_error(error: BaseException) -> bool:
+    """True if the user or the machine caused ``error``: a wrong option or file, divergence, a full disk or memory."""
+    return isinstance(error, UserError | OSError | MemoryError)
+
+
+def describe(error: BaseException) -> str:
+    """One line about an error; one that is a bug is named with its type."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if is_user_error(error) else f"{type(error).__name__}: {text}"

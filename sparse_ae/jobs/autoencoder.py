@@ -1,17 +1,21 @@
-"""An autoencoder to be trained: from a composed config to everything that takes part, and from there to results."""
+"""Job of one autoencoder: from a composed config to everything that takes part, and from there to results."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.accelerators import AcceleratorRegistry, CUDAAccelerator, MPSAccelerator
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from pydantic import Field, NonNegativeFloat, PositiveInt, StrictStr
 
+from sparse_ae.analysis.coefficient_path import path_figures
 from sparse_ae.config.build import build, locate
-from sparse_ae.config.errors import ConfigError
-from sparse_ae.jobs.base import Experiment, StartingPoint, read_settings
+from sparse_ae.config.errors import ConfigError, Mistakes, did_you_mean, listed
+from sparse_ae.jobs.base import Job, StartingPoint, check_config
 from sparse_ae.models import build_autoencoder
+from sparse_ae.reporting.console import tell
 from sparse_ae.runs.checkpoint import read_checkpoint
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.errors import CheckpointError, RunError
@@ -28,12 +32,9 @@ from sparse_ae.training.resume import ResumeState
 from sparse_ae.training.schedulers import ObjectiveSchedule
 from sparse_ae.training.stop import StopSignals
 
-if TYPE_CHECKING:
-    from sparse_ae.targets import Target
-
 
 class Settings(NamedTuple):
-    """The config's own scalars; everything else in it belongs to a constructor."""
+    """Scalars of the config's top level; everything else in it belongs to a constructor."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     active_threshold: NonNegativeFloat
@@ -44,54 +45,57 @@ class Settings(NamedTuple):
     rerun: Literal["all", "failed", "none"]
 
 
-_GROUPS = (
-    "data",
-    "model",
-    "sparsity",
-    "target",
-    "dead",
-    "optimizer",
-    "scheduler",
-    "trainer",
-    "checkpoint",
-    "visuals",
-    "analysis",
-)
-
+_GROUPS: dict[str, tuple[str, ...]] = {
+    "data": (),
+    "model": ("input_dim",),
+    "sparsity": ("latent_dim",),
+    "target": (),
+    "dead": ("latent_dim",),
+    "optimizer": ("params",),
+    "scheduler": ("optimizer", "total_steps"),
+    "trainer": ("logger", "callbacks", "plugins", "default_root_dir"),
+    "checkpoint": ("folder", "validates", "stop"),
+    "visuals": (),
+}
+"""Groups of the config, and the arguments that the framework supplies to the constructor of each."""
 
 _HALF = ("bf16-true", "16-true")
 """Precisions that keep every buffer in 16 bits."""
+_WHOLE = "32-true, 64-true, bf16-mixed, 16-mixed"
 
 
-class TrainingExperiment(Experiment):
-    """Data, module and trainer, and what they make of a run."""
+class AutoencoderJob(Job):
+    """Data, module and trainer of one run."""
 
-    def __init__(self, config: Mapping[str, Any], run: Run, stop: StopSignals | None = None) -> None:
-        """Build every part, in ``run``'s folder; ``stop`` is what asks it to stop. Raises ``ConfigError`` for the first
-        key that is wrong.
-        """
-        self.config = config
-        self.settings = settings = read_settings(Settings, config, _GROUPS)
+    def __init__(self, config: Mapping[str, Any], run: Run) -> None:
+        """Build every part, for ``run``'s folder. Raises ``ConfigError`` for every mistake in ``config``."""
+        self.config, self.run, self.stop = config, run, StopSignals()
+        self.settings = settings = check_config(Settings, _GROUPS, config, run)
         self.active_threshold, self.rerun = settings.active_threshold, settings.rerun
-        self.run = run
-        self.stop = stop or StopSignals()
         tune_process(settings.threads, settings.matmul_precision)
         seed_everything(settings.seed, verbose=False)
-
-        self.data = build(config["data"], "data")
+        mistakes = Mistakes()
+        with mistakes.collect():
+            self.data = build(config["data"], "data")
+            objective = self._objective()
+        optimizer = build(config["optimizer"], "optimizer")
+        scheduler = build(config["scheduler"], "scheduler") if config["scheduler"] else None
+        with mistakes.collect():
+            _check_accelerator(config["trainer"])
+        mistakes.check()
+        self.validates = self.data.val_size > 0 and config["trainer"]["limit_val_batches"] != 0
+        self._check_schedules(objective)
         self.module = SparseAutoencoderModule(
-            _objective(config, settings.active_threshold, input_dim=self.data.input_dim),
-            optimizer=build(config["optimizer"], "optimizer"),
-            scheduler=build(config["scheduler"], "scheduler") if config["scheduler"] else None,
+            objective,
+            optimizer=optimizer,
+            scheduler=scheduler,
             threshold=settings.active_threshold,
             compile_objective=settings.compile,
             config=config,
         )
         _check_optimizer(self.module)
-        self.validates = self.data.val_size > 0 and config["trainer"]["limit_val_batches"] != 0
-        _check_targets(self.module.objective, config, validates=self.validates)
         self.logger = RunLogger(run.path)
-        self.trainer = self._trainer(run)
+        self.trainer = self._trainer()
         self.device = self.trainer.strategy.root_device
 
     @property
@@ -109,7 +113,7 @@ class TrainingExperiment(Experiment):
         try:
             check_fits(path, read_checkpoint(path), self.config)
         except CheckpointError as error:
-            raise RunError(f"resume={error}") from error
+            raise RunError("resume", path, error.reason, error.expected) from error
         return path
 
     def fit_and_test(self, start: StartingPoint) -> None:
@@ -119,40 +123,74 @@ class TrainingExperiment(Experiment):
         if logs and start.event_sizes is None:
             self.logger.begin(module.hparams["config"], module.metric_names(validates=self.validates))
         if not self.validates and self.is_main_process:
-            print(f"data.val_size={self.data.val_size}: no validation metrics and no best.ckpt")
-        trainer.fit(module, datamodule=self.data, ckpt_path=start.path, weights_only=True)
+            tell(f"data.val_size={self.data.val_size}: no validation metrics and no best.ckpt")
+        with _misconfiguration_as_config_error():
+            trainer.fit(module, datamodule=self.data, ckpt_path=start.path, weights_only=True)
         self.stop.resume()
         if self.is_main_process:
-            self.run.note_fitted()
+            self.run.record.note_fitted()
         if self.validates and module.evaluated_at.get("val") != trainer.global_step:  # stopped between two validations
             trainer.validate(module, datamodule=self.data, verbose=False)
         if self.validates and logs and self.is_main_process and not self.run.best_checkpoint.exists():
-            print("no epoch ended with a validation that gave a best: no best.ckpt")
+            tell("no epoch ended with a validation that gave a best: no best.ckpt")
         trainer.test(module, datamodule=self.data, verbose=False)
         if logs:
             self.logger.finish()
 
-    def write_results(self, run: Run) -> None:
-        """Metrics, the exported model and the front that was passed along, if a target was to record one."""
-        from sparse_ae.analysis.coefficient_path import path_figures
-
-        config, module = self.config, self.module
-        run.add_metrics(module.latest | module.results)
+    def write_results(self) -> None:
+        """Write the metrics, the exported model and the front along a coefficient path, if the run took one."""
+        config, module, target = self.config, self.module, self.module.objective.target
+        self.run.add_metrics(module.latest | module.results)
         model = module.model.cpu().float().eval()
         shape = self.data.input_shape
-        save_model(run, model, network=config["model"], sparsity=sparsity_spec(config), input_shape=shape)
-        target = module.objective.target
+        save_model(self.run, model, network=config["model"], sparsity=self.sparsity_spec, input_shape=shape)
         if target is not None and target.points:
             method = config["sparsity"]["_target_"].rpartition(".")[2]
-            run.write_analysis("coefficient_path", {"points": target.points}, path_figures(target.points, method))
+            self.run.write_analysis("coefficient_path", {"points": target.points}, path_figures(target.points, method))
 
     def verdict(self) -> dict[str, Any] | None:
         target = self.module.objective.target
         verdict = None if target is None else target.verdict(self.module.results)
         return None if verdict is None else verdict._asdict()
 
-    def _trainer(self, run: Run) -> Trainer:
+    def _objective(self) -> Objective:
+        """The objective, once the target has set what it sets in the method's spec, such as k."""
         config = self.config
+        target = build(config["target"], "target") if config["target"] else None
+        self.sparsity_spec = dict(config["sparsity"])
+        if target is not None:
+            method: Any = locate(self.sparsity_spec["_target_"], "sparsity")
+            self.sparsity_spec |= target.arguments_for(method, config["model"]["latent_dim"])
+        model = build_autoencoder(config["model"], self.sparsity_spec, input_dim=self.data.input_dim)
+        dead = build(config["dead"], "dead", latent_dim=model.network.latent_dim)
+        return Objective(model, dead, target, threshold=self.active_threshold)
+
+    def _check_schedules(self, objective: Objective) -> None:
+        """Raise ``ConfigError`` where training cannot be steered: no validation, no end, too few bits."""
+        trainer, mistakes = self.config["trainer"], Mistakes()
+        if objective.target is not None and not self.validates:
+            reason = "a target is met on the validation split"
+            if self.data.val_size:
+                limit = trainer["limit_val_batches"]
+                mistakes.add(ConfigError("trainer.limit_val_batches", limit, reason, "above 0"))
+            else:
+                mistakes.add(ConfigError("data.val_size", 0, reason, "above 0"))
+        sparsity = objective.model.sparsity
+        steered = {
+            "a target's controller": objective.target is not None,
+            "the threshold that codes single samples": sparsity.couples_samples and sparsity.any_density is None,
+        }
+        for what, is_there in steered.items():
+            if is_there and trainer["precision"] in _HALF:
+                reason = f"the steps of {what} would be lost in rounding"
+                mistakes.add(ConfigError("trainer.precision", trainer["precision"], reason, _WHOLE))
+        if objective.needs_an_end and trainer["max_epochs"] == trainer["max_steps"] == -1:
+            reason = "a schedule over a share of training needs an end to it"
+            mistakes.add(ConfigError("trainer.max_epochs", -1, reason, "a number of epochs, or of trainer.max_steps"))
+        mistakes.check()
+
+    def _trainer(self) -> Trainer:
+        config, run = self.config, self.run
         progress = progress_callbacks(config["trainer"]["enable_progress_bar"])
         checkpoints = {"folder": run.path / "checkpoints", "validates": self.validates, "stop": self.stop}
         callbacks = [
@@ -172,78 +210,42 @@ class TrainingExperiment(Experiment):
             "profiler": config["trainer"]["profiler"] or NoProfiler(),
         }
         ours = {"logger": self.logger, "callbacks": callbacks, "plugins": [SealedCheckpointIO()]}
-        return _build_trainer(spec, **ours, default_root_dir=run.path)
+        with _misconfiguration_as_config_error():
+            trainer: Trainer = build(spec, "trainer", **ours, default_root_dir=run.path)
+        return trainer
 
 
-def sparsity_spec(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The spec of the sparsity method with what the target sets in it, such as k."""
-    target = _target(config)
-    spec = dict(config["sparsity"])
-    units = config["model"].get("latent_dim")
-    if target is None or not isinstance(units, int):  # the network says what is wrong with it
-        return spec
-    method: Any = locate(spec["_target_"], "sparsity")
+@contextmanager
+def _misconfiguration_as_config_error() -> Iterator[None]:
+    """Lightning's own word for a mistake of the user's is not a ``ValueError``."""
     try:
-        return spec | target.arguments_for(method, units)
-    except ValueError as error:
-        raise ConfigError(f"target.value={config['target'].get('value')}: {error}") from error
+        yield
+    except MisconfigurationException as error:
+        raise ConfigError("trainer", reason=str(error)) from error
 
 
-def _target(config: Mapping[str, Any]) -> "Target | None":
-    return build(config["target"], "target") if config["target"] else None
-
-
-def _objective(config: Mapping[str, Any], threshold: float, *, input_dim: int) -> Objective:
-    model = build_autoencoder(config["model"], sparsity_spec(config), input_dim=input_dim)
-    dead = build(config["dead"], "dead", latent_dim=model.network.latent_dim)
-    try:
-        return Objective(model, dead, _target(config), threshold=threshold)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-
-
-def _check_targets(objective: Objective, config: Mapping[str, Any], *, validates: bool) -> None:
-    """What steers training needs: a validation to be met on, an end to be scheduled to, numbers that add up."""
-    trainer = config["trainer"]
-    if objective.target is not None and not validates:
-        val_size = config["data"]["val_size"]
-        key = f"trainer.limit_val_batches={trainer['limit_val_batches']}" if val_size else "data.val_size=0"
-        raise ConfigError(f"{key}: a target is met on the validation split (allowed: above 0)")
-    if objective.target is not None and trainer["precision"] in _HALF:
-        raise ConfigError(
-            f"trainer.precision={trainer['precision']}: the steps of a target's controller would be lost in rounding "
-            "(allowed: 32-true, 64-true, bf16-mixed, 16-mixed)"
-        )
-    sparsity = objective.model.sparsity
-    if sparsity.couples_samples and sparsity.any_density is None and trainer["precision"] in _HALF:
-        raise ConfigError(
-            f"trainer.precision={trainer['precision']}: the steps of the threshold that codes single samples would be "
-            "lost in rounding (allowed: 32-true, 64-true, bf16-mixed, 16-mixed)"
-        )
-    if objective.needs_an_end and trainer["max_epochs"] == trainer["max_steps"] == -1:
-        raise ConfigError("trainer.max_epochs=-1: what is scheduled over a share of training needs an end to it")
-
-
-def _build_trainer(spec: Mapping[str, Any], **ours: Any) -> Trainer:
-    """Lightning names the device it does not find, but not the keys that asked for it: add them."""
-    try:
-        trainer: Trainer = build(spec, "trainer", **ours)
-    except ConfigError as error:
-        if not re.search("accelerator|backend|device", str(error)):
-            raise
-        given = ", ".join(f"{key}={spec[key]}" for key in ("accelerator", "devices", "strategy"))
-        raise ConfigError(f"{error} (given: {given}; allowed on every machine: trainer=cpu)") from error
-    return trainer
+def _check_accelerator(trainer: Mapping[str, Any]) -> None:
+    """Raise ``ConfigError`` unless this machine has the accelerator that is asked for."""
+    name = trainer["accelerator"]
+    known = {"auto", "gpu", *AcceleratorRegistry.available_accelerators()}
+    if isinstance(name, str) and name not in known:
+        raise ConfigError("trainer.accelerator", name, f"not an accelerator{did_you_mean(name, known)}", listed(known))
+    cuda, mps = CUDAAccelerator.is_available(), MPSAccelerator.is_available()
+    missing = {"gpu": not (cuda or mps), "cuda": not cuda, "mps": not mps}
+    if missing.get(name):
+        raise ConfigError("trainer.accelerator", name, "not available on this machine", "cpu or auto")
 
 
 def _check_optimizer(module: SparseAutoencoderModule) -> None:
     """Optimizers and schedulers check their numbers only when they are made."""
     try:
         optimizer = module.new_optimizer()
+    except ConfigError:
+        raise
     except ValueError as error:
-        raise ConfigError(f"optimizer: {error}") from error
+        raise ConfigError("optimizer", reason=str(error)) from error
     if module.make_scheduler is not None:
         try:
             make_scheduler(module.make_scheduler, optimizer, total_steps=1)
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"scheduler: {error}") from error
+            raise ConfigError("scheduler", reason=str(error)) from error

@@ -1,18 +1,17 @@
-"""What every command that makes a run takes from its config: a thing built, not yet started, that fills the run."""
+"""The contract of a job: one run's parts, built and not yet started."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from sparse_ae.config.build import check_arguments
-from sparse_ae.config.errors import ConfigError, did_you_mean, listed
+import torch
+
+from sparse_ae.config.build import TARGET, check_arguments, check_spec
+from sparse_ae.config.errors import NOT_GIVEN, ConfigError, Mistakes, did_you_mean, listed
+from sparse_ae.data import ImageDataModule
 from sparse_ae.runs.directory import Run
-
-if TYPE_CHECKING:
-    import torch
-
-    from sparse_ae.data import ImageDataModule
+from sparse_ae.training.stop import StopSignals
 
 S = TypeVar("S", bound=tuple[Any, ...])
 
@@ -21,30 +20,37 @@ class StartingPoint(NamedTuple):
     """Where a run begins."""
 
     path: Path | None
-    """A checkpoint; None for a beginning from nothing."""
+    """A checkpoint; None to begin from nothing."""
     event_sizes: dict[str, int] | None
-    """If the checkpoint is the run's own: how long its event files were then."""
+    """Sizes of the event files at the checkpoint, if it is the run's own."""
     damaged: str | None = None
-    """What is wrong with the newer checkpoint that was passed over, if one was."""
+    """Why a newer checkpoint was passed over, if one was."""
 
 
-class Experiment(ABC):
-    """What a config describes, built and not yet started. Building it writes nothing, and reads no images."""
+class Job(ABC):
+    """One run's config as objects. Building it writes nothing and reads no images.
 
-    data: "ImageDataModule"
+    Raises ``ConfigError`` for every mistake in the config.
+    """
+
+    config: Mapping[str, Any]
+    run: Run
+    data: ImageDataModule
     active_threshold: float
     rerun: str
-    device: "torch.device"
-    """Where it learns."""
+    device: torch.device
+    """Device that it learns on."""
+    stop: StopSignals
+    """Requests to stop the run."""
 
     @property
     def is_main_process(self) -> bool:
-        """Whether it is this one of several processes that keeps the books."""
+        """True on rank 0."""
         return True
 
     @property
     def devices(self) -> int:
-        """So many train one run together."""
+        """Number of devices that train this run."""
         return 1
 
     def resume_from(self) -> Path | None:
@@ -56,34 +62,59 @@ class Experiment(ABC):
         """Learn from the training split, and measure the result on the others."""
 
     @abstractmethod
-    def write_results(self, run: Run) -> None:
-        """Metrics and the exported model."""
+    def write_results(self) -> None:
+        """Write the metrics and the exported model into the run."""
 
     def verdict(self) -> dict[str, Any] | None:
-        """Whether the run has what was asked of it: ``met`` and, if not, the ``reason``; None if nothing was."""
+        """``met`` and, if not, the ``reason``, of a run that was asked for a sparsity; None if nothing was."""
         return None
 
 
-def read_settings(kind: type[S], config: Mapping[str, Any], groups: Collection[str]) -> S:
-    """The config's own scalars as a ``kind`` of NamedTuple, once every key of its top level is known."""
-    for group in groups:
-        if not isinstance(config.get(group), Mapping):
-            raise ConfigError(f"{group}: is no group of options (given: {config.get(group, 'nothing')})")
-    known: list[str] = [*kind._fields]  # type: ignore[attr-defined]
-    scalars = {key: value for key, value in config.items() if key not in groups}
-    for key in scalars:
+def check_config(kind: type[S], groups: Mapping[str, Collection[str]], config: Mapping[str, Any], run: Run) -> S:
+    """The scalars of the config's top level as a ``kind`` of NamedTuple, once all of the config has been checked.
+
+    ``groups`` maps each group of options to the arguments that the framework supplies to its constructor. Raises
+    ``ConfigError`` for every key and value that a constructor's signature refuses, and for analyses that ``run`` lacks
+    and that cannot be done.
+    """
+    mistakes = Mistakes()
+    known: list[str] = [*kind._fields, *groups, "analysis"]  # type: ignore[attr-defined]
+    scalars = {key: value for key, value in config.items() if key in kind._fields}  # type: ignore[attr-defined]
+    with mistakes.collect():
+        settings = check_arguments(kind, scalars, "")
+    wrong = [(error.key, error.value) for error in mistakes.found.values()]
+    for group in (*groups, "analysis"):
+        spec = config.get(group, NOT_GIVEN)
+        if not isinstance(spec, Mapping):
+            mistakes.add(ConfigError(group, spec, "not a group of options"))
+        elif spec and group in groups:
+            with mistakes.collect():
+                # data.seed is ${seed}: what is wrong with that is said once
+                own = {key: value for key, value in spec.items() if (key, value) not in wrong}
+                check_spec(own, group, (*groups[group], *(spec.keys() - own.keys())))
+        elif spec:
+            with mistakes.collect():
+                for name, own in missing_analyses(run, config).items():
+                    check_spec(own, f"analysis.{name}")
+    for key in config:
         if key not in known:
-            raise ConfigError(
-                f"{key}: no such key{did_you_mean(key, [*known, *groups])} (expected {listed([*known, *groups])})"
-            )
-    return kind(**check_arguments(kind, scalars, ""))
+            mistakes.add(ConfigError(key, NOT_GIVEN, f"no such key{did_you_mean(key, known)}", listed(known)))
+    mistakes.check()
+    return kind(**settings)
 
 
 def analyses_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The specs of the analyses asked for, by name. What an experiment says of one that is not, with ``analysis=[]``,
-    is all there is of that. Raises ``ConfigError`` for what is none.
+    """The specs of the selected analyses, by name.
+
+    Options set for an analysis that was not selected have no ``_target_`` and are ignored. Raises ``ConfigError`` if
+    an entry is not a mapping.
     """
     for name, spec in config["analysis"].items():
         if not isinstance(spec, Mapping):
-            raise ConfigError(f"analysis.{name}={spec}: is no analysis (allowed: a group of options)")
-    return {name: spec for name, spec in config["analysis"].items() if "_target_" in spec}
+            raise ConfigError(f"analysis.{name}", spec, "not a group of options")
+    return {name: spec for name, spec in config["analysis"].items() if TARGET in spec}
+
+
+def missing_analyses(run: Run, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The specs of selected analyses that ``run`` has no result of."""
+    return {name: spec for name, spec in analyses_of(config).items() if not run.has_analysis(name)}

@@ -1,18 +1,18 @@
-"""A classical coder to be fitted: from a composed config to the coder, its checkpoints and its metrics."""
+"""Job of one classical coder: from a composed config to the coder, its checkpoints and its metrics."""
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
+import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from sparse_ae.atomic import link
 from sparse_ae.coders import DictionaryCoder, IterativeLearner, Learner
 from sparse_ae.config.build import build
-from sparse_ae.config.errors import ConfigError
+from sparse_ae.config.errors import ConfigError, Mistakes
 from sparse_ae.data import Split, to_unit_interval, usable_device
-from sparse_ae.jobs.base import Experiment, StartingPoint, read_settings
+from sparse_ae.jobs.base import Job, StartingPoint, check_config
 from sparse_ae.metrics import NAMES, CodeMetrics, evaluate
 from sparse_ae.runs.checkpoint import read_checkpoint, write_checkpoint
 from sparse_ae.runs.directory import Run
@@ -20,10 +20,11 @@ from sparse_ae.runs.export import save_coder
 from sparse_ae.training.logger import RunLogger
 from sparse_ae.training.process import tune_process
 from sparse_ae.training.progress import FitProgress
+from sparse_ae.training.stop import StopSignals
 
 
 class Settings(NamedTuple):
-    """The config's own scalars; everything else in it belongs to a constructor."""
+    """Scalars of the config's top level; everything else in it belongs to a constructor."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     active_threshold: NonNegativeFloat
@@ -31,29 +32,30 @@ class Settings(NamedTuple):
     rerun: Literal["all", "failed", "none"]
 
 
-class CoderExperiment(Experiment):
-    """Data and a learner, and the coder that it makes of them."""
+class CoderJob(Job):
+    """Data and a learner, and the coder that it learns. Stopped at once, it loses at most an epoch."""
 
     def __init__(self, config: Mapping[str, Any], run: Run) -> None:
-        """Build both. Raises ``ConfigError`` for the first key that is wrong."""
-        settings = read_settings(Settings, config, ("data", "coder", "analysis"))
+        """Build data and learner. Raises ``ConfigError`` for every mistake in ``config``."""
+        self.config, self.run, self.stop = config, run, StopSignals()
+        settings = check_config(Settings, {"data": (), "coder": ()}, config, run)
         self.active_threshold, self.rerun = settings.active_threshold, settings.rerun
-        self.config, self.run = config, run
         tune_process(settings.threads, "highest")
-        try:
-            self.device = usable_device(config["data"]["device"])
-        except ValueError as error:
-            raise ConfigError(f"data.{error}") from error
-        self.data = build({**config["data"], "device": str(self.device)}, "data")
-        _check_data(config["data"])
-        self.learner: Learner = build(config["coder"], "coder")
+        mistakes = Mistakes()
+        with mistakes.collect():
+            _check_data(config["data"])
+        with mistakes.collect():
+            self.device = _device(config["data"])
+            self.data = build({**config["data"], "device": str(self.device)}, "data")
+        with mistakes.collect():
+            self.learner: Learner = build(config["coder"], "coder")
+        mistakes.check()
         if isinstance(self.learner, nn.Module):
             self.learner.to(self.device)
         try:
             self.learner.check(self.data.train_file_size - self.data.val_size, self.data.input_dim)
-        except ValueError as error:
-            named = re.match(r"\w+=", str(error))
-            raise ConfigError(f"coder{'.' if named else ': '}{error}") from error
+        except ConfigError as error:
+            raise error.under("coder") from error
         self.logger = RunLogger(run.path)
 
     def fit_and_test(self, start: StartingPoint) -> None:
@@ -66,16 +68,16 @@ class CoderExperiment(Experiment):
         x = to_unit_interval(self.data.split("train").x).to(self.device)
         self.coder = self._fit(x, start).to(self.device)
         if isinstance(self.learner, DictionaryCoder):  # on the atoms of another run, which took its own time
-            self.run.note_progress(1.0)
+            self.run.record.note_progress(1.0)
         else:
-            self.run.note_fitted()
+            self.run.record.note_fitted()
         self.results = {name: value for split in splits for name, value in self._measure(split).items()}
         self.logger.log_metrics(self.results, step=getattr(self.learner, "epochs", 0))
         self.logger.finish()
 
-    def write_results(self, run: Run) -> None:
-        run.add_metrics(self.results)
-        save_coder(run, self.coder, input_shape=self.data.input_shape)
+    def write_results(self) -> None:
+        self.run.add_metrics(self.results)
+        save_coder(self.run, self.coder, input_shape=self.data.input_shape)
 
     def _fit(self, x: Tensor, start: StartingPoint) -> DictionaryCoder:
         learner = self.learner
@@ -93,7 +95,7 @@ class CoderExperiment(Experiment):
                 self.logger.log_metrics(values, step=epoch)
                 progress.tell(epoch, values)
                 self._save(state)
-                self.run.note_progress(epoch / learner.epochs)
+                self.run.record.note_progress(epoch / learner.epochs)
 
             return learner.fit(x, state, after_epoch)
 
@@ -110,8 +112,17 @@ class CoderExperiment(Experiment):
         return {f"{split}/{name}": value for name, value in values.items()}
 
 
+def _device(data: Mapping[str, Any]) -> torch.device:
+    try:
+        return usable_device(data["device"])
+    except ConfigError as error:
+        raise error.under("data") from error
+
+
 def _check_data(data: Mapping[str, Any]) -> None:
-    """Coders learn from the images as they are."""
-    for key in ("shift", "transforms"):
+    """Raise ``ConfigError`` for augmentation: coders learn from the images as they are."""
+    mistakes = Mistakes()
+    for key, none in (("shift", "0"), ("transforms", "[]")):
         if data.get(key):
-            raise ConfigError(f"data.{key}={data[key]}: a coder learns from the images as they are (allowed: none)")
+            mistakes.add(ConfigError(f"data.{key}", data[key], "a coder learns from the images as they are", none))
+    mistakes.check()

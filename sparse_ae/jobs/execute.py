@@ -1,4 +1,4 @@
-"""One run from its lock to its last status: go on or start over, fit, test, export, analyse."""
+"""Execution of one run: lock it, resume or restart, fit, test, export, analyse, record the outcome."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -6,177 +6,159 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from sparse_ae.analysis import Subject
+from sparse_ae.analysis.loading import test_sample
+from sparse_ae.analysis.write import write_analyses
 from sparse_ae.atomic import link
-from sparse_ae.config.build import build
-from sparse_ae.jobs import Experiment, StartingPoint, analyses_of, assemble
+from sparse_ae.config.errors import describe
+from sparse_ae.data import to_unit_interval
+from sparse_ae.jobs.base import Job, StartingPoint, analyses_of, missing_analyses
+from sparse_ae.reporting.console import tell, warn
+from sparse_ae.reporting.run_page import write_run_page
+from sparse_ae.runs.checkpoint import read_checkpoint
 from sparse_ae.runs.directory import Run
-from sparse_ae.runs.errors import RunError
+from sparse_ae.runs.errors import CheckpointError, RunError
+from sparse_ae.runs.export import load
 from sparse_ae.runs.naming import config_hash
+from sparse_ae.training.stop import Stopped
 
 log = logging.getLogger(__name__)
 
-_TIMED_IMAGES, _TIMED_REPEATS, _TIMED_SECONDS = 1000, 5, 2.0
+_TIMED_SAMPLES, _TIMED_SECONDS = 1000, 0.2
 
 
-def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str], sweep: str | None = None) -> bool:
-    """Train, test, export and analyse one run; its ``status.json`` says how that ended. Returns whether it was this
-    one of several processes that kept the books.
+def execute(job: Job, sources: Mapping[str, str], sweep: str | None = None) -> bool:
+    """Train, test, export and analyse one run; its ``status.json`` says how that ended. Returns True on rank 0.
 
-    ``sources`` are the files of ``.hydra``; ``sweep`` names the sweep that it is a job of. A finished run is left as it
-    is, but for analyses that it lacks; one that was interrupted or failed goes on from its last intact checkpoint.
-    Raises ``RunBusyError`` if another process is at it, ``Stopped`` if asked to stop, and whatever training raises.
+    ``sources`` are the files of ``.hydra``; ``sweep`` names the sweep that the job belongs to. A finished run only gets
+    the analyses that it lacks; an interrupted or failed one is resumed from its last intact checkpoint. Raises
+    ``RunBusyError`` if another process trains it, ``Stopped`` if asked to stop, and whatever training raises.
     """
-    from sparse_ae.reporting.run_page import write_run_page
-    from sparse_ae.training.stop import Stopped, StopSignals
-
-    with StopSignals() as stop:
-        experiment = assemble(config, run, stop)
-        rerun = experiment.rerun
-        if not experiment.is_main_process:  # one more process of a distributed run: the first keeps the books
-            experiment.fit_and_test(starting_point(experiment, run, sweep))
+    run = job.run
+    with job.stop:
+        if not job.is_main_process:  # rank 0 writes status and results
+            job.fit_and_test(starting_point(job, sweep))
             return False
-        with run.lock(), _log_into(run.log):
-            if is_settled(run, config, rerun, sweep):
+        with run.lock(), _logging_into(run.log):
+            if is_settled(run, job.config, sweep):
                 return True
-            if not starts_over(run, rerun, sweep) and run.state == "finished":
-                _analyse(experiment, run, missing_analyses(run, config))
-                write_run_page(run)
-                return True
-            try:
-                start = starting_point(experiment, run, sweep)
-                _begin(run, config, sources, start, sweep)
-                experiment.fit_and_test(start)
-                experiment.write_results(run)
-                run.note_encoding(_seconds_per_image(experiment, run))
-                _analyse(experiment, run, analyses_of(config))
-            except Stopped as stopped:
-                run.end("interrupted", config, stopped.reason)
-                raise
-            except Exception as error:
-                from sparse_ae.cli.compose import describe
-
-                log.exception("the run failed")
-                run.end("failed", config, describe(error))
-                raise
-            verdict = experiment.verdict()
-            if verdict is not None and not verdict["met"]:
-                _tell(f"warning: {verdict['reason']}")
-            run.end("finished", config, target=verdict)
+            if run.read_state() == "finished" and not _starts_over(run, job.rerun, sweep):
+                _analyse(job, missing_analyses(run, job.config))
+            else:
+                _train(job, sources, sweep)
             write_run_page(run)
     return True
 
 
-def starts_over(run: Run, rerun: str, sweep: str | None) -> bool:
-    """Whether what an earlier attempt left is replaced: with ``rerun=all``, unless this very sweep made it."""
-    return rerun == "all" and (sweep is None or run.sweep != sweep)
+def _train(job: Job, sources: Mapping[str, str], sweep: str | None) -> None:
+    with _recording(job):
+        start = starting_point(job, sweep)
+        _begin(job, sources, start, sweep)
+        job.fit_and_test(start)
+        job.write_results()
+        job.run.record.note_encoding(_seconds_per_sample(job))
+        _analyse(job, analyses_of(job.config))
 
 
-def is_settled(run: Run, config: Mapping[str, Any], rerun: str, sweep: str | None = None) -> bool:
-    """Whether there is nothing to do. Raises ``RunError`` rather than overwrite another run."""
-    if starts_over(run, rerun, sweep) or run.state == "new":
+@contextmanager
+def _recording(job: Job) -> Iterator[None]:
+    """Record in ``status.json`` how the block ended: finished, failed or interrupted."""
+    record, config = job.run.record, job.config
+    try:
+        yield
+    except Stopped as stopped:
+        record.end("interrupted", config, stopped.reason)
+        raise
+    except Exception as error:
+        log.exception("the run failed")
+        record.end("failed", config, describe(error))
+        raise
+    verdict = job.verdict()
+    if verdict is not None and not verdict["met"]:
+        warn(verdict["reason"])
+    record.end("finished", config, target=verdict)
+
+
+def is_settled(run: Run, config: Mapping[str, Any], sweep: str | None = None) -> bool:
+    """True if there is nothing to do. Raises ``RunError`` if the folder holds another run."""
+    state = run.read_state()
+    if state == "new" or _starts_over(run, config["rerun"], sweep):
         return False
-    state = run.state
-    if run.status.get("config_hash") != config_hash(config):
-        raise RunError(f"{run.path}: holds another run (allowed: another hydra.run.dir, or rerun=all to replace it)")
+    if run.status.config_hash != config_hash(config):
+        reason = "holds another run; rerun=all replaces it, another hydra.run.dir leaves it"
+        raise RunError(str(run.path), reason=reason)
     if state == "finished":
         return not missing_analyses(run, config)
-    return state == "failed" and rerun == "none"
+    return state == "failed" and config["rerun"] == "none"
 
 
-def missing_analyses(run: Run, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the analyses asked for that the run has no result of."""
-    return {name: spec for name, spec in analyses_of(config).items() if not run.has_analysis(name)}
+def starting_point(job: Job, sweep: str | None = None) -> StartingPoint:
+    """The run's own last checkpoint if it has begun, else that of another run that was asked for, if any.
 
-
-def check_analyses(run: Run, config: Mapping[str, Any]) -> None:
-    """Raise ``ConfigError`` for options that an analysis still to be made does not have, values of the wrong type or
-    range, and runs it is to compare with that are not there: now, and not when the run is trained.
+    A damaged last checkpoint is passed over for the one before it. Raises ``RunError`` if every checkpoint is damaged,
+    or if the one that was asked for does not fit.
     """
-    for name, spec in missing_analyses(run, config).items():
-        build(spec, f"analysis.{name}")
-
-
-def starting_point(experiment: Experiment, run: Run, sweep: str | None = None) -> StartingPoint:
-    """The run's own last checkpoint if it has begun, else the one of another run that was asked for, if any.
-
-    A damaged last checkpoint is passed over for the one before it, with a warning. Raises ``RunError`` if there are
-    only damaged ones, or if the one that was asked for does not fit.
-    """
-    from sparse_ae.runs.checkpoint import read_checkpoint
-    from sparse_ae.runs.errors import CheckpointError
-
+    run = job.run
     own = [path for path in (run.last_checkpoint, run.previous_checkpoint) if path.exists()]
-    if own and not starts_over(run, experiment.rerun, sweep) and run.state != "new":
-        damaged = []
-        for path in own:
-            try:
-                checkpoint = read_checkpoint(path)
-            except CheckpointError as error:
-                damaged.append(str(error))
-                continue
-            return StartingPoint(path, checkpoint["event_sizes"], *damaged)
-        raise RunError(f"{'; '.join(damaged)} (allowed: rerun=all to start over)")
-    return StartingPoint(experiment.resume_from(), None)
+    if not own or _starts_over(run, job.rerun, sweep) or run.read_state() == "new":
+        return StartingPoint(job.resume_from(), None)
+    damaged = []
+    for path in own:
+        try:
+            checkpoint = read_checkpoint(path)
+        except CheckpointError as error:
+            damaged.append(str(error))
+            continue
+        return StartingPoint(path, checkpoint["event_sizes"], *damaged)
+    raise RunError("", reason=f"{'; '.join(damaged)}; rerun=all starts over")
 
 
-def _begin(
-    run: Run, config: Mapping[str, Any], sources: Mapping[str, str], start: StartingPoint, sweep: str | None
-) -> None:
-    import torch
+def _starts_over(run: Run, rerun: str, sweep: str | None) -> bool:
+    """True if what an earlier attempt left is to be replaced: with ``rerun=all``, unless this very sweep made it."""
+    return rerun == "all" and (sweep is None or run.record.read_last().sweep != sweep)
 
-    goes_on = start.event_sizes is not None
+
+def _begin(job: Job, sources: Mapping[str, str], start: StartingPoint, sweep: str | None) -> None:
+    """Mark the run as running, and put its files back to where ``start`` was written."""
+    run, threads = job.run, torch.get_num_threads()
+    resumed, repeats = start.event_sizes is not None, start.damaged is not None
     if start.damaged:
-        _tell(f"{start.damaged}; the checkpoint before it is used")
-    threads = torch.get_num_threads()
-    if goes_on:
-        done = run.status.get("progress", 0.0)
-        _tell(f"{run.shown_path}: goes on from {start.path and start.path.name} ({done:.0%} done)")
-        before = run.status.get("threads")
-        if before != threads:
-            _tell(f"threads={threads}: it had {before} before, which may change the last digits of its results")
-    repeats = bool(start.damaged)
-    run.start(config=config, resumed=goes_on, sources=sources, threads=threads, sweep=sweep, repeats=repeats)
+        warn(f"{start.damaged}; the checkpoint before it is used")
+    if resumed:
+        before = run.status
+        tell(f"{run.shown_path}: resuming from {start.path and start.path.name} ({before.progress:.0%} done)")
+        if before.threads != threads:
+            warn(f"threads={threads}: it had {before.threads} before; the last digits of its results may change")
+    run.start(config=job.config, resumed=resumed, sources=sources, threads=threads, sweep=sweep, repeats=repeats)
     if start.event_sizes is not None:
         run.rewind_events(start.event_sizes)
     if start.damaged:  # or the next checkpoint would keep the damaged one as the one before
         link(run.previous_checkpoint, run.last_checkpoint)
 
 
-def _tell(line: str) -> None:
-    print(line, flush=True)
-    log.warning(line)
-
-
-def _analyse(experiment: Experiment, run: Run, analyses: Mapping[str, Any]) -> None:
+def _analyse(job: Job, analyses: Mapping[str, Any]) -> None:
     """Analyse the exported model on the test split."""
-    from sparse_ae.analysis import Subject
-    from sparse_ae.analysis.loading import test_sample
-    from sparse_ae.analysis.write import write_analyses
-    from sparse_ae.runs.export import load
-
-    data = experiment.data
-    data.prepare_data()
-    sample = test_sample(data, "cpu", experiment.active_threshold)
-    write_analyses(run, Subject(load(run), sample, run), analyses)
+    job.data.prepare_data()
+    sample = test_sample(job.data, "cpu", job.active_threshold)
+    write_analyses(job.run, Subject(load(job.run), sample, job.run), analyses)
 
 
-def _seconds_per_image(experiment: Experiment, run: Run) -> float:
-    """How long the exported coder takes to encode an image, in one batch of test images on the experiment's device."""
-    import torch
+def _seconds_per_sample(job: Job) -> float:
+    """Median time to encode one sample with the exported coder, in one batch of test samples, on the job's device."""
+    from torch.utils.benchmark import Timer
 
-    from sparse_ae.data import to_unit_interval
-    from sparse_ae.runs.export import load
-    from sparse_ae.timing import median_seconds
-
-    coder = load(run).to(experiment.device)
-    x = to_unit_interval(experiment.data.split("test").x[:_TIMED_IMAGES]).to(experiment.device)
+    coder = load(job.run).to(job.device)
+    x = to_unit_interval(job.data.split("test").x[:_TIMED_SAMPLES]).to(job.device)
     with torch.inference_mode():
-        return median_seconds(lambda: coder.encode(x), _TIMED_REPEATS, enough=_TIMED_SECONDS) / len(x)
+        timer = Timer("coder.encode(x)", globals={"coder": coder, "x": x}, num_threads=torch.get_num_threads())
+        return float(timer.blocked_autorange(min_run_time=_TIMED_SECONDS).median) / len(x)
 
 
 @contextmanager
-def _log_into(path: Path) -> Iterator[None]:
-    """What Python's logging says, from INFO on, goes to ``path``; the console belongs to progress and summary."""
+def _logging_into(path: Path) -> Iterator[None]:
+    """Send Python's logging to ``path``, from INFO on; the console belongs to progress and results."""
     handler = logging.FileHandler(path, delay=True)
     handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
     root = logging.getLogger()

@@ -115,10 +115,11 @@ def _read(path: Path, name: str) -> Entry:
     try:
         config = flatten(relevant_config(run.config), run.choices)
         status = run.status  # before the metrics: those of a finished run are complete
-        error = status.get("error")
-        state = str(run.state).replace("new", NOT_STARTED)
+        error = status.error
+        found = run.read_state()
+        state = NOT_STARTED if found == "new" else found
         metrics = _test_metrics(run) if state == FINISHED else {}
-        times = {shown.name: as_number(status.get(shown.name)) for shown in TIMES}
+        times = {shown.name: as_number(getattr(status, shown.name)) for shown in TIMES}
         config = as_method(config, run.units if state == FINISHED and "coder" in config else None)
     except Exception as reason:
         known = isinstance(reason, RunError)

@@ -1,5 +1,6 @@
 """What commands print about runs."""
 
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -8,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from sparse_ae.runs.directory import Run
+
+log = logging.getLogger(__name__)
 
 
 class Shown(NamedTuple):
@@ -64,7 +67,7 @@ def key_metrics(run: Run) -> str:
         if shown.brief and value is not None:
             of = f"/{units}" if _counts_units(shown) else ""
             parts.append(f"{shown.brief} {shown.form.format(value)}{of}")
-    target = run.status.get("target")
+    target = run.status.target
     if target and not target["met"]:
         parts.append(f"target {target['measure']}={target['wanted']:g} missed")
     return "  ".join(parts)
@@ -92,7 +95,7 @@ def print_run(run: Run, *ideas: str) -> None:
 
 def _times(run: Run) -> Iterator[str]:
     for shown in TIMES:
-        value = run.status.get(shown.name)
+        value = getattr(run.status, shown.name)
         if value is not None:
             yield f"{shown.form.format(value)} {shown.meaning}"
 
@@ -101,3 +104,14 @@ def console() -> Console:
     """Standard output, wide enough that paths are not broken where it is no terminal."""
     plain = Console(soft_wrap=True, highlight=False)
     return plain if plain.is_terminal else Console(soft_wrap=True, highlight=False, width=100)
+
+
+def tell(line: str) -> None:
+    """Print one line."""
+    print(line, flush=True)
+
+
+def warn(line: str) -> None:
+    """Print a warning, one line, and log it."""
+    log.warning(line)
+    print(f"warning: {line}", flush=True)

@@ -35,24 +35,25 @@ def write_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """The checkpoint as plain containers and tensors. Raises ``CheckpointError`` unless it is intact and ours."""
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint")
+        raise CheckpointError(str(path), reason="no such checkpoint")
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({error.strerror})") from error
+        raise CheckpointError(str(path), reason=f"cannot be read as a checkpoint ({error.strerror})") from error
     body, seal = content[: -2 - len(_MARK) - _HEX_DIGITS], content[-len(_MARK) - _HEX_DIGITS :]
     if not seal.startswith(_MARK):
-        raise CheckpointError(f"{path}: is no whole checkpoint of sparse_ae (it does not end with a digest)")
+        raise CheckpointError(str(path), reason="not a whole checkpoint of sparse_ae; it does not end with a digest")
     if seal[len(_MARK) :] != _digest(body):
-        raise CheckpointError(f"{path}: is damaged (its digest does not match)")
+        raise CheckpointError(str(path), reason="is damaged; its digest does not match")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about foreign pickles, which are refused below
             checkpoint = torch.load(io.BytesIO(content), map_location=map_location, weights_only=True)
     except (RuntimeError, EOFError, UnpicklingError) as error:
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]})") from error
+        reason = f"cannot be read as a checkpoint ({str(error).splitlines()[0]})"
+        raise CheckpointError(str(path), reason=reason) from error
     if not isinstance(checkpoint, dict) or "event_sizes" not in checkpoint:
-        raise CheckpointError(f"{path}: is no training checkpoint of sparse_ae")
+        raise CheckpointError(str(path), reason="not a training checkpoint of sparse_ae")
     return checkpoint
 
 

@@ -1,4 +1,4 @@
-"""The only reader and writer of a run directory.
+"""Reader and writer of a run directory; no other module touches its files.
 
 <run>/
   .hydra/{config,overrides,hydra}.yaml   the composed configuration and where it came from
@@ -16,13 +16,10 @@ import json
 import math
 import os
 import shutil
-import socket
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
@@ -32,15 +29,12 @@ from yaml import YAMLError
 
 from sparse_ae.atomic import write_atomically
 from sparse_ae.runs.errors import RunBusyError, RunError
-from sparse_ae.runs.naming import config_hash
-from sparse_ae.runs.provenance import git_commit, versions
-
-State = Literal["new", "running", "finished", "failed", "interrupted"]
+from sparse_ae.runs.status import State, Status, StatusRecord
 
 _EVENTS = "events.out.tfevents.*"
 
 _LOCK_SECONDS = 1.0
-"""So long a process that only looks whether a run is locked may keep the lock from one that wants it."""
+"""Grace period: ``is_locked`` in another process may hold the lock for an instant."""
 
 
 class Run:
@@ -54,32 +48,34 @@ class Run:
         self.log = self.path / "train.log"
         self.weights = self.path / "model.safetensors"
         self.model_spec = self.path / "model.json"
-        self._attempt: int | None = None
-        self._seconds_before = 0.0
-        self._started = time.monotonic()
+        self.record = StatusRecord(self.path / "status.json")
 
     @classmethod
     def open(cls, path: Path | str) -> "Run":
         """An existing run. Raises ``RunError`` if ``path`` is no run directory."""
         run = cls(path)
         if not run.path.is_dir():
-            raise RunError(f"run={path}: no such folder (allowed: a run's folder, such as outputs/default/<run>)")
-        if not run._status_file.is_file() or not run._config_file.is_file():
-            raise RunError(f"run={path}: is no run's folder (it has no status.json and .hydra/config.yaml)")
+            raise RunError("run", path, "no such folder", "a run's folder, such as outputs/default/<run>")
+        if not run.record.path.is_file() or not run._config_file.is_file():
+            reason = "not a run's folder; it lacks status.json or .hydra/config.yaml"
+            raise RunError("run", path, reason)
         return run
 
     @property
     def config(self) -> dict[str, Any]:
-        """The composed configuration that the run was made with."""
+        """The composed config that the run was made with."""
         try:
             config = OmegaConf.to_container(OmegaConf.load(self._config_file), resolve=True)
         except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
-            raise RunError(f"run={self.path}: .hydra/config.yaml cannot be read ({type(error).__name__})") from error
+            reason = f".hydra/config.yaml cannot be read ({type(error).__name__})"
+            raise RunError("run", self.path, reason) from error
         if not isinstance(config, dict):
-            raise RunError(f"run={self.path}: .hydra/config.yaml holds no configuration")
+            raise RunError("run", self.path, ".hydra/config.yaml holds no configuration")
         for key in ("data", *(() if "coder" in config else ("model", "sparsity")), "seed", "active_threshold"):
             if key not in config:
-                raise RunError(f"run={self.path}: .hydra/config.yaml is no run's configuration (it has no {key})")
+                raise RunError(
+                    "run", self.path, f".hydra/config.yaml is not the configuration of a run; it has no {key}"
+                )
         return {str(key): value for key, value in config.items()}
 
     @property
@@ -91,47 +87,42 @@ class Run:
         try:
             chosen = yaml.safe_load(file.read_text())["hydra"]["runtime"]["choices"]
             return {str(group): str(option) for group, option in chosen.items()}
-        except Exception as error:  # no YAML, or YAML of another shape
-            raise RunError(f"run={self.path}: .hydra/hydra.yaml cannot be read ({type(error).__name__})") from error
+        except (YAMLError, UnicodeDecodeError, OSError, KeyError, TypeError, AttributeError) as error:
+            reason = f".hydra/hydra.yaml cannot be read ({type(error).__name__})"
+            raise RunError("run", self.path, reason) from error
 
     @property
-    def status(self) -> dict[str, Any]:
-        """What ``status.json`` says; empty before the run starts."""
-        return self._read_json(self._status_file)
+    def status(self) -> Status:
+        """Contents of ``status.json``; the defaults before the run starts."""
+        return self.record.read()
 
-    @property
-    def state(self) -> State:
-        """``new`` before the run starts. A run whose process died without a word, or whose results are gone, is
-        ``interrupted``.
+    def read_state(self) -> State:
+        """State of the run: ``new`` before it starts, ``interrupted`` if its process ended without a word.
+
+        A finished run whose results are missing is ``interrupted`` too. Reads files and tries the lock.
         """
         status = self.status
-        while status.get("state") == "running" and not self.is_locked:
+        while status.state == "running" and not self.is_locked:
             before, status = status, self.status
-            if status == before:  # or it came to its end after the first look
+            if status == before:  # else it ended after the first look
                 return "interrupted"
-        state: State = status.get("state", "new")
-        without_results = state == "finished" and not (self._metrics_file.exists() and self.weights.exists())
-        return "interrupted" if without_results else state
+        lacks_results = status.state == "finished" and not (self._metrics_file.exists() and self.weights.exists())
+        return "interrupted" if lacks_results else status.state
 
     @property
     def metrics(self) -> dict[str, float | None]:
-        """What ``metrics.json`` says; empty before the run is finished."""
+        """Contents of ``metrics.json``; empty before the run is finished."""
         return self._read_json(self._metrics_file)
 
-    @property
-    def sweep(self) -> str | None:
-        """The sweep that made the last attempt, if one did."""
-        return self._last_status().get("sweep")
-
     def has_analysis(self, name: str) -> bool:
-        """Whether the analysis was done."""
+        """True if the analysis was done."""
         return (self.path / "analysis" / name / "result.json").is_file()
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep every other process, of this machine or of another that shares the folder, from training this run.
+        """Keep every other process from training this run, on this machine or on another that shares the folder.
 
-        The operating system gives the lock back when the process ends, however it ends. Raises ``RunBusyError`` if
+        The operating system releases the lock when the process ends, however it ends. Raises ``RunBusyError`` if
         another process holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
@@ -139,9 +130,7 @@ class Run:
         try:
             lock.acquire(timeout=_LOCK_SECONDS, poll_interval=0.02)
         except Timeout:
-            status = self.status
-            who = f"process {status.get('pid')} on {status.get('host')}"
-            raise RunBusyError(f"{self.shown_path}: is being trained by {who}") from None
+            raise self._busy() from None
         try:
             yield
         finally:
@@ -149,7 +138,7 @@ class Run:
 
     @property
     def is_locked(self) -> bool:
-        """Whether a process is training this run."""
+        """True if a process is training this run."""
         if not self._lock_file.exists():
             return False
         lock = FileLock(self._lock_file)
@@ -157,10 +146,15 @@ class Run:
             lock.acquire(timeout=0)
         except Timeout:
             return True
-        except OSError:  # a folder one may only read: believe what status.json says
+        except OSError:  # a folder that may only be read: believe what status.json says
             return True
         lock.release()
         return False
+
+    def raise_if_locked(self) -> None:
+        """Raise ``RunBusyError`` if a process is training this run."""
+        if self.is_locked:
+            raise self._busy()
 
     def start(
         self,
@@ -172,14 +166,10 @@ class Run:
         sweep: str | None = None,
         repeats: bool = False,
     ) -> None:
-        """Mark as running; anything an earlier attempt left is removed unless this one resumes it.
+        """Begin an attempt: remove what an earlier one left unless it is resumed, and write ``.hydra`` and the status.
 
-        ``sources`` are the files of ``.hydra``; ``threads`` is how many CPU threads train; ``sweep`` names the sweep.
-        ``repeats`` says that what is resumed may train again what an earlier attempt had trained.
+        ``sources`` are the files of ``.hydra``; for the rest see ``StatusRecord.start``.
         """
-        last = self._last_status()
-        self._attempt = last.get("attempts", 0) + 1
-        before = last if resumed else {}
         if not resumed:
             self._clear()
         for name, text in sources.items():
@@ -187,68 +177,12 @@ class Run:
             write_atomically(self.path / ".hydra" / name, text.encode())
         for half in (self.path / "checkpoints").glob(".*.ckpt*"):  # of a save that was killed
             half.unlink()
-        self._seconds_before = before.get("wall_seconds") or 0.0
-        self._started = time.monotonic()
-        self._write_status(
-            state="running",
-            progress=before.get("progress", 0.0),
-            config_hash=config_hash(config),
-            seed=config["seed"],
-            attempts=self._attempt,
-            sweep=sweep,
-            started=_now(),
-            finished=None,
-            wall_seconds=self._seconds_before,
-            fit_seconds=None if repeats else before.get("fit_seconds"),
-            encode_microseconds=None,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            threads=threads,
-            versions=versions(),
-            git_commit=git_commit(),
-            error=None,
-        )
+        self.record.start(config, resumed=resumed, threads=threads, sweep=sweep, repeats=repeats)
 
-    def note_progress(self, share: float) -> None:
-        """How much of the training is done, from 0 to 1, for whoever watches."""
-        self._write_status(**self.status | {"progress": round(share, 4), "wall_seconds": self._wall_seconds()})
-
-    def note_fitted(self) -> None:
-        """The coder has learned what it will: ``fit_seconds`` are those of the run up to here, attempts before
-        and a first download of the data included, and stay what they are if the run is resumed after this. They stay
-        null for a coder that learns nothing itself.
-        """
-        now = {"progress": 1.0, "wall_seconds": self._wall_seconds()}
-        status = self.status
-        fitted = status.get("fit_seconds") or now["wall_seconds"]
-        self._write_status(**status | now | {"fit_seconds": fitted})
-
-    def note_encoding(self, seconds: float) -> None:
-        """How long the coder takes to encode one image, among others, as ``encode_microseconds``."""
-        self._write_status(**self.status | {"encode_microseconds": round(seconds * 1e6, 3)})
-
-    def end(
-        self,
-        state: State,
-        config: Mapping[str, Any],
-        error: str | None = None,
-        target: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Mark as finished, failed or interrupted: also a run that came to its end before it could start. ``target``
-        says whether a finished run has the sparsity that was asked for.
-        """
-        last = self._last_status()
-        attempts = self._attempt or last.get("attempts", 0) + 1
-        whose = {"config_hash": config_hash(config), "seed": config["seed"], "attempts": attempts}
-        ended = {"state": state, "error": error, "finished": _now(), "wall_seconds": self._wall_seconds()}
-        reached = {} if target is None else {"target": dict(target)}
-        self._write_status(**last | whose | ended | reached)
-
-    def mark_dead(self, error: str) -> None:
-        """Say in ``status.json`` what ended the process that was training this run, if it could not say so itself."""
+    def mark_killed(self, error: str) -> None:
+        """Record why the training process ended, if it was killed before it could and nobody resumes the run."""
         with suppress(RunBusyError), self.lock():
-            if self.status.get("state") == "running":
-                self._write_status(**self.status | {"state": "interrupted", "error": error, "finished": _now()})
+            self.record.mark_killed(error)
 
     def rewind_events(self, sizes: Mapping[str, int]) -> None:
         """Cut the event files back to ``sizes`` in bytes and remove newer ones: a resumed run logs the rest again."""
@@ -280,7 +214,7 @@ class Run:
         return paths
 
     def write_projector(self, config: str) -> None:
-        """Write what TensorBoard's projector shows, ``projector_config.pbtxt``."""
+        """Write ``projector_config.pbtxt``, the settings of TensorBoard's projector."""
         write_atomically(self.path / "projector_config.pbtxt", config.encode())
 
     @property
@@ -312,11 +246,11 @@ class Run:
         self._write_json(self.model_spec, spec)
 
     def read_model_spec(self) -> dict[str, Any]:
-        """What rebuilds the model. Raises ``RunError`` if the run has not exported one."""
+        """The description that rebuilds the model. Raises ``RunError`` if the run has not exported one."""
         if not self.model_spec.is_file():
-            state = self.status.get("state", "not started")
+            state = self.status.state
             raise RunError(
-                f"run={self.path}: has no model yet (its state is {state}; model.json is written at the end)"
+                "run", self.path, f"has no model yet; its state is {state}, and a model is written at the end"
             )
         return self._read_json(self.model_spec)
 
@@ -325,27 +259,16 @@ class Run:
         """N of its model. Raises ``RunError`` if the run has not exported one."""
         spec = self.read_model_spec()
         if not isinstance(spec.get("latent_dim"), int):
-            raise RunError(f"{self.model_spec}: is damaged (it has no latent_dim)")
+            raise RunError(str(self.model_spec), reason="is damaged (it has no latent_dim)")
         return int(spec["latent_dim"])
 
-    def _last_status(self) -> dict[str, Any]:
-        """Of the attempt before this one; empty if there was none or it cannot be read."""
-        try:
-            return self.status
-        except RunError:
-            return {}
-
-    def _wall_seconds(self) -> float:
-        """Seconds of training in this attempt and, as far as they were noted, in those before."""
-        return round(self._seconds_before + time.monotonic() - self._started, 3)
+    def _busy(self) -> RunBusyError:
+        last = self.record.read_last()
+        return RunBusyError(str(self.shown_path), reason=f"is being trained by process {last.pid} on {last.host}")
 
     @property
     def _lock_file(self) -> Path:
         return self.path / ".lock"
-
-    @property
-    def _status_file(self) -> Path:
-        return self.path / "status.json"
 
     @property
     def _metrics_file(self) -> Path:
@@ -368,9 +291,6 @@ class Run:
         ]:
             path.unlink(missing_ok=True)
 
-    def _write_status(self, **status: Any) -> None:
-        self._write_json(self._status_file, status)
-
     def _write_json(self, path: Path, value: Mapping[str, Any]) -> None:
         write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
@@ -380,11 +300,7 @@ class Run:
         try:
             value = json.loads(path.read_text())
         except ValueError as error:
-            raise RunError(f"{path}: is damaged ({error})") from error
+            raise RunError(str(path), reason=f"is damaged ({error})") from error
         if not isinstance(value, dict):
-            raise RunError(f"{path}: is damaged (holds no mapping)")
+            raise RunError(str(path), reason="is damaged (it holds no mapping)")
         return value
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""A run's coder as weights plus a description: ``model.safetensors`` and ``model.json``, no pickle.
+"""Export of a run's coder as weights plus a description: ``model.safetensors`` and ``model.json``, no pickle.
 
 Neither Lightning nor Hydra is needed to read it, and a file someone was sent cannot run code: the description may name
 only networks, sparsity methods and coders of this package or of modules that the caller has imported already.
@@ -50,24 +50,24 @@ def load(run: Run | Path | str, weights: Weights = "final") -> SparseAutoencoder
     """The coder of a run, in evaluation mode, on the CPU: a trained autoencoder, or a classical coder.
 
     ``weights``: those at the end of training, or the checkpoint with the best monitored metric. Raises ``RunError`` if
-    the run, its model or its weights are missing or damaged, ``ConfigError`` if its description is not trusted.
+    the run, its model or its weights are missing or damaged, or if its description is not trusted.
     """
     if not isinstance(run, Run):
         run = Run.open(run)
     spec = run.read_model_spec()
     if spec.get("format") != _FORMAT:
-        raise RunError(f"{run.model_spec}: format {spec.get('format')} is not known (allowed: {_FORMAT})")
+        raise RunError(str(run.model_spec), reason=f"format {spec.get('format')} is not known", expected=str(_FORMAT))
     if "coder" in spec:
         if weights != "final":
-            raise RunError(f"weights={weights}: {run.path} is a classical coder's (allowed: final)")
+            raise RunError("weights", weights, f"{run.path} is a classical coder's", "final")
         check_trusted(spec["coder"], DictionaryCoder, str(run.model_spec))
         tensors = _read(run.weights, load_file)
         if tensors.keys() != {"dictionary", "mean"}:
-            raise RunError(f"{run.weights}: holds {', '.join(tensors)} (allowed: dictionary, mean)")
+            raise RunError(str(run.weights), reason=f"holds {', '.join(tensors)}", expected="dictionary, mean")
         try:
             coder: DictionaryCoder = build(spec["coder"], "coder", **tensors)
         except ConfigError as error:
-            raise RunError(f"{run.path}: its model cannot be read ({error})") from error
+            raise RunError(str(run.path), reason=f"its model cannot be read ({error})") from error
         return coder.eval()
     for key, base in (("network", Network), ("sparsity", Sparsity)):
         check_trusted(spec.get(key), base, str(run.model_spec))
@@ -77,7 +77,7 @@ def load(run: Run | Path | str, weights: Weights = "final") -> SparseAutoencoder
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise RunError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+        raise RunError(str(path), reason=f"cannot be read ({error})") from error
     return model.eval()
 
 
@@ -93,7 +93,7 @@ def _read(path: Path, reader: Callable[[Path], dict[str, Tensor]]) -> dict[str, 
     try:
         return reader(path)
     except (OSError, KeyError, CheckpointError, safetensors.SafetensorError) as error:
-        raise RunError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
+        raise RunError(str(path), reason=f"cannot be read ({str(error).splitlines()[0]})") from error
 
 
 def _read_best(path: Path) -> dict[str, Tensor]:

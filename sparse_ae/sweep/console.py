@@ -1,25 +1,105 @@
-"""What a sweep shows while it runs: one line for each job that ends, and how far the others are."""
+"""Console output of a sweep: the plan, a line for each job that ends, progress, and a summary of failures."""
 
+import os
+import shlex
+import sys
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-from rich.status import Status
+from rich.markup import escape
+from rich.status import Status as StatusLine
+from rich.table import Table
 
 from sparse_ae.reporting.console import console, key_metrics
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.errors import RunError
+from sparse_ae.sweep.plan import Planned, Rejected
 
 _POLL_SECONDS = 0.5
 _PLAIN_SECONDS = 60
-"""Where the output is no terminal, progress is a line so often, not one that is rewritten."""
+"""Interval of progress lines where the output is not a terminal."""
+
+
+def announce(
+    planned: Sequence[Planned], rejected: Sequence[Rejected], todo: Sequence[Planned], folders: Sequence[Path]
+) -> None:
+    """Print the number of runs, and a line for each that is not trained."""
+    out = console()
+    out.print(f"{', '.join(map(str, folders))}: {len(planned)} runs, {len(todo)} to train", markup=False)
+    for p in planned:
+        if p not in todo:
+            what = _results(p) if p.state == "finished" else _why(p)
+            out.print(f"skipped  {p.run.path.name}  already {p.state}  {what}", markup=False)
+        for overrides in p.same:
+            out.print(f"duplicate of {p.run.path.name}: {' '.join(overrides)}", markup=False)
+    for r in rejected:
+        out.print(f"left out {' '.join(r.overrides)}  {r.why}", markup=False)
+
+
+def summarize(
+    planned: Sequence[Planned],
+    rejected: Sequence[Rejected],
+    folders: Sequence[Path],
+    program: str,
+    trouble: str | None,
+) -> None:
+    """Print the runs that are not finished, with reasons, and the command that retries them.
+
+    ``trouble`` is the reason that some may not have started.
+    """
+    bad = [p for p in planned if not p.is_done]
+    out = console()
+    out.print(f"{len(planned) - len(bad)} of {len(planned) + len(rejected)} runs are finished", markup=False)
+    if bad or rejected:
+        table = Table(title="not finished", title_justify="left")
+        for column in ("run", "state", "why"):
+            table.add_column(column, overflow="fold")
+        for p in bad:
+            table.add_row(p.run.path.name, p.state, escape(_why(p, trouble)))
+        for r in rejected:
+            table.add_row(escape(" ".join(r.overrides)), "bad override", escape(r.why))
+        out.print(table)
+    if bad:
+        again = [argument for argument in sys.argv[1:] if not argument.startswith("rerun=")]
+        out.print(f"retry:    {shlex.join([program, *again])}", markup=False)
+    together, into = str(folders[0]), []
+    if len(folders) > 1:
+        together = os.path.relpath(os.path.commonpath([folder.absolute() for folder in folders]))
+        into = ["--into", together]
+    out.print(f"report:   {shlex.join(['sparse-ae-report', *map(str, folders), *into])}", markup=False)
+    out.print(f"watch:    {shlex.join(['tensorboard', '--logdir', together])}", markup=False)
+
+
+def _results(p: Planned) -> str:
+    try:
+        return key_metrics(p.run)
+    except RunError as damage:
+        return str(damage)
+
+
+def _why(p: Planned, trouble: str | None = None) -> str:
+    """Reason that a run is not finished; ``trouble`` is one that it may not have started."""
+    try:
+        error = p.run.status.error
+    except RunError as damage:
+        return f"{damage}; rerun=all replaces it"
+    if p.state == "finished":
+        return f"lacks the analysis {', '.join(p.lacks)}; see {p.run.shown_path / p.run.log.name}"
+    if p.state == "new":
+        if trouble:
+            return trouble
+        return f"did not start; see {p.run.shown_path / p.run.log.name}" if p.run.log.exists() else "did not start"
+    return error or "its process was killed"
 
 
 class Watch:
-    """Inside ``with``, print what becomes of ``runs``, from their ``status.json``: so it works whoever trains them."""
+    """Inside ``with``, print how each of ``runs`` ends and how far the others are.
+
+    It reads their ``status.json``, so it works whatever process trains them.
+    """
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self.runs = runs
@@ -30,10 +110,11 @@ class Watch:
         self._share_at_start = self._share_done()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._line = Status("", console=self._out)
+        self._line = StatusLine("", console=self._out)
+        self._said: set[str] = set()
 
     def __enter__(self) -> "Watch":
-        self._attempts = {run.path: _status(run).get("attempts", 0) for run in self.runs}
+        self._attempts = {run.path: run.record.read_last().attempts for run in self.runs}
         if self._out.is_terminal:
             self._line.start()
         self._thread.start()
@@ -47,9 +128,11 @@ class Watch:
         self._show_ended()
         self._line.stop()
 
-    def say(self, line: str) -> None:
-        """Print a line above the progress."""
-        self._out.print(line)
+    def say_once(self, line: str) -> None:
+        """Print a line above the progress, unless it was printed before."""
+        if line not in self._said:
+            self._said.add(line)
+            self._out.print(line)
 
     def _watch(self) -> None:
         while not self._stop.wait(_POLL_SECONDS):
@@ -59,15 +142,15 @@ class Watch:
     def _show_ended(self) -> None:
         for run in self.runs:
             try:
-                state, status = run.state, run.status
-                attempts = status.get("attempts", 0)
+                state, status = run.read_state(), run.status
+                attempts = status.attempts
                 if attempts <= self._attempts[run.path]:
                     continue
                 if state in ("new", "running"):
                     self._ended.discard(run.path)  # it was interrupted, and its launcher started it again
                     continue
                 finished = state == "finished"
-                what = f"{status['wall_seconds']:.0f} s  {key_metrics(run)}" if finished else status.get("error")
+                what = f"{status.wall_seconds:.0f} s  {key_metrics(run)}" if finished else status.error
             except RunError:  # a damaged file: reported at the end
                 continue
             self._attempts[run.path] = attempts
@@ -76,8 +159,8 @@ class Watch:
 
     def _show_progress(self) -> None:
         left = [run for run in self.runs if run.path not in self._ended]
-        running = [run for run in left if _status(run).get("state") == "running"]
-        shares = ", ".join(f"{_status(run).get('progress', 0):.0%}" for run in running)
+        running = [status for run in left if (status := run.record.read_last()).state == "running"]
+        shares = ", ".join(f"{status.progress:.0%}" for status in running)
         waiting = len(left) - len(running)
         text = f"{len(running)} running{f' ({shares})' if shares else ''}, {waiting} waiting{self._eta()}"
         now = time.monotonic()
@@ -88,8 +171,8 @@ class Watch:
             self._shown_at = now
 
     def _share_done(self) -> float:
-        """How much of all runs is trained, in runs."""
-        return sum(1.0 if run.path in self._ended else _status(run).get("progress", 0.0) for run in self.runs)
+        """Work done, in units of one run."""
+        return sum(1.0 if run.path in self._ended else run.record.read_last().progress for run in self.runs)
 
     def _eta(self) -> str:
         done = self._share_done()
@@ -98,11 +181,3 @@ class Watch:
             return ""
         left = round((len(self.runs) - done) / gained * seconds)
         return f", about {left // 60} min {left % 60:02d} s to go" if left >= 60 else f", about {left} s to go"
-
-
-def _status(run: Run) -> dict[str, Any]:
-    """Empty if it cannot be read: reported at the end."""
-    try:
-        return run.status
-    except RunError:
-        return {}

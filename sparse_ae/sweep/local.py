@@ -2,31 +2,30 @@
 
 import os
 import queue
-import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import joblib
 import psutil
-from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf
+from pydantic import PositiveInt
 
-from sparse_ae.sweep.plan import compose_job
-from sparse_ae.sweep.process import run_isolated
+from sparse_ae.reporting.console import tell
+from sparse_ae.sweep.process import JobSpec, run_isolated
 
 _BYTES_PER_JOB = 1.5 * 2**30
-"""What a job of the default size takes, and half as much again."""
+"""Memory of a job of the default size, and half as much again."""
 
 
 class Share(NamedTuple):
-    """How the machine is divided between jobs."""
+    """Division of the machine between jobs."""
 
     jobs: int
-    """So many at a time."""
+    """Number of jobs at a time."""
     threads: int
-    """Of each; jobs x threads are not more than the cores, unless asked for."""
+    """Threads of each job; jobs x threads are not more than the cores, unless asked for."""
     gpus: list[str]
-    """The GPU of each of the ``jobs``, by the names that CUDA_VISIBLE_DEVICES takes; empty without GPUs."""
+    """GPU of each of the ``jobs``, as CUDA_VISIBLE_DEVICES names it; empty without GPUs."""
 
 
 def share(
@@ -39,10 +38,10 @@ def share(
     cores: int,
     memory: float,
 ) -> Share:
-    """Divide a machine of so many cores and bytes between ``todo`` jobs: ``n_jobs`` at a time or, if None, as many as
-    there are cores for the ``threads`` of each (one, if None) or ``jobs_per_gpu`` per GPU.
+    """Divide a machine of ``cores`` and ``memory`` bytes between ``todo`` jobs.
 
-    Threads that outnumber the cores make jobs not a little but many times slower, so each job gets its own.
+    ``n_jobs`` at a time or, if None, as many as there are cores for the ``threads`` of each (one, if None), or
+    ``jobs_per_gpu`` per GPU. Threads that outnumber the cores make jobs many times slower, so each job gets its own.
     """
     slots = list(gpus) * jobs_per_gpu
     most = len(slots) or min(max(1, cores // (threads or 1)), max(1, int(memory / _BYTES_PER_JOB)))
@@ -51,7 +50,7 @@ def share(
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use."""
+    """GPUs that this process may use."""
     import torch
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -59,41 +58,43 @@ def visible_gpus() -> list[str]:
     return named.split(",")[:count] if named else [str(i) for i in range(count)]
 
 
-def launch(
-    context: HydraContext, config: DictConfig, jobs: Sequence[Sequence[str]], *, n_jobs: int | None, jobs_per_gpu: int
-) -> None:
-    """Train every job, each in a process of its own, with its share of the cores, on a GPU that is free."""
-    asked = OmegaConf.select(config, "trainer.accelerator") or config.data.device
-    gpus = [] if asked == "cpu" else visible_gpus()
-    memory = psutil.virtual_memory().available
-    cores = joblib.cpu_count()
-    divided = share(
-        len(jobs),
-        n_jobs=n_jobs,
-        jobs_per_gpu=jobs_per_gpu,
-        threads=config.threads,
-        gpus=gpus,
-        cores=cores,
-        memory=memory,
-    )
-    each = f"{divided.threads} thread{'s' if divided.threads > 1 else ''} each"
-    on = f", on GPU {', '.join(dict.fromkeys(divided.gpus))}" if divided.gpus else ""
-    print(f"{divided.jobs} at a time, {each}{on} ({cores} cores)", flush=True)
+class LocalLauncher:
+    """Jobs in parallel on this machine, each in a process of its own, with its share of the cores, on a free GPU."""
 
-    free: queue.Queue[str | None] = queue.Queue()
-    for slot in range(divided.jobs):
-        free.put(divided.gpus[slot] if divided.gpus else None)
-    composing = threading.Lock()  # Hydra has one global state
+    def __init__(self, n_jobs: PositiveInt | None = None, jobs_per_gpu: PositiveInt = 1) -> None:
+        """``n_jobs`` at a time; None: as many as the machine has room for."""
+        self.n_jobs = n_jobs
+        self.jobs_per_gpu = jobs_per_gpu
 
-    def train(overrides: Sequence[str]) -> None:
-        with composing:
-            job = compose_job(context, config, [*overrides, f"threads={divided.threads}"])
-        gpu = free.get()
-        try:
-            run_isolated(job, gpu)
-        finally:
-            free.put(gpu)
+    def launch(self, jobs: Sequence[JobSpec]) -> None:
+        """Execute ``jobs`` and wait for their end."""
+        config = jobs[0].config
+        asked = config.get("trainer", {}).get("accelerator") or config["data"]["device"]
+        cores = joblib.cpu_count()  # respects a container's limit
+        divided = share(
+            len(jobs),
+            n_jobs=self.n_jobs,
+            jobs_per_gpu=self.jobs_per_gpu,
+            threads=config["threads"],
+            gpus=[] if asked == "cpu" else visible_gpus(),
+            cores=cores,
+            memory=psutil.virtual_memory().available,
+        )
+        each = f"{divided.threads} thread{'s' if divided.threads > 1 else ''} each"
+        on = f", on GPU {', '.join(dict.fromkeys(divided.gpus))}" if divided.gpus else ""
+        tell(f"{divided.jobs} at a time, {each}{on} ({cores} cores)")
 
-    joblib.Parallel(n_jobs=divided.jobs, backend="threading", batch_size=1, pre_dispatch="all")(
-        joblib.delayed(train)(overrides) for overrides in jobs
-    )
+        free: queue.Queue[str | None] = queue.Queue()
+        for slot in range(divided.jobs):
+            free.put(divided.gpus[slot] if divided.gpus else None)
+
+        def execute(job: JobSpec) -> None:
+            gpu = free.get()
+            try:
+                run_isolated(job._replace(config={**job.config, "threads": divided.threads}), gpu)
+            finally:
+                free.put(gpu)
+
+        with ThreadPoolExecutor(divided.jobs) as pool:
+            for ended in [pool.submit(execute, job) for job in jobs]:
+                ended.result()

@@ -1,154 +1,174 @@
-"""From the overrides of a sweep's jobs to their configs and folders, and what is wrong with those that have none."""
+"""Plan of a sweep: the jobs of its axes, composed, checked and built, and the overrides that make no valid job."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from hydra.types import HydraContext
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from sparse_ae.cli.compose import explain, sources, task_config
-from sparse_ae.cli.overrides import axes, expand
+from sparse_ae.cli.compose import explained, sources, task_config
+from sparse_ae.cli.overrides import axes
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.jobs import assemble
-from sparse_ae.jobs.execute import check_analyses, is_settled, missing_analyses, starting_point
+from sparse_ae.jobs.base import missing_analyses
+from sparse_ae.jobs.execute import is_settled, starting_point
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.errors import RunError
 from sparse_ae.runs.naming import config_hash
-from sparse_ae.sweep.process import Job
+from sparse_ae.sweep.process import JobSpec
+
+IsGroup = Callable[[str], bool]
 
 
 class Planned(NamedTuple):
     """One run of a sweep."""
 
     overrides: list[str]
+    """Overrides that make the run."""
+    spec: JobSpec
+    """Everything that a process needs to execute it."""
     run: Run
-    config: dict[str, Any]
     same: list[list[str]]
-    """Overrides of further jobs that mean this run."""
+    """Overrides of duplicates: further jobs that mean this run."""
 
     @property
     def state(self) -> str:
         """The run's state, or ``damaged`` where that cannot be read."""
         try:
-            return self.run.state
+            return self.run.read_state()
         except RunError:
             return "damaged"
 
     @property
     def is_done(self) -> bool:
-        """Whether it came to its end, its analyses included."""
+        """True if the run is finished and has every analysis that was asked for."""
         return self.state == "finished" and not self.lacks
 
     @property
     def lacks(self) -> list[str]:
-        """The analyses that were asked for and are not there."""
-        return list(missing_analyses(self.run, self.config))
+        """Analyses that were asked for and are missing."""
+        return list(missing_analyses(self.run, self.spec.config))
 
     @property
     def is_settled(self) -> bool:
-        """Whether there is nothing to train."""
-        rerun = self.config["rerun"]
-        return rerun != "all" and (self.state == "damaged" or is_settled(self.run, self.config, rerun))
+        """True if there is nothing to train."""
+        is_damaged = self.state == "damaged"
+        return self.spec.config["rerun"] != "all" and (is_damaged or is_settled(self.run, self.spec.config))
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether another process is at it, even if its status does not say so yet."""
+        """True if another process has locked the run, even if its status does not say so yet."""
         return self.run.is_locked
 
 
 class Rejected(NamedTuple):
-    """Overrides that make no valid config."""
+    """Overrides that make no valid job."""
 
     overrides: list[str]
     """Those that tell this job from the others."""
     why: str
+    """Reason, one line."""
 
 
-def list_jobs(context: HydraContext, config: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
-    """The overrides of every job: the axes of the sweeper's config and of ``arguments``. Of several experiments asked
-    for, each brings its own axes.
-    """
-
-    def is_group(key: str) -> bool:
-        return bool(context.config_loader.get_group_options(key))
-
-    experiments = axes(arguments).get("experiment", [])
-    if len(experiments) < 2:
-        return expand(config.hydra.sweeper.params, config.hydra.sweeper.grids, arguments, is_group)
-    jobs = []
-    others = [argument for argument in arguments if not argument.startswith("experiment=")]
-    for experiment in experiments:
-        with _explained(context, [experiment], config):
-            own = context.config_loader.load_sweep_config(config, [experiment]).hydra
-            sweeper = own.sweeper
-            if own.launcher != config.hydra.launcher:
-                raise ConfigError(f"{experiment}: sets hydra.launcher (allowed of several experiments: none does)")
-            jobs += expand(sweeper.params, sweeper.grids, [experiment, *others], is_group)
-    return jobs
-
-
-def plan(context: HydraContext, config: DictConfig, jobs: Sequence[list[str]]) -> tuple[list[Planned], list[Rejected]]:
-    """Compose and check every job; two that mean the same run are one. Writes nothing."""
+def plan(kind: str, config: DictConfig, jobs: Sequence[list[str]]) -> tuple[list[Planned], list[Rejected]]:
+    """Compose, check and build every job of ``kind``; duplicates become one. Writes nothing."""
     planned: dict[Path, Planned] = {}
     rejected = []
     common = set(jobs[0]).intersection(*jobs)
     for overrides in jobs:
         own = [override for override in overrides if override not in common] or overrides
         try:
-            job = compose_job(context, config, overrides)
-            twin = planned.get(job.folder)
-            new = Planned(own, Run(job.folder), job.config, [])
+            spec = job_spec(kind, compose_job(config, overrides))
+            twin = planned.get(spec.folder)
+            new = Planned(overrides, spec, Run(spec.folder), [])
             _check(new, twin)
         except (ConfigError, RunError) as error:
-            rejected.append(Rejected(own, str(error)))
+            rejected.append(Rejected(own, "; ".join(str(error).splitlines())))
         else:
             if twin is None:
-                planned[job.folder] = new._replace(overrides=overrides)
+                planned[spec.folder] = new
             else:
                 twin.same.append(own)
     return list(planned.values()), rejected
 
 
 def _check(new: Planned, twin: Planned | None) -> None:
-    """Raise one of our errors for what cannot be trained, or not there; ``twin`` has the same folder."""
-    experiment = assemble(new.config, Run(""))
-    if experiment.devices > 1:
-        devices = new.config["trainer"]["devices"]
-        raise ConfigError(f"trainer.devices={devices}: a sweep trains each run on one device (allowed: 1)")
-    if twin is not None and config_hash(twin.config) != config_hash(new.config):
-        raise ConfigError(f"hydra.sweep.subdir: {new.run.path} is also the folder of {' '.join(twin.overrides)}")
-    if new.state != "damaged" and not is_settled(new.run, new.config, experiment.rerun):
-        check_analyses(new.run, new.config)
-        starting_point(experiment, new.run)
+    """Raise one of our errors for a job that cannot be trained, or not in its folder, which is that of ``twin``."""
+    job = new.spec.build()
+    if job.devices > 1:
+        devices = new.spec.config["trainer"]["devices"]
+        raise ConfigError("trainer.devices", devices, "a sweep trains each run on one device", "1")
+    if twin is not None and config_hash(twin.spec.config) != config_hash(new.spec.config):
+        reason = f"{new.run.path} is also the folder of {' '.join(twin.overrides)}"
+        raise ConfigError("hydra.sweep.subdir", reason=reason)
+    if new.state != "damaged" and not is_settled(new.run, new.spec.config):
+        starting_point(job)
 
 
-def compose_job(context: HydraContext, config: DictConfig, overrides: Sequence[str]) -> Job:
-    """The job that ``overrides`` make of a sweep's ``config``. Raises ``ConfigError``, one line, if they make none."""
-    with _explained(context, overrides, config):
-        composed = context.config_loader.load_sweep_config(config, list(overrides))
+def compose_job(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """The config that ``overrides`` make of a sweep's ``config``. Raises ``ConfigError`` if they make none."""
+    with explained(config.hydra.job.config_name, [*config.hydra.overrides.hydra, *overrides]):
+        composed = GlobalHydra.instance().config_loader().load_sweep_config(config, list(overrides))
         HydraConfig.instance().set_config(composed)  # what ${hydra:...} in a folder's name refers to
-        return job_of(composed, Path(composed.hydra.sweep.dir) / composed.hydra.sweep.subdir)
+    return composed
 
 
-@contextmanager
-def _explained(context: HydraContext, overrides: Sequence[str], config: DictConfig) -> Iterator[None]:
-    """What Hydra says of ``overrides`` on top of ``config``, as one line."""
-
-    def without(kept: list[str]) -> DictConfig:
-        return context.config_loader.load_sweep_config(config, kept)
-
-    try:
-        yield
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error, overrides, without)) from error
+def job_spec(kind: str, config: DictConfig) -> JobSpec:
+    """The job that a composed config describes, in the folder that it names."""
+    folder = Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir
+    with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
+        config.hydra.runtime.output_dir = str(folder.absolute())
+    stop_file = config.hydra.sweeper.stop_file
+    return JobSpec(kind, task_config(config), folder, sources(config), stop_file and Path(stop_file))
 
 
-def job_of(config: DictConfig, folder: Path) -> Job:
-    """The job that Hydra's current configuration describes."""
-    named = HydraConfig.get().sweeper.get("stop_file")
-    return Job(task_config(config), folder, sources(config), None if named is None else Path(named))
+def list_jobs(config: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
+    """The overrides of every job: the axes of the sweeper's config and of ``arguments``.
+
+    Of several experiments asked for, each brings its own axes.
+    """
+    experiments = axes(arguments).get("experiment", [])
+    if len(experiments) < 2:
+        return expand(config.hydra.sweeper.params, config.hydra.sweeper.grids, arguments, _is_group)
+    others = [argument for argument in arguments if not argument.startswith("experiment=")]
+    return list(itertools.chain.from_iterable(_jobs_of(config, experiment, others) for experiment in experiments))
+
+
+def _jobs_of(config: DictConfig, experiment: str, others: Sequence[str]) -> list[list[str]]:
+    own = compose_job(config, [experiment]).hydra
+    if own.launcher != config.hydra.launcher:
+        raise ConfigError(experiment, reason="sets hydra.launcher; of several experiments none may")
+    return expand(own.sweeper.params, own.sweeper.grids, [experiment, *others], _is_group)
+
+
+def _is_group(key: str) -> bool:
+    return bool(GlobalHydra.instance().config_loader().get_group_options(key))
+
+
+def expand(
+    params: Mapping[str, Any], grids: Sequence[Mapping[str, Any]], arguments: Sequence[str], is_group: IsGroup
+) -> list[list[str]]:
+    """Every combination of ``params`` and ``arguments``, for each of ``grids``, in the order given, none twice.
+
+    An argument replaces the axis of its key wherever there is one. A grid that fixes a config group to an option that
+    the arguments exclude is dropped (``sparsity: kl``, where ``sparsity=l1`` is asked for), unless all would be.
+    Raises ``ConfigError`` for overrides that do not parse or are no list of values.
+    """
+    asked = axes(arguments)
+    kept = [grid for grid in grids if not _contradicts(axes(_overrides(grid)), asked, is_group)]
+    jobs: Iterator[tuple[str, ...]] = itertools.chain.from_iterable(
+        itertools.product(*{**axes(_overrides(params)), **axes(_overrides(grid)), **asked}.values())
+        for grid in kept or grids or [{}]
+    )
+    return [list(job) for job in dict.fromkeys(jobs)]
+
+
+def _overrides(values: Mapping[str, Any]) -> list[str]:
+    """A list is an axis, as text with commas is."""
+    return [f"{key}={','.join(map(str, v)) if OmegaConf.is_list(v) else v}" for key, v in values.items()]
+
+
+def _contradicts(grid: Mapping[str, list[str]], asked: Mapping[str, list[str]], is_group: IsGroup) -> bool:
+    return any(is_group(key) and not set(values) & set(asked[key]) for key, values in grid.items() if key in asked)

@@ -1,4 +1,4 @@
-"""How a sweep asks its jobs to stop, wherever they run: by a file."""
+"""Request of a sweep that its jobs stop, wherever they run: a file."""
 
 import secrets
 import signal
@@ -11,7 +11,7 @@ from types import FrameType
 from sparse_ae.sweep.process import STOP_PREFIX
 
 _STALE_SECONDS = 7 * 24 * 3600
-"""A file that asks jobs to stop, for those in a queue, is kept so long."""
+"""Age at which a request that was kept for jobs in a queue is removed."""
 
 
 class StopWaitingError(BaseException):
@@ -19,13 +19,13 @@ class StopWaitingError(BaseException):
 
 
 class StopFile:
-    """Inside ``with``, Ctrl-C and SIGTERM make a file by which every job, wherever it runs, is asked to stop."""
+    """Inside ``with``, Ctrl-C and SIGTERM create a file that asks every job, wherever it runs, to stop."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder.absolute() / f"{STOP_PREFIX}{secrets.token_hex(4)}"
         self.signal: int | None = None
         self.breaks_off = False
-        """Whether to raise ``StopWaitingError`` too."""
+        """True while a signal should also raise ``StopWaitingError``."""
         self._keep = False
 
     def __enter__(self) -> "StopFile":

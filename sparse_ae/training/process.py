@@ -29,6 +29,7 @@ def tune_process(threads: int | None, matmul_precision: str) -> None:
     # Keep what a user can act on: no device banner, no tips, no deprecations that Lightning owes to torch.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # looks for a compiler, which nobody needs
     logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # asked for, so shown
     warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.utilities\._pytree")
     for message in _UNHELPFUL:

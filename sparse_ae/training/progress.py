@@ -70,8 +70,8 @@ class StatusProgress(Callback):
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, SparseAutoencoderModule)
-        if self.run.status:
-            self.run.note_progress(trainer.global_step / pl_module.total_steps())
+        if self.run.status.attempts:
+            self.run.record.note_progress(trainer.global_step / pl_module.total_steps())
 
 
 class FitProgress:

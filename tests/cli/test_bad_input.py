@@ -15,30 +15,33 @@ TRAIN = [
     # unknown keys and groups, with the nearest right name
     (
         ["sparsity.rhoo=0.1"],
-        r"sparsity\.rhoo=0\.1: no such key in sparsity \(did you mean rho\? allowed: coefficient, ",
+        r"sparsity\.rhoo=0\.1: no such key in sparsity; did you mean rho\?.*\(expected coefficient, ",
     ),
-    (["sparsiti=l1"], r"sparsiti=l1: no such key \(did you mean sparsity\?"),
-    (["sparsity=l2"], r"sparsity=l2: no such option \(did you mean l1\? allowed: batch_topk, gated, hoyer, jumprelu, "),
-    (["model=mlpp"], r"model=mlpp: no such option \(did you mean mlp\? allowed: linear, lista, mlp, mlp_encoder\)"),
-    (["experiment=defualt"], r"experiment=defualt: no such option \(did you mean default\?"),
-    (["analysis=[sparsty]"], r"analysis=sparsty: no such option \(did you mean sparsity\?"),
+    (["sparsiti=l1"], r"sparsiti=l1: no such key; did you mean sparsity\?"),
+    (
+        ["sparsity=l2"],
+        r"sparsity=l2: no such option; did you mean l1\? \(expected batch_topk, gated, hoyer, jumprelu, ",
+    ),
+    (["model=mlpp"], r"model=mlpp: no such option; did you mean mlp\? \(expected linear, lista, mlp, mlp_encoder\)"),
+    (["experiment=defualt"], r"experiment=defualt: no such option; did you mean default\?"),
+    (["analysis=[sparsty]"], r"analysis=sparsty: no such option; did you mean sparsity\?"),
     (["analysis=[probe]", "analysis.probe.c=[-1]"], r"analysis\.probe\.c=\[-1\]: should be greater than 0"),
-    (["+analysis.foo=3"], r"analysis\.foo=3: is no analysis"),
-    (["analysis=[probe]", "+analysis.probe.cs=[1]"], r"analysis\.probe\.cs: no such key \(did you mean c\?"),
-    (["trainer.max_epoch=3"], r"trainer\.max_epoch=3: no such key in trainer \(did you mean max_epochs\?"),
+    (["+analysis.foo=3"], r"analysis\.foo=3: not a group of options"),
+    (["analysis=[probe]", "+analysis.probe.cs=[1]"], r"analysis\.probe\.cs: no such key; did you mean c\?"),
+    (["trainer.max_epoch=3"], r"trainer\.max_epoch=3: no such key in trainer; did you mean max_epochs\?"),
     (
         ["+sparsity.bandwidth=3"],
-        r"sparsity\.bandwidth: no such key \(.*allowed: coefficient, reduction, rho, warmup_steps\)",
+        r"sparsity\.bandwidth: no such key.* \(expected coefficient, reduction, rho, warmup_steps\)",
     ),
-    (["+trainer.max_tim=3"], r"trainer\.max_tim: no such key \(did you mean max_time\?"),
+    (["+trainer.max_tim=3"], r"trainer\.max_tim: no such key; did you mean max_time\?"),
     (["+nonsense=3"], r"nonsense: no such key"),
-    (["+sparsty.rho=0.3"], r"sparsty: no such key \(did you mean sparsity\?"),
-    (["visuals=null"], r"visuals: is no group of options \(given: None\)"),
-    (["~scheduler"], r"scheduler: is no group of options \(given: nothing\)"),
+    (["+sparsty.rho=0.3"], r"sparsty: no such key; did you mean sparsity\?"),
+    (["visuals=null"], r"visuals=None: not a group of options"),
+    (["~scheduler"], r"scheduler: not a group of options"),
     (["+trainer.logger=false"], r"trainer\.logger: is set by the framework"),
     (["--config-dir", "nowhere"], r"--config-dir nowhere: no such folder"),
-    (["nonsense"], r"nonsense: is no override \(allowed: key=value, group=option\)"),
-    (["hydra.run.dirr=x"], r"hydra\.run\.dirr=x: no such key in hydra\.run \(did you mean dir\?"),
+    (["nonsense"], r"nonsense: not a valid override \(expected key=value or group=option\)"),
+    (["hydra.run.dirr=x"], r"hydra\.run\.dirr=x: no such key in hydra\.run; did you mean dir\?"),
     # wrong types and values out of range
     (["model.latent_dim=many"], r"model\.latent_dim=many: should be a valid integer"),
     (["model.latent_dim=0"], r"model\.latent_dim=0: should be greater than 0"),
@@ -75,9 +78,9 @@ TRAIN = [
     (["sparsity=topk", "target=l0", "target.value=2.5"], r"target\.value=2\.5: 2\.5 active units: a whole number"),
     (
         ["experiment=methods", "sparsity=none", "target=none"],
-        r"target\.start=0\.01: the option chosen for target takes none \(allowed: another one, or ~target\.start\)",
+        r"target\.start=0\.01: the chosen target has no options; choose another target=, or drop it with ~target\.start",
     ),
-    (["+scheduler.lr=3"], r"scheduler\.lr=3: the option chosen for scheduler takes none"),
+    (["+scheduler.lr=3"], r"scheduler\.lr=3: the chosen scheduler has no options"),
     (["sparsity=none", "target=l0"], r"target\.value=32: NoSparsity has no sparsity to set \(allowed: "),
     (["sparsity=topk", "target=coefficient_path"], r"target: TopK has no coefficient to steer"),
     (["sparsity=l1", "target=population", "target.value=3"], r"target\.value=3.*: population_sparsity is a share"),
@@ -90,7 +93,7 @@ TRAIN = [
     (["sparsity=batch_topk", "trainer.precision=bf16-true"], r"trainer\.precision=bf16-true: .*threshold"),
     (["sparsity=l1", "target=l0", "trainer.precision=bf16-true"], r"trainer\.precision=bf16-true: the steps of a"),
     (["sparsity=batch_topk", "+sparsity.coefficients={a: 1}"], r"sparsity\.coefficients: no such key"),
-    (["sparsity=k_sparse", "trainer.max_epochs=-1"], r"trainer\.max_epochs=-1: what is scheduled over a share"),
+    (["sparsity=k_sparse", "trainer.max_epochs=-1"], r"trainer\.max_epochs=-1: a schedule over a share"),
     (["sparsity=jumprelu", "sparsity.l0_target=9", "target=l0"], r"sparsity\.l0_target: is a target already"),
     (["model=lista", "model.refine_steps=2"], r"model\.refine_steps=2: would take KL's codes out of their range"),
     (["data.shift=28"], r"data\.shift=28: is as large as an image \(allowed: 0 to 27\)"),
@@ -122,19 +125,18 @@ TRAIN = [
     (["visuals.every_n_epochs=0"], r"visuals\.every_n_epochs=0: should be greater than 0"),
     (["trainer.max_epochs=soon"], r"trainer\.max_epochs=soon: should be a valid integer"),
     (["trainer.precision=99"], r"trainer\.precision=99: should be 64, 32 or 16"),
-    (["trainer.accelerator=abacus"], r"trainer: .*abacus.*allowed on every machine: trainer=cpu"),
+    (["trainer.accelerator=abacus"], r"trainer\.accelerator=abacus: not an accelerator .*\(expected auto, cpu"),
     (["trainer.limit_train_batches=-5"], r"trainer: .*-5 for limit_train_batches"),
     # files and folders
     (["resume=nowhere.ckpt"], r"resume=nowhere\.ckpt: no such checkpoint"),
     (["resume=true"], r"resume=True: should be a valid string"),
     (["threads=0"], r"threads=0: should be greater than 0"),
     (["checkpoint.every_n_minutes=0"], r"checkpoint\.every_n_minutes=0: should be greater than 0"),
-    (["hydra/launcher=jobli"], r"hydra/launcher=jobli: no such option \(did you mean joblib\?"),
+    (["hydra/launcher=locl"], r"hydra/launcher=locl: no such option; did you mean local\?"),
 ]
 
 
 def _check_refused(cli: Cli, tmp_path: Path, command: str, arguments: list[str], message: str) -> None:
-    import re
 
     before = sorted(tmp_path.rglob("*"))
     outcome = cli(command, *arguments)
@@ -170,7 +172,7 @@ def test_every_value_of_a_sweep_is_a_mistake(cli: Cli, tmp_path: Path) -> None:
     arguments = ["-m", "sparsity.rhoo=0.1,0.2"]
     _check_refused(cli, tmp_path, "sparse-ae-train", arguments, r"sparsity\.rhoo=0\.1: no such key in sparsity")
     arguments = ["-m", "experiment=sparsity_weight_l1,overcmplete"]
-    message = r"experiment=overcmplete: no such option \(did you mean overcomplete\?"
+    message = r"experiment=overcmplete: no such option; did you mean overcomplete\?"
     _check_refused(cli, tmp_path, "sparse-ae-train", arguments, message)
 
 
@@ -181,8 +183,8 @@ def test_every_value_of_a_sweep_is_a_mistake(cli: Cli, tmp_path: Path) -> None:
         (["seed=1,2", "hydra.launcher.n_jobs=0"], r"hydra\.launcher\.n_jobs=0: should be greater than 0"),
         (["seed=1,2", "hydra.launcher.n_jobs=abc"], r"hydra\.launcher\.n_jobs=abc: should be a valid integer"),
         (["seed=1,2", "+hydra.launcher.foo=3"], r"hydra\.launcher\.foo: no such key"),
-        (["seed=1,2", "hydra/launcher=joblib,basic"], r"hydra/launcher: a sweep has one \(given: joblib, basic\)"),
-        (["threads=1,2"], r"threads: a sweep has one \(given: 1, 2\)"),
+        (["seed=1,2", "hydra/launcher=local,basic"], r"hydra/launcher=local, basic: a sweep has one value of it"),
+        (["threads=1,2"], r"threads=1, 2: a sweep has one value of it"),
         (["seed=1,2", "sparsity.coefficient=x"], r"sparsity\.coefficient=x: should be a valid number"),
     ],
 )
@@ -197,7 +199,11 @@ def test_a_failed_run_that_is_left_alone_is_no_success(cli: Cli, tmp_path: Path,
     )
     arguments = ["sparsity=l1", *SMALL, "hydra.run.dir=run", "rerun=none"]
     _check_refused(
-        cli, tmp_path, "sparse-ae-train", arguments, r"run: failed: why \(rerun=none; without that, it goes on\)"
+        cli,
+        tmp_path,
+        "sparse-ae-train",
+        arguments,
+        r"run: failed: why; rerun=none leaves it, without that it is resumed",
     )
 
 
@@ -213,7 +219,7 @@ def test_a_checkpoint_does_not_silently_replace_what_is_asked_for(
 
 
 def test_a_folder_that_holds_another_run(cli: Cli, tmp_path: Path, run_copy: Path) -> None:
-    message = r"run: holds another run \(allowed: another hydra\.run\.dir, or rerun=all to replace it\)"
+    message = r"run: holds another run; rerun=all replaces it, another hydra\.run\.dir leaves it"
     _check_refused(cli, tmp_path, "sparse-ae-train", ["hydra.run.dir=run", "seed=7"], message)
 
 
@@ -234,7 +240,7 @@ def test_a_run_someone_sent_cannot_run_code(cli: Cli, tmp_path: Path, run_copy: 
     assert bomb in config.read_text()
     assert cli(command, "run=run").code == 0  # transforms are of training inputs: none is built
     config.write_text(text.replace("sparse_ae.data.MNIST", "os.mkdir"))
-    _check_refused(cli, tmp_path, command, ["run=run"], r"run/\.hydra/config\.yaml: os\.mkdir is no ImageDataModule")
+    _check_refused(cli, tmp_path, command, ["run=run"], r"run/\.hydra/config\.yaml: os\.mkdir is not a ImageDataModule")
     config.write_text(text.replace("root:", "extra: {_target_: os.mkdir, path: exploded}\n  root:"))
     _check_refused(cli, tmp_path, command, ["run=run"], r"run/\.hydra/config\.yaml: a _target_ inside another")
     assert not (tmp_path / "exploded").exists()
@@ -300,8 +306,8 @@ EVALUATE = [
     (["run=run", "split=train"], r"split=train: should be 'val' or 'test'"),
     (["run=run", "weights=worst"], r"weights=worst: should be 'final' or 'best'"),
     (["run=run", "device=abacus"], r"device=abacus: not usable here"),
-    (["run=run", "data=mnst"], r"data=mnst: no such option \(did you mean mnist\?"),
-    (["run=run", "slpit=val"], r"slpit=val: no such key \(did you mean split\?"),
+    (["run=run", "data=mnst"], r"data=mnst: no such option; did you mean mnist\?"),
+    (["run=run", "slpit=val"], r"slpit=val: no such key; did you mean split\?"),
 ]
 ANALYSE = [
     ([], r"run: is required"),
@@ -385,4 +391,4 @@ def test_divergence_is_one_line_and_the_run_is_marked_failed(cli: Cli, tmp_path:
     assert outcome.code == 1
     assert outcome.err.count("\n") == 1
     assert "at step" in outcome.err
-    assert Run(tmp_path / "run").status["state"] == "failed"
+    assert Run(tmp_path / "run").status.state == "failed"

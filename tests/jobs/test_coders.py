@@ -91,7 +91,7 @@ def test_other_codes_on_the_atoms_of_a_run(
     outcome = cli("sparse-ae-fit", "coder=omp", f"coder.run={folder}", "coder.n_nonzero=3", "hydra.run.dir=omp", *FEW)
     assert outcome.code == 0, outcome.err
     searched = load(tmp_path / "omp")
-    assert Run(tmp_path / "omp").status["fit_seconds"] is None
+    assert Run(tmp_path / "omp").status.fit_seconds is None
     x = to_unit_interval(mnist().split("test").x[:500])
     assert torch.equal(searched.dictionary, model.dictionary)
     codes = OMP(model.dictionary.detach(), 3, mean=model.decode(torch.zeros(1, 24))[0].detach()).encode(x)
@@ -116,10 +116,10 @@ def test_killed_and_continued_it_is_the_same_run(fitted: Path, tmp_path: Path) -
     start(whole.path, *overrides, config="fit").join()
     moments = random.Random(0)
     for signum in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
-        attempts = half.status.get("attempts", 0)
+        attempts = half.status.attempts
         process = start(half.path, *overrides, config="fit")
-        wait_until(lambda: half.status.get("attempts", 0) > attempts)  # noqa: B023
-        process.join(moments.uniform(0, whole.status["wall_seconds"] / 3))
+        wait_until(lambda: half.status.attempts > attempts)  # noqa: B023
+        process.join(moments.uniform(0, whole.status.wall_seconds / 3))
         if process.exitcode is None:
             process.terminate() if signum == signal.SIGTERM else process.kill()
         process.join()
@@ -138,7 +138,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(fitted: Path, tm
     (copy / "checkpoints" / "last.ckpt").write_bytes(b"")
     process = start(copy, *KSVD, config="fit")
     process.join()
-    assert Run(copy).state == "finished"
+    assert Run(copy).read_state() == "finished"
     assert Run(copy).weights.read_bytes() == (fitted / "model.safetensors").read_bytes()
     assert "the checkpoint before it is used" in (copy / "train.log").read_text()
 

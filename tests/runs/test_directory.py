@@ -89,15 +89,15 @@ def test_life_of_a_run(tmp_path: Path) -> None:
     run.start(config=config, resumed=False, sources={"config.yaml": "a: 1"}, threads=2)
     status = run.status
     assert status["state"] == "running"
-    assert run.state == "interrupted"  # nobody holds its lock
+    assert run.read_state() == "interrupted"  # nobody holds its lock
     with run.lock():
-        assert run.state == "running"
+        assert run.read_state() == "running"
         with pytest.raises(RunBusyError, match=rf"is being trained by process {status['pid']} on "), run.lock():
             pass
-    run.note_progress(0.25)
-    assert run.status["progress"] == 0.25
-    run.mark_dead("killed")
-    assert (run.status["state"], run.status["error"]) == ("interrupted", "killed")
+    run.record.note_progress(0.25)
+    assert run.status.progress == 0.25
+    run.mark_killed("killed")
+    assert (run.status.state, run.status.error) == ("interrupted", "killed")
     assert status["config_hash"] == config_hash(config)
     assert status["seed"] == 42
     assert {"torch", "lightning", "sparse-ae"} <= status["versions"].keys()
@@ -105,8 +105,8 @@ def test_life_of_a_run(tmp_path: Path) -> None:
     run.add_metrics({"test/mse": 0.25})
     assert run.metrics == {"val/mse": 0.5, "val/hoyer": None, "test/mse": 0.25}
     run.end("failed", config, "why")
-    assert (run.status["state"], run.status["error"]) == ("failed", "why")
-    assert run.status["wall_seconds"] >= 0
+    assert (run.status.state, run.status.error) == ("failed", "why")
+    assert run.status.wall_seconds >= 0
     json.loads((tmp_path / "status.json").read_text())
 
 
@@ -124,18 +124,18 @@ def test_starting_over_removes_what_the_last_attempt_left_and_resuming_keeps_it(
 def test_fit_seconds_are_those_of_the_attempt_that_fitted(tmp_path: Path) -> None:
     run, config = Run(tmp_path), plain_config()
     run.start(config=config, resumed=False, sources={}, threads=1)
-    assert run.status["fit_seconds"] is None
-    run.note_fitted()
-    fitted = run.status["fit_seconds"]
+    assert run.status.fit_seconds is None
+    run.record.note_fitted()
+    fitted = run.status.fit_seconds
     assert fitted > 0
     run.end("interrupted", config)
     run.start(config=config, resumed=True, sources={}, threads=1)
-    run.note_fitted()
-    assert run.status["wall_seconds"] > run.status["fit_seconds"] == fitted
+    run.record.note_fitted()
+    assert run.status.wall_seconds > run.status.fit_seconds == fitted
     run.start(config=config, resumed=True, sources={}, threads=1, repeats=True)
-    assert run.status["fit_seconds"] is None
-    run.note_fitted()
-    assert run.status["fit_seconds"] > fitted
+    assert run.status.fit_seconds is None
+    run.record.note_fitted()
+    assert run.status.fit_seconds > fitted
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,6 +215,6 @@ def test_a_run_that_ends_between_two_looks_is_finished_and_not_interrupted(
 
     with monkeypatch.context() as patch:
         patch.setattr(Run, "is_locked", property(ends))
-        assert run.state == "finished"
+        assert run.read_state() == "finished"
     (run_copy / "status.json").write_text(finished.replace('"finished"', '"running"', 1))
-    assert run.state == "interrupted"
+    assert run.read_state() == "interrupted"

@@ -262,7 +262,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     assert out.count("epoch 1/2") == 1
     assert "error" not in err
     run = Run(tmp_path / "run")
-    assert run.status["state"] == "finished"
+    assert run.status.state == "finished"
     assert run.metrics["train/revived_units"] > 0
     data = mnist()
     scores = CodeMetrics(mean=data.train_mean, latent_dim=128, threshold=0.1)

@@ -48,7 +48,7 @@ WARMUP = "sparsity.warmup_steps=12"
 
 
 def assert_same(run: Run, whole: Run) -> None:
-    assert run.state == whole.state == "finished"
+    assert run.read_state() == whole.state == "finished"
     assert run.weights.read_bytes() == whole.weights.read_bytes()
     assert run.metrics == whole.metrics
     assert logged(run.path) == logged(whole.path)
@@ -102,13 +102,13 @@ def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
     ]
     whole, half = Run(tmp_path / "whole"), Run(tmp_path / "half")
     start(whole.path, *overrides).join()
-    seconds = whole.status["wall_seconds"]
+    seconds = whole.status.wall_seconds
     moments = random.Random(0)
     kills = 0
     while kills < 20:
-        attempts = half.status.get("attempts", 0)
+        attempts = half.status.attempts
         process = start(half.path, *overrides)
-        wait_until(lambda: half.status.get("attempts", 0) > attempts or process.exitcode is not None)  # noqa: B023
+        wait_until(lambda: half.status.attempts > attempts or process.exitcode is not None)  # noqa: B023
         process.join(moments.uniform(0, seconds / 5))
         process.kill()
         process.join()
@@ -193,8 +193,8 @@ def test_a_signal_stops_after_the_step_under_way_with_a_checkpoint(
     os.kill(process.pid or 0, number)
     process.join()
     assert process.exitcode == code
-    assert run.state == "interrupted"
-    assert run.status["error"] == ("SIGTERM" if code == 143 else "Ctrl-C")
+    assert run.read_state() == "interrupted"
+    assert run.status.error == ("SIGTERM" if code == 143 else "Ctrl-C")
     step = read_checkpoint(run.last_checkpoint)["global_step"]
     assert step < 200, "it stopped only at the end of an epoch"
     assert max(record[1] for record in logged(run.path)) == step  # and no step was made after it
@@ -216,7 +216,7 @@ def test_the_command_goes_on_by_itself_and_exits_as_shells_expect(tmp_path: Path
     out, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
     assert out.startswith("run: goes on from last.ckpt (33% done)")
-    assert run.status["attempts"] == 2
+    assert run.status.attempts == 2
 
 
 def test_two_ranks_stop_and_go_on_together(tmp_path: Path) -> None:
@@ -244,10 +244,13 @@ def test_an_error_between_two_steps_loses_nothing_and_one_within_a_step_is_not_s
         with pytest.raises(RuntimeError, match="crash"):
             train_run(folder, *SHORT)
         run = Run(folder)
-        assert (run.state, run.status["error"]) == ("failed", "RuntimeError: crash (HYDRA_FULL_ERROR=1 shows where)")
+        assert (run.read_state(), run.status.error) == (
+            "failed",
+            "RuntimeError: crash (HYDRA_FULL_ERROR=1 shows where)",
+        )
         assert read_checkpoint(run.last_checkpoint)["global_step"] == saved
         assert_same(train_run(folder, *SHORT), whole)
-        assert run.status["attempts"] == 2
+        assert run.status.attempts == 2
 
 
 def test_global_random_states_go_on_where_they_were(tmp_path: Path) -> None:
@@ -386,7 +389,7 @@ def test_a_checkpoint_that_cannot_be_written_fails_the_run_and_leaves_the_one_be
     half = _copy(pair[1], tmp_path / "half")
     with quota(200_000), pytest.raises(OSError, match="File too large"):
         train_run(half.path, *SHORT)
-    assert (half.state, "File too large" in half.status["error"]) == ("failed", True)
+    assert (half.state, "File too large" in half.status.error) == ("failed", True)
     assert read_checkpoint(half.last_checkpoint)["global_step"] == 16
     assert not list(half.last_checkpoint.parent.glob(".last*"))
     assert_same(train_run(half.path, *SHORT), pair[0])
@@ -408,7 +411,7 @@ def test_a_full_disk_fails_the_run_loudly_with_the_checkpoints_intact(small_disk
     with pytest.raises(OSError, match="No space left on device"):
         train_run(small_disk / "run", *SHORT)
     run = Run(small_disk / "run")
-    assert (run.state, "No space left on device" in run.status["error"]) == ("failed", True)
+    assert (run.read_state(), "No space left on device" in run.status.error) == ("failed", True)
     assert read_checkpoint(run.last_checkpoint)["global_step"] == 8
     roomy = _copy(run, tmp_path / "roomy")
     assert_same(train_run(roomy.path, *SHORT), train_run(tmp_path / "whole", *SHORT))
@@ -457,7 +460,7 @@ def test_a_run_stopped_before_it_began_begins_with_the_next_command(
         patch.setattr(job, "starting_point", stopped)
         with pytest.raises(Stopped):
             train_run(tmp_path / "run", *SHORT)
-    assert Run(tmp_path / "run").state == "interrupted"
+    assert Run(tmp_path / "run").read_state() == "interrupted"
     assert train_run(tmp_path / "run", *SHORT).state == "finished"
 
 

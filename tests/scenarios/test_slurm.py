@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
     reason="there is no Slurm here",
 )
 
-SLURM = ["hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=4"]
+SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=4"]
 
 
 def job_ids(folder: Path) -> list[str]:
@@ -34,16 +34,16 @@ def test_a_preempted_job_is_queued_again_and_goes_on(tmp_path: Path, cli: Cli, s
     folder = tmp_path / "outputs" / "default"
     wait_until(lambda: folder.exists() and training(tmp_path), seconds=120)
     run = training(tmp_path)[0]
-    task = sorted(p.name for p in (folder / ".submitit").glob("[0-9]*_*"))[run.status["seed"] - 1]
+    task = sorted(p.name for p in (folder / ".submitit").glob("[0-9]*_*"))[run.status.seed - 1]
     for number in signals:
         subprocess.run(["scancel", "--signal", number, task], check=True)
         time.sleep(1)
-    wait_until(lambda: run.status["state"] == "interrupted")
-    assert run.status["error"] == "SIGTERM"
+    wait_until(lambda: run.status.state == "interrupted")
+    assert run.status.error == "SIGTERM"
     out, err = process.communicate(timeout=400)  # Slurm waits two minutes before it starts a job again
     assert process.returncode == 0, err
     assert "2 of 2 runs are finished" in out
-    assert run.status["attempts"] == 2
+    assert run.status.attempts == 2
     alone = Run(tmp_path / "alone")
     assert cli("sparse-ae-train", *arguments, f"seed={run.status['seed']}", "hydra.run.dir=alone").code == 0
     assert run.weights.read_bytes() == alone.weights.read_bytes()
@@ -52,4 +52,4 @@ def test_a_preempted_job_is_queued_again_and_goes_on(tmp_path: Path, cli: Cli, s
 
 def training(folder: Path) -> list[Run]:
     """The runs that have come some way."""
-    return [run for run in runs(folder).values() if run.status.get("progress", 0) > 0]
+    return [run for run in runs(folder).values() if run.status.progress > 0]

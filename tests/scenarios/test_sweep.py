@@ -56,7 +56,7 @@ def test_a_repeated_sweep_trains_only_what_is_new(tmp_path: Path, sweep: Sweep) 
     assert re.search(r"\[2/2\] l1-w0\.(0001|1)-n16-s1-\w{8}  finished  \d+ s  MSE 0\.\d+  FVU ", out)
     first = runs(tmp_path)
     assert list(first) == ["l1-w0.0001-n16-s1", "l1-w0.1-n16-s1"]
-    assert [run.state for run in first.values()] == ["finished", "finished"]
+    assert [run.read_state() for run in first.values()] == ["finished", "finished"]
     assert (first["l1-w0.1-n16-s1"].path / ".hydra" / "overrides.yaml").read_text().count("seed=1") == 1
     before = {name: run.status for name, run in first.items()}
 
@@ -68,7 +68,7 @@ def test_a_repeated_sweep_trains_only_what_is_new(tmp_path: Path, sweep: Sweep) 
 
     out = sweep(*SMALL, "sparsity.coefficient=0.1", "seed=1", "rerun=all")
     assert "1 runs, 1 to train" in out
-    assert runs(tmp_path)["l1-w0.1-n16-s1"].status["attempts"] == 2
+    assert runs(tmp_path)["l1-w0.1-n16-s1"].status.attempts == 2
 
 
 def test_jobs_that_fail_leave_the_others_unharmed(tmp_path: Path, cli: Cli) -> None:
@@ -78,7 +78,7 @@ def test_jobs_that_fail_leave_the_others_unharmed(tmp_path: Path, cli: Cli) -> N
     folder = tmp_path / "outputs" / "default"
 
     def states() -> list[str]:
-        return sorted(Run(path).state for path in folder.iterdir())
+        return sorted(Run(path).read_state() for path in folder.iterdir())
 
     def kill_one() -> None:
         wait_until(lambda: _victims(folder))
@@ -115,7 +115,7 @@ def test_two_sweeps_at_once_train_each_run_once_and_both_end_well(tmp_path: Path
         out, err = process.communicate(timeout=180)
         assert (process.returncode, err) == (0, ""), out
         assert "4 of 4 runs are finished" in out
-    assert [run.status["attempts"] for run in runs(tmp_path).values()] == [1, 1, 1, 1]
+    assert [run.status.attempts for run in runs(tmp_path).values()] == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_sweep_that_is_stopped_goes_on(tmp_path: Path, cli: Cli, sweep: Sweep,
     arguments = [*LONG, "seed=1,2,3", "hydra.launcher.n_jobs=2", "threads=1"]
     process = command(tmp_path, "-m", *arguments)
     folder = tmp_path / "outputs" / "default"
-    wait_until(lambda: folder.exists() and any(r.status.get("progress", 0) > 0 for r in runs(tmp_path).values()))
+    wait_until(lambda: folder.exists() and any(r.status.progress > 0 for r in runs(tmp_path).values()))
     if number == signal.SIGKILL:
         process.kill()
     else:
@@ -135,16 +135,16 @@ def test_a_sweep_that_is_stopped_goes_on(tmp_path: Path, cli: Cli, sweep: Sweep,
         assert process.returncode == 128 + number
         assert "stopping" in err
         assert "retry:" in out
-        assert {run.status["error"] for run in runs(tmp_path).values()} == {"SIGTERM"}
+        assert {run.status.error for run in runs(tmp_path).values()} == {"SIGTERM"}
     wait_until(lambda: not any(run.is_locked for run in runs(tmp_path).values()))
     stopped = runs(tmp_path)
-    assert {run.state for run in stopped.values()} == {"interrupted"}
+    assert {run.read_state() for run in stopped.values()} == {"interrupted"}
     assert not list(folder.glob(".stop-*")) or number == signal.SIGKILL
 
     sweep(*arguments)
     assert cli("sparse-ae-train", *LONG, "seed=1", "threads=1", "hydra.run.dir=alone").code == 0
     went_on = runs(tmp_path)["l1-w0.01-n16-s1"]
-    assert went_on.status["attempts"] == 2
+    assert went_on.status.attempts == 2
     assert went_on.weights.read_bytes() == Run(tmp_path / "alone").weights.read_bytes()
     assert went_on.metrics == Run(tmp_path / "alone").metrics
 
@@ -152,28 +152,28 @@ def test_a_sweep_that_is_stopped_goes_on(tmp_path: Path, cli: Cli, sweep: Sweep,
 def test_a_second_ctrl_c_does_not_leave_jobs_that_have_not_heard_of_the_first(tmp_path: Path) -> None:
     process = command(tmp_path, "-m", *LONG, "seed=1,2,3", "hydra.launcher.n_jobs=2", "threads=1", "rerun=all")
     folder = tmp_path / "outputs" / "default"
-    wait_until(lambda: folder.exists() and any(r.status.get("progress", 0) > 0 for r in runs(tmp_path).values()))
+    wait_until(lambda: folder.exists() and any(r.status.progress > 0 for r in runs(tmp_path).values()))
     for _ in range(2):
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.02)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in out + err
-    assert {run.state for run in runs(tmp_path).values()} == {"interrupted"}
+    assert {run.read_state() for run in runs(tmp_path).values()} == {"interrupted"}
 
 
 def test_ctrl_c_does_not_wait_for_jobs_in_a_queue(tmp_path: Path) -> None:
     """Ray on one core runs one job; the other waits, and does not begin after all."""
-    ray = ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=1"]
+    ray = ["hydra/launcher=ray_cluster", "+hydra.launcher.ray.init.num_cpus=1"]
     process = command(tmp_path, "-m", *LONG, "trainer.max_epochs=50", *ray, "seed=1,2", "rerun=all")
     folder = tmp_path / "outputs" / "default"
-    wait_until(lambda: folder.exists() and any(r.status.get("progress", 0) > 0 for r in runs(tmp_path).values()))
+    wait_until(lambda: folder.exists() and any(r.status.progress > 0 for r in runs(tmp_path).values()))
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "did not start" in out
     assert "rerun=all" not in out
-    assert [run.state for run in runs(tmp_path).values()] == ["interrupted"]
+    assert [run.read_state() for run in runs(tmp_path).values()] == ["interrupted"]
 
 
 def test_axes_that_make_no_other_run_are_told(tmp_path: Path, sweep: Sweep) -> None:
@@ -193,7 +193,7 @@ def test_an_analysis_that_fails_is_no_success(tmp_path: Path, sweep: Sweep) -> N
 
 
 def test_why_a_launcher_failed_is_in_the_table(sweep: Sweep) -> None:
-    out = sweep(*SMALL, "seed=1,2", "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=abc", code=1)
+    out = sweep(*SMALL, "seed=1,2", "hydra/launcher=slurm_local", "hydra.launcher.timeout_min=abc", code=1)
     table = " ".join(out[out.index("not finished") :].replace("│", " ").split())
     assert table.count("the launcher failed: ") == 2
     assert "abc" in table
@@ -203,9 +203,9 @@ def test_why_a_launcher_failed_is_in_the_table(sweep: Sweep) -> None:
     "launcher",
     [
         ["hydra/launcher=basic"],
-        ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
-        ["hydra/launcher=submitit_local"],
-        ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2"],
+        ["hydra/launcher=local", "hydra.launcher.n_jobs=2"],
+        ["hydra/launcher=slurm_local"],
+        ["hydra/launcher=ray_cluster", "+hydra.launcher.ray.init.num_cpus=2"],
     ],
     ids=["basic", "joblib", "submitit_local", "ray"],
 )
@@ -214,8 +214,8 @@ def test_every_launcher_trains_four_jobs(tmp_path: Path, sweep: Sweep, launcher:
     assert "4 of 4 runs are finished" in out
     assert out.count("finished  ") == 4
     trained = runs(tmp_path).values()
-    assert [run.state for run in trained] == ["finished"] * 4
-    assert len({run.status["pid"] for run in trained}) == 4  # each in a process of its own
+    assert [run.read_state() for run in trained] == ["finished"] * 4
+    assert len({run.status.pid for run in trained}) == 4  # each in a process of its own
     log = next(iter(trained)).log.read_text()
     assert "epoch 2/2" in log
 
@@ -223,17 +223,15 @@ def test_every_launcher_trains_four_jobs(tmp_path: Path, sweep: Sweep, launcher:
 def test_a_preempted_job_is_queued_again_and_goes_on(tmp_path: Path, cli: Cli) -> None:
     """As Slurm does it: submitit's signal reaches the job's process, which saves, ends, and is started again."""
     arguments = [*LONG, "threads=1", "rerun=all"]  # which is no reason to start over in the same sweep
-    process = command(tmp_path, "-m", *arguments, "hydra/launcher=submitit_local", "seed=1,2")
+    process = command(tmp_path, "-m", *arguments, "hydra/launcher=slurm_local", "seed=1,2")
     folder = tmp_path / "outputs" / "default"
-    wait_until(
-        lambda: any(run.status.get("progress", 0) > 0 for run in runs(tmp_path).values()) if folder.exists() else 0
-    )
-    name, run = next((name, run) for name, run in runs(tmp_path).items() if run.status.get("progress", 0) > 0)
-    above = psutil.Process(run.status["pid"]).parents()
+    wait_until(lambda: any(run.status.progress > 0 for run in runs(tmp_path).values()) if folder.exists() else 0)
+    name, run = next((name, run) for name, run in runs(tmp_path).items() if run.status.progress > 0)
+    above = psutil.Process(run.status.pid).parents()
     next(p for p in above if "submitit.core._submit" in p.cmdline()).send_signal(signal.SIGUSR2)
     out, err = process.communicate(timeout=180)
     assert (process.returncode, err) == (0, ""), out
-    assert run.status["attempts"] == 2
+    assert run.status.attempts == 2
     assert f"{run.path.name}  interrupted  SIGTERM" in out
     assert out.count(f"{run.path.name}  finished") == 1
     alone = Run(tmp_path / "alone")

@@ -18,7 +18,7 @@ def test_methods_that_keep_k_units_take_the_target_as_k(method: str, tmp_path: P
     ended = cli("sparse-ae-train", *FAST, f"sparsity={method}", "target=l0", "target.value=5", "hydra.run.dir=run")
     assert ended.code == 0
     run = Run(tmp_path / "run")
-    assert run.status["target"] == {"measure": "l0", "wanted": 5, "reached": 5, "met": True, "reason": ""}
+    assert run.status.target == {"measure": "l0", "wanted": 5, "reached": 5, "met": True, "reason": ""}
     assert run.read_model_spec()["sparsity"]["k"] == 5
     model = sparse_ae.load(run)
     assert ((model.encode(torch.rand(20, 784)) != 0).sum(dim=1) == 5).all()
@@ -28,7 +28,7 @@ def test_a_target_that_is_missed_is_told_on_the_console_and_in_the_status(tmp_pa
     ended = cli("sparse-ae-train", *FAST, "sparsity=l1", "target=l0", "target.value=2", "hydra.run.dir=run")
     assert ended.code == 0
     run = Run(tmp_path / "run")
-    target = run.status["target"]
+    target = run.status.target
     assert target["met"] is False
     assert target["reached"] == pytest.approx(run.metrics["val/l0"])
     assert target["reason"].startswith("target l0=2 is not met: val/l0 is ")
