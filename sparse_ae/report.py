@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from sparse_ae.cli.compose import one_line_errors
+from sparse_ae.cli.errors import one_line_errors
 from sparse_ae.config.errors import ConfigError
 
 PROGRAM = "sparse-ae-report"

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 from omegaconf import OmegaConf
 
 from sparse_ae import analyse, evaluate, fit, report, train
-from sparse_ae.cli.compose import compose, conf_dir, task_config
+from sparse_ae.cli.compose import compose, composing, conf_dir, task_config
 from sparse_ae.data import MNIST
-from sparse_ae.jobs import execute
+from sparse_ae.jobs.autoencoder import AutoencoderJob
+from sparse_ae.jobs.coder import CoderJob
+from sparse_ae.jobs.execute import execute
 from sparse_ae.runs.directory import Run
 
 ROOT = Path(__file__).parent.parent
@@ -44,15 +46,21 @@ Cli = Callable[..., Outcome]
 
 def plain_config(*overrides: str, name: str = "train") -> dict[str, Any]:
     """A composed config as the entry points see it."""
-    return task_config(compose(name, list(overrides)))
+    with composing():
+        return task_config(compose(name, list(overrides)))
 
 
 def train_run(folder: Path, *overrides: str) -> Run:
     """Train in ``folder``, in this process."""
-    config = plain_config(*overrides)
-    run = Run(folder)
-    execute.train(config, run, {"config.yaml": OmegaConf.to_yaml(OmegaConf.create(config))})
-    return run
+    return execute_run(folder, plain_config(*overrides))
+
+
+def execute_run(folder: Path, config: dict[str, Any]) -> Run:
+    """Execute the job that ``config`` describes in ``folder``, in this process."""
+    kind = CoderJob if "coder" in config else AutoencoderJob
+    job = kind(config, Run(folder))
+    execute(job, {"config.yaml": OmegaConf.to_yaml(OmegaConf.create(config))})
+    return job.run
 
 
 def mnist(**changes: object) -> MNIST:

@@ -8,15 +8,11 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
-from sparse_ae.cli.compose import compose, task_config
-from sparse_ae.jobs.execute import train
-from sparse_ae.runs.directory import Run
+from tests.helpers import execute_run, plain_config
 
 # Forked from a server that has imported torch, a process starts at once.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.processes", "sparse_ae.sweep.preload"])
+_CONTEXT.set_forkserver_preload(["tests.processes", "sparse_ae.analysis.overview", "sparse_ae.training.visuals"])
 
 
 def start(folder: Path, *overrides: str, config: str = "train") -> BaseProcess:
@@ -27,8 +23,7 @@ def start(folder: Path, *overrides: str, config: str = "train") -> BaseProcess:
 
 
 def _train(folder: Path, config: str, overrides: tuple[str, ...]) -> None:
-    composed = task_config(compose(config, list(overrides)))
-    train(composed, Run(folder), {"config.yaml": OmegaConf.to_yaml(composed)})
+    execute_run(folder, plain_config(*overrides, name=config))
 
 
 def command(folder: Path, *arguments: str) -> "subprocess.Popen[str]":

@@ -19,7 +19,7 @@ from sparse_ae.runs.export import load
 def omp(
     run: str = "???", atoms: str | None = None, n_nonzero: PositiveInt = 32, selection: Selection = "correlation"
 ) -> OMP:
-    """``OMP`` with ``n_nonzero`` atoms per sample on the atoms of ``run``, a run's folder, around its decoded zero code.
+    """``OMP`` with ``n_nonzero`` atoms per sample on the atoms of ``run``, a folder, around its decoded zero code.
 
     Raises ``RunError`` if the run has no model and ``ConfigError`` if its decoder is not linear, its atoms are not a
     dictionary, or ``atoms`` is not the ``digest`` of its weights.

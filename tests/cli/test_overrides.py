@@ -1,10 +1,14 @@
 """Which runs a sweep is made of, against hand-written lists."""
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from sparse_ae.cli.overrides import expand, without_sweeps
+from sparse_ae.cli.overrides import fixed, of_runs, written
 from sparse_ae.config.errors import ConfigError
+from sparse_ae.sweep.plan import expand
 
 
 def is_group(key: str) -> bool:
@@ -53,7 +57,7 @@ def test_expand(params: dict, grids: list, arguments: list[str], expected: list[
 
 @pytest.mark.parametrize("argument", ["a=interval(0,1)", "nonsense"])
 def test_what_is_no_list_of_values(argument: str) -> None:
-    with pytest.raises(ConfigError, match="allowed"):
+    with pytest.raises(ConfigError, match="expected"):
         expand({}, [{}], [argument], is_group)
 
 
@@ -62,5 +66,19 @@ def test_a_list_is_an_axis_as_text_with_commas_is() -> None:
     assert expand(params, [{}], [], is_group) == [["a=1", "b=[3,4]"], ["a=2", "b=[3,4]"]]
 
 
-def test_without_sweeps() -> None:
-    assert without_sweeps(["a=1", "b=1,2", "c=[1,2]", "+d=3"]) == ["a=1", "c=[1,2]", "+d=3"]
+def test_fixed() -> None:
+    assert fixed(["a=1", "b=1,2", "c=[1,2]", "+d=3"]) == ["a=1", "c=[1,2]", "+d=3"]
+
+
+def test_overrides_of_runs_are_those_that_are_not_hydras() -> None:
+    given = ["a=1", "hydra.run.dir=x", "+hydra.launcher.n_jobs=2", "hydra/launcher=basic", "hydrant=3", "~b"]
+    assert of_runs(given) == ["a=1", "hydrant=3", "~b"]
+
+
+_ORDINARY = st.characters(codec="utf-8", exclude_categories=["C"], exclude_characters="$")  # $ interpolates
+
+
+@given(st.text(_ORDINARY, min_size=1) | st.text("a\\' ", min_size=1))
+def test_written_values_come_back(value: str) -> None:
+    (override,) = written({"key": value})
+    assert OverridesParser.create().parse_override(override).value() == value

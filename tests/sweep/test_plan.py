@@ -1,36 +1,17 @@
-"""What the experiments that come with the package are made of."""
+"""Runs that the experiments of ``conf/experiment`` are made of."""
 
 from collections import Counter
-from collections.abc import Iterator
 
-import hydra
 import pytest
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import HydraContext
-from omegaconf import DictConfig
 
-from sparse_ae.cli.compose import conf_dir
+from sparse_ae.cli.compose import compose, composing
 from sparse_ae.sweep.plan import Planned, list_jobs, plan
 
 
-class Context(HydraContext):
-    """All that planning asks of Hydra."""
-
-    def __init__(self) -> None:
-        self.config_loader = GlobalHydra.instance().config_loader()
-
-
-@pytest.fixture(autouse=True)
-def _hydra() -> Iterator[None]:
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        yield
-    HydraConfig.instance().cfg = None
-
-
 def planned(*arguments: str) -> list[Planned]:
-    config: DictConfig = hydra.compose("train", list(arguments), return_hydra_config=True)
-    runs, rejected = plan(Context(), config, list_jobs(Context(), config, arguments))
+    with composing():
+        config = compose("train", list(arguments))
+        runs, rejected = plan("sparse_ae.jobs.autoencoder.AutoencoderJob", config, list_jobs(config, arguments))
     assert rejected == []
     return runs
 
