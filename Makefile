@@ -1,4 +1,4 @@
-# sparse_ae: `make help` lists what there is.
+# sparse_ae: `make help` lists the targets.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,45 +6,65 @@ PYTHON ?= python3
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format sweep tensorboard benchmark clean
+.PHONY: help install run sweep tensorboard test test-all check format benchmark clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  ARGS=\"key=value ...\" passes overrides to run and sweep; PYTHON=python3.12 picks the interpreter"
 
-# One install for everything, repeated only when what is to be installed changes.
-$(VENV)/.installed: pyproject.toml constraints.txt
+# uv is an ordinary package of the index and installs several times as fast as pip, which takes its place where it
+# cannot be had. On a terminal it shows its progress; elsewhere only what fails.
+UV_FLAGS := $(shell [ -t 2 ] || echo --quiet)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+define install
+	@echo "installing $(1) into $(VENV) (torch is large: a minute or more)"
+	@$(BIN)/uv pip install $(UV_FLAGS) --python $(BIN)/python --constraint constraints.txt --editable '$(2)' \
+	  || { echo "uv is not to be had: installing with pip, which takes several minutes"; \
+	       $(PIP) --constraint constraints.txt --editable '$(2)'; }
+endef
+
+# Each repeated only when what is to be installed changes: the core, which trains; and everything that tests need.
+$(VENV)/.core: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "sparse_ae needs Python >= 3.10; set PYTHON=")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@echo "creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) uv 2> /dev/null || true
+	$(call install,sparse_ae,.)
 	@touch $@
 
-install: $(VENV)/.installed  ## create .venv and install
+$(VENV)/.dev: $(VENV)/.core
+	$(call install,the development tools,.[dev])
+	@touch $@
 
-run: install  ## train the default model on all of MNIST, with figures and a summary
+install: $(VENV)/.core  ## create .venv and install sparse_ae into it
+
+run: $(VENV)/.core  ## train the default model on all of MNIST, with figures and a summary
 	$(BIN)/sparse-ae-train $(ARGS)
 
-sweep: install  ## the two sparsity-weight sweeps, L1 and KL, and their report
+sweep: $(VENV)/.core  ## the two sparsity-weight sweeps, L1 and KL, and their report
 	$(BIN)/sparse-ae-train -m experiment=sparsity_weight_l1,sparsity_weight_kl $(ARGS)
 	$(BIN)/sparse-ae-report outputs/sparsity_weight_l1 outputs/sparsity_weight_kl --into outputs/sparsity_weight
 
-tensorboard: install  ## watch outputs/ at http://localhost:6006
+tensorboard: $(VENV)/.core  ## watch outputs/ at http://localhost:6006
 	$(BIN)/tensorboard --logdir outputs
 
-test: install  ## the whole test suite
+test: $(VENV)/.dev  ## the tests, a few minutes
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.dev  ## the tests and the slow ones: real kills, launchers, lab books, the browser
 	$(BIN)/python -m pytest
 
-check: install  ## the one gate: format, lint, types, tests
+check: $(VENV)/.dev  ## the one gate: format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(MAKE) --no-print-directory test
 
-format: install  ## format and mend what the linter can
+format: $(VENV)/.dev  ## format the code and fix lint
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-benchmark: install  ## time a training epoch, and the weight sweeps, against plain loops
+benchmark: $(VENV)/.dev  ## time a training epoch, and the weight sweeps, against plain loops
 	$(BIN)/python experiments/speed/benchmark.py
 	$(BIN)/python experiments/speed/sweep.py
 
