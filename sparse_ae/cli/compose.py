@@ -137,9 +137,9 @@ def _check_key(config: Any, override: Override) -> None:
     value = NOT_GIVEN if override.is_delete() else override.get_value_element_as_str()
     if not OmegaConf.is_dict(place):
         raise ConfigError(key, value, f"{where} has no keys of its own")
-    if leaf in place:
-        return
     names = [str(name) for name in place if name not in (TARGET, PARTIAL)]
+    if leaf in (*names, TARGET, PARTIAL):  # "in place" would deny what is ???
+        return
     reason = f"no such key{f' in {where}' if where else ''}{did_you_mean(leaf, names)}"
     if TARGET in place:
         reason += f"; +{key} passes {where} a further option"

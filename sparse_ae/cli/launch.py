@@ -92,15 +92,19 @@ def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> N
         starting_point(job)
         make_writable(run.path)
 
+    failures: list[Exception] = []  # Hydra would add a line of its own to what it raises
+
     def task(_: DictConfig) -> None:
         try:
-            is_rank_zero = execute(job, sources(config))
+            if execute(job, sources(config)):
+                print_run(run, *ideas)
         except Stopped as stopped:
             command = f"the same command{' without rerun=all' if job.rerun == 'all' else ''}"
             print(f"{program}: stopped by {stopped.reason}; run {command} to resume", file=sys.stderr)
             raise
-        if is_rank_zero:
-            print_run(run, *ideas)
+        except Exception as error:
+            failures.append(error)
 
-    result = run_job(task, config, "hydra.run.dir", None, hydra_context(config), configure_logging=False)
-    _ = result.return_value  # raises what the task raised
+    run_job(task, config, "hydra.run.dir", None, hydra_context(config), configure_logging=False)
+    for error in failures:
+        raise error

@@ -19,7 +19,7 @@ def parse(overrides: Iterable[str]) -> list[Override]:
     parsed = []
     for text in overrides:
         try:
-            parsed.append(parser.parse_override(text))
+            parsed += parser.parse_overrides([text])
         except OverrideParseException:
             mistakes.add(ConfigError(text, reason="not a valid override", expected="key=value or group=option"))
     mistakes.check()

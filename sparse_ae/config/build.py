@@ -64,13 +64,13 @@ def _check_keys(spec: Mapping[str, Any], key: str, given: Collection[str]) -> No
             raise ConfigError(_join(key, name), reason="is set by the framework and cannot be overridden")
     if TARGET in spec:
         return
-    given = next((name for name in spec if name != PARTIAL), None)
-    if given is None:
+    other = next((name for name in spec if name != PARTIAL), None)
+    if other is None:
         raise ConfigError(_join(key, TARGET), reason="is required and was not given")
     # An option such as none, with a key that an experiment or a user set for another option.
-    place = _join(key, given)
+    place = _join(key, other)
     reason = f"the chosen {key} has no options; choose another {key}=, or drop it with ~{place}"
-    raise ConfigError(place, spec[given], reason)
+    raise ConfigError(place, spec[other], reason)
 
 
 def locate(path: str, key: str) -> Callable[..., Any]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.accelerators import AcceleratorRegistry, CUDAAccelerator, MPSAccelerator
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from pydantic import Field, NonNegativeFloat, PositiveInt, StrictStr
 
 from sparse_ae.analysis.coefficient_path import path_figures

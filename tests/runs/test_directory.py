@@ -11,6 +11,7 @@ from sparse_ae.atomic import make_writable, write_atomically
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.errors import RunBusyError, RunError
 from sparse_ae.runs.naming import config_hash, run_name
+from sparse_ae.runs.status import Status
 from tests.helpers import plain_config
 
 
@@ -85,26 +86,27 @@ def test_hashing_leaves_the_config_alone_and_does_not_depend_on_order() -> None:
 def test_life_of_a_run(tmp_path: Path) -> None:
     config = plain_config()
     run = Run(tmp_path)
-    assert run.status == {} == run.metrics
+    assert run.status == Status()
+    assert run.metrics == {}
     run.start(config=config, resumed=False, sources={"config.yaml": "a: 1"}, threads=2)
     status = run.status
-    assert status["state"] == "running"
+    assert status.state == "running"
     assert run.read_state() == "interrupted"  # nobody holds its lock
     with run.lock():
         assert run.read_state() == "running"
-        with pytest.raises(RunBusyError, match=rf"is being trained by process {status['pid']} on "), run.lock():
+        with pytest.raises(RunBusyError, match=rf"is being trained by process {status.pid} on "), run.lock():
             pass
     run.record.note_progress(0.25)
     assert run.status.progress == 0.25
     run.mark_killed("killed")
     assert (run.status.state, run.status.error) == ("interrupted", "killed")
-    assert status["config_hash"] == config_hash(config)
-    assert status["seed"] == 42
-    assert {"torch", "lightning", "sparse-ae"} <= status["versions"].keys()
+    assert status.config_hash == config_hash(config)
+    assert status.seed == 42
+    assert {"torch", "lightning", "sparse-ae"} <= status.versions.keys()
     run.add_metrics({"val/mse": 0.5, "val/hoyer": float("nan")})
     run.add_metrics({"test/mse": 0.25})
     assert run.metrics == {"val/mse": 0.5, "val/hoyer": None, "test/mse": 0.25}
-    run.end("failed", config, "why")
+    run.record.end("failed", config, "why")
     assert (run.status.state, run.status.error) == ("failed", "why")
     assert run.status.wall_seconds >= 0
     json.loads((tmp_path / "status.json").read_text())
@@ -128,7 +130,7 @@ def test_fit_seconds_are_those_of_the_attempt_that_fitted(tmp_path: Path) -> Non
     run.record.note_fitted()
     fitted = run.status.fit_seconds
     assert fitted > 0
-    run.end("interrupted", config)
+    run.record.end("interrupted", config)
     run.start(config=config, resumed=True, sources={}, threads=1)
     run.record.note_fitted()
     assert run.status.wall_seconds > run.status.fit_seconds == fitted
@@ -179,7 +181,7 @@ def _broken_status(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_no_status, "is no run's folder"),
+        (_no_status, "not a run's folder"),
         (_broken_config, "cannot be read"),
         (_list_config, "holds no configuration"),
         (_broken_status, "is damaged"),

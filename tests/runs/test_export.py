@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file
 
 import sparse_ae
-from sparse_ae.config.errors import ConfigError
 from sparse_ae.runs.errors import RunError
 
 
@@ -44,17 +43,17 @@ def _edit(run: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("os.system", "is no Network"),
-        ("subprocess.Popen", "is no Network"),
+        ("os.system", "is not a Network"),
+        ("subprocess.Popen", "is not a Network"),
         ("antigravity.fly", "is not trusted"),
-        ("sparse_ae.runs.directory.Run", "is no Network"),
-        ("sparse_ae.sparsity.KL", "is no Network"),
-        ("sparse_ae.models.Nothing", "is no Network"),
+        ("sparse_ae.runs.directory.Run", "is not a Network"),
+        ("sparse_ae.sparsity.KL", "is not a Network"),
+        ("sparse_ae.models.Nothing", "is not a Network"),
     ],
 )
 def test_a_description_cannot_run_code(run_copy: Path, target: str, message: str) -> None:
     _edit(run_copy, network={"_target_": target, "command": "echo"})
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(RunError, match=message):
         sparse_ae.load(run_copy)
     assert "antigravity" not in sys.modules
 
@@ -64,7 +63,7 @@ def test_a_nested_description_cannot_run_code_either(run_copy: Path, tmp_path: P
     spec = json.loads((run_copy / "model.json").read_text())["network"]
     call = {"_target_": "os.mkdir", "path": str(witness)}
     _edit(run_copy, network=spec | {"hidden_sizes": [call]})
-    with pytest.raises(ConfigError, match="is not trusted"):
+    with pytest.raises(RunError, match="is not trusted"):
         sparse_ae.load(run_copy)
     assert not witness.exists()
 
@@ -72,13 +71,13 @@ def test_a_nested_description_cannot_run_code_either(run_copy: Path, tmp_path: P
 @pytest.mark.parametrize("network", [None, [], {}, "sparse_ae.models.MLP"])
 def test_a_description_of_nothing(run_copy: Path, network: object) -> None:
     _edit(run_copy, network=network)
-    with pytest.raises(ConfigError, match="describes no Network"):
+    with pytest.raises(RunError, match="describes no Network"):
         sparse_ae.load(run_copy)
 
 
 def test_unknown_format(run_copy: Path) -> None:
     _edit(run_copy, format=99)
-    with pytest.raises(RunError, match=r"format 99 is not known \(allowed: 2\)"):
+    with pytest.raises(RunError, match=r"format 99 is not known \(expected 2\)"):
         sparse_ae.load(run_copy)
 
 
