@@ -51,7 +51,7 @@ class ConfigError(UserError):
         return (self,)
 
     def under(self, prefix: str) -> "ConfigError":
-        """The same mistake, its key below ``prefix``."""
+        """This mistake with its key below ``prefix``."""
         key = f"{prefix}.{self.key}" if self.key else prefix
         return type(self)(key, self.value, self.reason, self.expected)
 

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.accelerators import AcceleratorRegistry, CUDAAccelerator, MPSAccelerator
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from pydantic import Field, NonNegativeFloat, PositiveInt, StrictStr
 
 from sparse_ae.analysis.coefficient_path import path_figures

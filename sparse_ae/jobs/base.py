@@ -17,7 +17,7 @@ S = TypeVar("S", bound=tuple[Any, ...])
 
 
 class StartingPoint(NamedTuple):
-    """Where a run begins."""
+    """Starting point of a run."""
 
     path: Path | None
     """A checkpoint; None to begin from nothing."""

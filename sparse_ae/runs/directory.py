@@ -17,24 +17,22 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from sparse_ae.atomic import write_atomically
 from sparse_ae.runs.errors import RunBusyError, RunError
+from sparse_ae.runs.lock import hold, is_held
 from sparse_ae.runs.status import State, Status, StatusRecord
 
 _EVENTS = "events.out.tfevents.*"
-
-_LOCK_SECONDS = 1.0
-"""Grace period: ``is_locked`` in another process may hold the lock for an instant."""
 
 
 class Run:
@@ -120,36 +118,18 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep every other process from training this run, on this machine or on another that shares the folder.
-
-        The operating system releases the lock when the process ends, however it ends. Raises ``RunBusyError`` if
-        another process holds it.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self._lock_file)
-        try:
-            lock.acquire(timeout=_LOCK_SECONDS, poll_interval=0.02)
-        except Timeout:
-            raise self._busy() from None
-        try:
+        """Keep every other process from training this run. Raises ``RunBusyError`` if one trains it."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(hold(self._lock_file))
+            except Timeout:
+                raise self._busy() from None
             yield
-        finally:
-            lock.release()
 
     @property
     def is_locked(self) -> bool:
         """True if a process is training this run."""
-        if not self._lock_file.exists():
-            return False
-        lock = FileLock(self._lock_file)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-        except OSError:  # a folder that may only be read: believe what status.json says
-            return True
-        lock.release()
-        return False
+        return is_held(self._lock_file)
 
     def raise_if_locked(self) -> None:
         """Raise ``RunBusyError`` if a process is training this run."""
@@ -199,8 +179,9 @@ class Run:
         self._write_json(self._metrics_file, self.metrics | plain)
 
     def write_analysis(self, name: str, result: Mapping[str, Any], files: Mapping[str, bytes]) -> list[Path]:
-        """Write ``files``, names to contents, into ``analysis/<name>`` in place of an earlier result's, and last, for
-        a whole analysis, ``result.json``; returns their paths.
+        """Write ``files``, names to contents, into ``analysis/<name>`` in place of an earlier result's.
+
+        ``result.json`` comes last, so that an analysis which has one is whole. Returns the paths of ``files``.
         """
         folder = self.path / "analysis" / name
         folder.mkdir(parents=True, exist_ok=True)

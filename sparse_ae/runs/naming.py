@@ -1,4 +1,4 @@
-"""What makes two runs the same run: a hash over all of the config that changes the result, and a name with it."""
+"""Identity of a run: a hash over all of the config that changes the result, and a name with it."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ _NO_EFFECT_ON_RESULTS = (
     "trainer.profiler",
     "visuals",
 )
-"""Keys that say where and how to run and what to draw, but not what comes out."""
+"""Keys that set where and how to run and what to draw, and do not change the result."""
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -31,7 +31,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 
 def relevant_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the composed config changes the result."""
+    """The part of the composed config that changes the result."""
     relevant = {
         section: node if section == "trainer" else _canonical(node)  # for a Trainer 1 batch and 1.0 of them differ
         for section, node in json.loads(json.dumps(config)).items()
@@ -46,7 +46,7 @@ def relevant_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _canonical(value: Any) -> Any:
-    """The same number written differently, 1 and 1.0, made the same."""
+    """Make one number of 1 and 1.0."""
     if isinstance(value, dict):
         return {key: _canonical(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -55,9 +55,7 @@ def _canonical(value: Any) -> Any:
 
 
 def run_name(config: Mapping[str, Any], choices: Mapping[str, Any]) -> str:
-    """``kl-w0.01-n128-s42-1a2b3c4d``: the method or classical coder as it was chosen, what sets its sparsity,
-    latent_dim, seed, hash.
-    """
+    """``kl-w0.01-n128-s42-1a2b3c4d``: method or classical coder, its sparsity setting, latent_dim, seed, hash."""
     section = "coder" if "coder" in config else "sparsity"
     units = config["coder" if "coder" in config else "model"].get("latent_dim")
     parts = [

@@ -1,4 +1,4 @@
-"""What a run was made with, for its ``status.json``."""
+"""Provenance of a run, for its ``status.json``: versions and commit."""
 
 import importlib.metadata
 import platform
@@ -9,12 +9,12 @@ _PACKAGES = ("sparse-ae", "torch", "torchvision", "lightning", "torchmetrics", "
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that results depend on."""
+    """Versions of Python and of the packages that results depend on."""
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in _PACKAGES}}
 
 
 def git_commit() -> str | None:
-    """The commit of this code, ``-dirty`` if tracked files differ from it; None for an installed copy."""
+    """Commit of this code, ``-dirty`` if tracked files differ from it; None for an installed copy."""
     here = Path(__file__)
 
     def git(*arguments: str) -> str:

@@ -67,7 +67,7 @@ class Rejected(NamedTuple):
     """Overrides that make no valid job."""
 
     overrides: list[str]
-    """Those that tell this job from the others."""
+    """Overrides that tell this job from the others."""
     why: str
     """Reason, one line."""
 
