@@ -17,9 +17,6 @@ from sparse_ae.cli.errors import one_line_errors
 from sparse_ae.cli.overrides import fixed
 from sparse_ae.config.build import locate
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.reporting.console import print_run, tell
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.errors import RunError
 
 
 def launch(name: str, job: str, sweep: str, ideas: Sequence[str]) -> None:
@@ -74,10 +71,15 @@ def _answer(name: str, flags: Sequence[str]) -> None:
 
 def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> None:
     """Build the one job that ``config`` describes, and execute it unless it is done already."""
+    # Only here, for all of it takes a while to import: --help and a mistyped key need not wait.
+    from sparse_ae.jobs.execute import execute, is_settled, starting_point
+    from sparse_ae.reporting.console import print_run, tell
+    from sparse_ae.runs.directory import Run
+    from sparse_ae.runs.errors import RunError
+    from sparse_ae.training.stop import Stopped
+
     run = Run(config.hydra.run.dir)
     job: Any = locate(kind, "job")(task_config(config), run)
-    from sparse_ae.jobs.execute import execute, is_settled, starting_point  # torch is imported by now
-    from sparse_ae.training.stop import Stopped
 
     if job.is_main_process:
         run.raise_if_locked()
