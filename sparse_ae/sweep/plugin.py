@@ -18,7 +18,7 @@ from sparse_ae.cli.overrides import written
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.runs.directory import Run
 from sparse_ae.sweep.plan import Planned, job_spec
-from sparse_ae.sweep.process import run_isolated
+from sparse_ae.sweep.process import run_isolated, warm_up
 
 _PREEMPTION_SECONDS = 120
 """Slurm requeues a pre-empted job only if it is still alive when Slurm kills it, so a stopped job waits this long."""
@@ -68,6 +68,7 @@ def _task(kind: str, sweep_pid: int, config: DictConfig) -> None:
     with open_dict(config):
         config.hydra = HydraConfig.get()
     spec = job_spec(kind, config)
+    warm_up()
     run_isolated(spec)
     if "SLURM_JOB_ID" in os.environ and Run(spec.folder).read_state() == "interrupted" and not spec.is_to_stop:
         time.sleep(_PREEMPTION_SECONDS)

@@ -1,7 +1,11 @@
-"""One job in a process of its own: whatever happens to it, the other jobs and the sweep continue."""
+"""One job in a process of its own, and the file that asks it to stop.
+
+Whatever happens to a job, the other jobs and the sweep continue.
+"""
 
 import multiprocessing
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -9,6 +13,7 @@ import time
 from contextlib import suppress
 from multiprocessing.connection import wait
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 from sparse_ae.config.build import locate
@@ -20,7 +25,20 @@ from sparse_ae.runs.errors import RunBusyError
 _FORKS = sys.platform == "linux"
 _CONTEXT: Any = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
 
-STOP_PREFIX = ".stop-"
+_PRELOAD = [
+    "sparse_ae.jobs.autoencoder",
+    "sparse_ae.jobs.coder",
+    "sparse_ae.jobs.execute",
+    "sparse_ae.analysis.overview",
+    "sparse_ae.training.visuals",
+]
+"""Everything that a job imports. None of it may compute or ask for a GPU when it is imported."""
+_GROUP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that schedulers and shells send to process groups."""
+
+_STOP_PREFIX = ".stop-"
+_STALE_SECONDS = 7 * 24 * 3600
+"""Age at which a request that was kept for jobs in a queue is removed."""
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 60
 """Time that a job has to stop by itself before it is killed."""
@@ -43,7 +61,7 @@ class JobSpec(NamedTuple):
     @property
     def sweep(self) -> str | None:
         """Name of the sweep that the job belongs to."""
-        return None if self.stop_file is None else self.stop_file.name.removeprefix(STOP_PREFIX)
+        return None if self.stop_file is None else self.stop_file.name.removeprefix(_STOP_PREFIX)
 
     @property
     def is_to_stop(self) -> bool:
@@ -56,12 +74,22 @@ class JobSpec(NamedTuple):
 
 
 def warm_up() -> None:
-    """Start the server that jobs are forked from, so that it imports torch while others do something else."""
-    if _FORKS:
-        from multiprocessing import forkserver
+    """Start the server that jobs are forked from, which then imports torch. Call it before the first job.
 
-        _CONTEXT.set_forkserver_preload(["sparse_ae.sweep.forkserver"])
+    The server inherits that it ignores the signals of process groups: it must outlive its jobs to report their exit
+    codes.
+    """
+    if not _FORKS:
+        return
+    from multiprocessing import forkserver
+
+    _CONTEXT.set_forkserver_preload(_PRELOAD)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _GROUP_SIGNALS}
+    try:
         forkserver.ensure_running()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run_isolated(spec: JobSpec, gpu: str | None = None) -> None:
@@ -73,7 +101,6 @@ def run_isolated(spec: JobSpec, gpu: str | None = None) -> None:
     """
     if spec.is_to_stop:
         return
-    warm_up()
     process = _CONTEXT.Process(target=_work, args=(spec, gpu), name=spec.folder.name)
     process.start()
     try:
@@ -131,3 +158,43 @@ def _stop_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+class StopWaitingError(BaseException):
+    """The sweep was asked to stop while it waited for jobs that may be in a queue."""
+
+
+class StopFile:
+    """Inside ``with``, Ctrl-C and SIGTERM create a file that asks every job, wherever it runs, to stop."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder.absolute() / f"{_STOP_PREFIX}{secrets.token_hex(4)}"
+        self.signal: int | None = None
+        self.breaks_off = False
+        """True while a signal should also raise ``StopWaitingError``."""
+        self._keep = False
+
+    def __enter__(self) -> "StopFile":
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        for stale in self.path.parent.glob(f"{_STOP_PREFIX}*"):
+            with suppress(FileNotFoundError):  # of a sweep that has just ended
+                if time.time() - stale.stat().st_mtime > _STALE_SECONDS:
+                    stale.unlink()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if not self._keep:
+            self.path.unlink(missing_ok=True)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:  # asked twice: no more patience, and jobs that have not seen the file yet
+            self._keep = True
+            raise KeyboardInterrupt
+        self.signal = number
+        self.path.touch()
+        print("\nstopping: the jobs save what they have", file=sys.stderr, flush=True)
+        if self.breaks_off:
+            self._keep = True  # for jobs that have not begun
+            raise StopWaitingError

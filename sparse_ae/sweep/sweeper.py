@@ -15,8 +15,7 @@ from sparse_ae.sweep.console import Watch, announce, summarize
 from sparse_ae.sweep.local import LocalLauncher
 from sparse_ae.sweep.plan import Planned, list_jobs, plan
 from sparse_ae.sweep.plugin import plugin_launcher
-from sparse_ae.sweep.process import warm_up
-from sparse_ae.sweep.stop import StopFile, StopWaitingError
+from sparse_ae.sweep.process import StopFile, StopWaitingError, warm_up
 
 
 class GridSweeper(NamedTuple):
