@@ -4,28 +4,37 @@ import hashlib
 from pathlib import Path
 
 from hydra.utils import to_absolute_path
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from sparse_ae.coders import OMP, L1Coder
-from sparse_ae.coders.checks import check_count, check_dictionary
+from sparse_ae.coders.checks import check_dictionary
 from sparse_ae.coders.omp import Selection
+from sparse_ae.config.errors import ConfigError
 from sparse_ae.models import SparseAutoencoder
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.export import load
 
 
-def omp(run: str, atoms: str | None, n_nonzero: int, selection: Selection) -> OMP:
+def omp(run: str, atoms: str | None, n_nonzero: PositiveInt, selection: Selection) -> OMP:
     """``OMP`` with ``n_nonzero`` atoms a sample on the atoms of ``run``, a run's folder, around what it decodes no code
     to. Raises ``ValueError`` if that has no model, one whose decoder is not linear, or whose atoms are no dictionary;
     and unless ``atoms`` is the ``digest`` of its weights.
     """
     dictionary, mean = _dictionary(run, atoms)
-    check_count("n_nonzero", n_nonzero, len(dictionary))
+    if n_nonzero > len(dictionary):
+        raise ConfigError("n_nonzero", n_nonzero, "more than there are atoms", f"1 to {len(dictionary)}")
     return OMP(dictionary, n_nonzero, mean=mean, selection=selection)
 
 
 def l1(
-    run: str, atoms: str | None, penalty: float, steps: int, tolerance: float, positive: bool, momentum: bool
+    run: str,
+    atoms: str | None,
+    penalty: NonNegativeFloat,
+    steps: PositiveInt,
+    tolerance: NonNegativeFloat,
+    positive: bool,
+    momentum: bool,
 ) -> L1Coder:
     """``L1Coder`` on the atoms of ``run``; what is raised: see ``omp``."""
     dictionary, mean = _dictionary(run, atoms)
