@@ -61,7 +61,9 @@ def test_overcomplete_reaches_the_same_objective() -> None:
 
 def test_ista_lowers_the_objective_at_every_step() -> None:
     x, atoms = random_problem(60, 20)
-    objectives = [l1_objective(ista(x, atoms, 0.2, steps=steps, tolerance=0.0), x, atoms, 0.2) for steps in range(1, 60)]
+    objectives = [
+        l1_objective(ista(x, atoms, 0.2, steps=steps, tolerance=0.0), x, atoms, 0.2) for steps in range(1, 60)
+    ]
     assert all((after <= before * (1 + 1e-12)).all() for before, after in pairwise(objectives))
     assert (objectives[0] <= x.square().sum(dim=1) / 2).all()
     best = l1_objective(reference(x, atoms, 0.2), x, atoms, 0.2)

@@ -149,7 +149,9 @@ def test_bad_options(options: dict[str, object], message: str) -> None:
 
 def test_bad_data() -> None:
     x, _ = planted(30)
-    with pytest.raises(ValueError, match=r"latent_dim=24: more atoms than samples that differ from their mean \(expected 1 to 20\)"):
+    with pytest.raises(
+        ValueError, match=r"latent_dim=24: more atoms than samples that differ from their mean \(expected 1 to 20\)"
+    ):
         KSVD(24, 2).fit(x[:20])
     with pytest.raises(ValueError, match="state: 24 atoms \\(expected latent_dim=20\\)"):
         KSVD(20, 2).fit(x, state=KSVD(24, 2).start(x))

@@ -193,7 +193,10 @@ BAD = {
     "x: float32 of shape () (expected floats (..., D))": {"k": 3, "x": torch.ones(())},
     "x: int64 of shape (2, 16) (expected floats (..., D))": {"k": 3, "x": torch.ones(2, 16, dtype=torch.int64)},
     "x: float32 (expected float64, as the dictionary)": {"k": 3, "x": torch.ones(2, 16)},
-    "dictionary: float32 of shape (16,) (expected floats (N, D), N and D at least 1)": {"k": 3, "atoms": torch.ones(16)},
+    "dictionary: float32 of shape (16,) (expected floats (N, D), N and D at least 1)": {
+        "k": 3,
+        "atoms": torch.ones(16),
+    },
 }
 
 
