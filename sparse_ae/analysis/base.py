@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pydantic import BeforeValidator
 from torch import Tensor
 
-from sparse_ae.models import Coder
+from sparse_ae.coders import Coder
 from sparse_ae.runs.directory import Run
 
 _BATCH = 1000

@@ -1,7 +1,7 @@
 """The sparse autoencoder: a network and a sparsity method joined."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -9,23 +9,6 @@ from sparse_ae.config.build import build
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.models.network import Activation, Network
 from sparse_ae.sparsity.base import Forward, Sparsity
-
-
-class Coder(Protocol):
-    """Anything that codes data sparsely: a trained autoencoder, PCA, OMP on a dictionary ...
-
-    ``x (B, D)`` is any real data, ``z (B, N)`` its codes, atoms ``(N, D)``.
-    """
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Data ``(B, D)`` to codes ``(B, N)``."""
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Codes ``(B, N)`` to reconstructions ``(B, D)``."""
-
-    @property
-    def dictionary(self) -> Tensor:
-        """Atoms ``(N, D)``."""
 
 
 class SparseAutoencoder(nn.Module):

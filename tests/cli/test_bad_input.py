@@ -248,7 +248,7 @@ def test_a_run_someone_sent_cannot_run_code(cli: Cli, tmp_path: Path, run_copy: 
 
 def test_a_folder_that_cannot_be_written(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    message = r"file/run: cannot be written \(Not a directory; allowed: a folder you may write to\)"
+    message = r"file/run: cannot be written \(Not a directory; choose a folder with write permission\)"
     _check_refused(cli, tmp_path, "sparse-ae-train", ["hydra.run.dir=file/run"], message)
 
 
