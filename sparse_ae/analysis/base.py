@@ -24,6 +24,21 @@ def _finished(run: object) -> object:
     return run
 
 
+def _listed(values: object) -> object:
+    if not isinstance(values, list | tuple):
+        raise ValueError("should be a list")
+    return values
+
+
+def _not_empty(values: object) -> object:
+    if not _listed(values):
+        raise ValueError("should have at least 1 item")
+    return values
+
+
+LISTED, NOT_EMPTY = BeforeValidator(_listed), BeforeValidator(_not_empty)
+"""Checks of an option that is a list, the second of one with at least one item; its default is a tuple."""
+
 FinishedRun = Annotated[Run, BeforeValidator(_finished)]
 """A finished run, given as its folder."""
 

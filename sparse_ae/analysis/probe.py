@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 from torch import Tensor
 
-from sparse_ae.analysis.base import Label, Result, Subject
+from sparse_ae.analysis.base import LISTED, NOT_EMPTY, Label, Result, Subject
 from sparse_ae.analysis.statistics import stratified
 from sparse_ae.coders import PCA
 from sparse_ae.config.errors import ConfigError
@@ -97,11 +97,11 @@ class Error(NamedTuple):
 def analyse(
     subject: Subject,
     *,
-    classifiers: Annotated[Sequence[Classifier], Field(min_length=1)] = ("logistic", "svm"),
-    labels_per_class: Sequence[PositiveInt] = (10, 100, 1000),
+    classifiers: Annotated[Sequence[Classifier], NOT_EMPTY] = ("logistic", "svm"),
+    labels_per_class: Annotated[Sequence[PositiveInt], LISTED] = (10, 100, 1000),
     all_labels: bool = True,
     draws: Annotated[int, Field(ge=2)] = 3,
-    c: Annotated[Sequence[PositiveFloat], Field(min_length=1)] = (1, 10, 100, 1000, 10000),
+    c: Annotated[Sequence[PositiveFloat], NOT_EMPTY] = (1, 10, 100, 1000, 10000),
     n_choose: PositiveInt | None = 10000,
     shift: NonNegativeInt = 0,
     references: bool = True,

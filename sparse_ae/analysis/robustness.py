@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from sparse_ae.analysis.base import FinishedRun, Label, Result, Subject
+from sparse_ae.analysis.base import LISTED, NOT_EMPTY, FinishedRun, Label, Result, Subject
 from sparse_ae.analysis.statistics import (
     mean_defined,
     partners,
@@ -107,11 +107,11 @@ class Numbers(NamedTuple):
 def analyse(
     subject: Subject,
     *,
-    sigmas: Annotated[Sequence[Sigma], Field(min_length=1)] = (0, 0.05, 0.1, 0.2, 0.3, 0.4),
-    shares: Annotated[Sequence[Share], Field(min_length=1)] = (0, 0.02, 0.05, 0.1, 0.2, 0.3),
+    sigmas: Annotated[Sequence[Sigma], NOT_EMPTY] = (0, 0.05, 0.1, 0.2, 0.3, 0.4),
+    shares: Annotated[Sequence[Share], NOT_EMPTY] = (0, 0.02, 0.05, 0.1, 0.2, 0.3),
     clamp: bool = True,
     n_samples: PositiveInt = 2000,
-    against: Sequence[FinishedRun] = (),
+    against: Annotated[Sequence[FinishedRun], LISTED] = (),
     pca: bool = True,
     n_images: PositiveInt = 2,
 ) -> Result:

@@ -13,7 +13,7 @@ from pydantic import Field, PositiveInt
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from sparse_ae.analysis.base import FinishedRun, Label, Result, Subject
+from sparse_ae.analysis.base import NOT_EMPTY, FinishedRun, Label, Result, Subject
 from sparse_ae.analysis.statistics import mean_defined
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.plotting.mosaic import Block, mosaic
@@ -25,7 +25,7 @@ from sparse_ae.runs.naming import relevant_config
 
 Indices = npt.NDArray[np.intp]
 Cosine = Annotated[float, Field(gt=0, lt=1)]
-Runs = Annotated[Sequence[FinishedRun], Field(min_length=1)] | None
+Runs = Annotated[Sequence[FinishedRun], NOT_EMPTY] | None
 
 _CURVE_POINTS = 500
 

@@ -19,8 +19,8 @@ _MARGIN, _BETWEEN = 0.15, 0.4
 """Inches around the figure and between blocks."""
 _BELOW, _ABOVE, _NAME, _LINE = 0.2, 0.22, 0.28, 0.2
 """Inches for a label below an image, a name above a column, the name of a block, a line of the title."""
-_CHARACTER = 0.085
-"""Inches of a character of the title; names of rows are no wider."""
+_TITLE_CHARACTER, _NAME_CHARACTER = 0.095, 0.075
+"""Inches of a character of the title and of the name of a row, both on the wide side."""
 
 
 class Block(NamedTuple):
@@ -138,7 +138,7 @@ def _places(block: Block, label_gap: int) -> _Places:
 def _left_inches(block: Block, *, first: bool) -> float:
     """Space left of a block: for the names of its rows, or to keep it apart from the block before."""
     longest = max((len(line) for name in block.rows for line in name.split("\n")), default=0)
-    return _CHARACTER * longest + _MARGIN if longest or first else _BETWEEN
+    return _NAME_CHARACTER * longest + _MARGIN if longest or first else _BETWEEN
 
 
 def _head_inches(blocks: Sequence[Block]) -> float:
@@ -152,7 +152,7 @@ def _canvas(shape: tuple[int, int], inches: float, left: float, title: str, name
     high, wide = (size * inches for size in shape)
     lines = title.split("\n")
     head = 2 * _MARGIN + _LINE * len(lines) + names
-    figure = Figure(figsize=(max(left + wide, _CHARACTER * max(map(len, lines))) + _MARGIN, high + head))
+    figure = Figure(figsize=(max(left + wide, _TITLE_CHARACTER * max(map(len, lines))) + _MARGIN, high + head))
     width, height = figure.get_size_inches()
     start = left + (width - _MARGIN - left - wide) / 2
     axes = figure.add_axes((start / width, 0, wide / width, high / height))
@@ -179,4 +179,4 @@ def _write_names(axes: Axes, block: Block, place: _Places, start: int, shape: tu
     for row, column in np.ndindex(block.images.shape[:2]):
         if label := block.label(row, column):
             at = (start + place.starts[column] + width / 2, place.tops[row] + height + 0.6 * gap)
-            axes.text(*at, label, ha="center", va="top", fontsize=7.5, color=GREY)
+            axes.text(*at, label, ha="center", va="top", fontsize=8, color=GREY)

@@ -95,7 +95,7 @@ def _log_labels(ticks: Sequence[float]) -> list[str]:
 
 
 def to_png(figure: Figure, dpi: int = 110, *, palette: bool = False) -> bytes:
-    """Bytes of the figure as a PNG file; ``palette`` reduces it to 256 colours, enough for lines, and a fifth the size."""
+    """Bytes of the figure as a PNG file; ``palette`` reduces lines to 256 colours and a fifth of the size."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     if not palette:
