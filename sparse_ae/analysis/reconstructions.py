@@ -18,7 +18,7 @@ _PAIRS_PER_ROW = 8
 class Numbers(NamedTuple):
     """Errors of the images shown, per pixel."""
 
-    index: list[int]
+    index: list[int]  # type: ignore[assignment]  # not tuple.index, which nobody calls
     """Indices of the images in the sample."""
     label: list[int]
     """Classes of the images."""

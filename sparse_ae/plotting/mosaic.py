@@ -71,7 +71,8 @@ def mosaic(blocks: Sequence[Block], *, title: str, signed: bool = False) -> Figu
     lefts = [_left_inches(block, first=block is blocks[0]) / inches for block in blocks]
     places = [_places(block, math.ceil(_BELOW / inches)) for block in blocks]
 
-    starts, end = [], 0
+    starts: list[int] = []
+    end = 0
     for left, place in zip(lefts, places, strict=True):
         starts.append(end + (0 if not starts else math.ceil(left)))
         end = starts[-1] + place.width
@@ -111,7 +112,8 @@ def feature_grid(images: Array, labels: Sequence[str], *, title: str, signed: bo
 
 def _across(block: Block) -> int:
     """Number of images side by side; the text of an empty block needs the width of two."""
-    return block.images.shape[1] if block.images.size else max(2, block.images.shape[1])
+    columns: int = block.images.shape[1]
+    return columns if block.images.size else max(2, columns)
 
 
 def _own_scale(image: Array, *, signed: bool) -> Array:
