@@ -254,9 +254,7 @@ def _mark_between_images(axes: Axes, answers: Mapping[str, Answer], styles: Mapp
     for name, answer in answers.items():
         if (level := answer.support_change_between_images) is not None:
             place = axes.get_yaxis_transform()
-            axes.plot(
-                [0.96, 1.0], [level] * 2, color=styles[name].colour, linewidth=2.5, transform=place, clip_on=False
-            )
+            axes.plot([0.96, 1.0], [level] * 2, color=styles[name].colour, linewidth=2.5, transform=place)
     axes.set_ylim(0, 1.02)
     axes.set_title("dashes: between different images", fontsize=9, loc="right")
 
