@@ -6,7 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from sparse_ae.plotting import Curves, Front, Panel, curve_panels, front_panels, sweep_panels, to_png
+from sparse_ae.plotting.curves import Curves, curve_panels
+from sparse_ae.plotting.fronts import Front, front_panels, non_dominated
+from sparse_ae.plotting.style import to_png
+from sparse_ae.plotting.sweeps import Panel, sweep_panels
 from sparse_ae.reporting.collect import Entry, Sweep
 from sparse_ae.reporting.columns import (
     COEFFICIENT,
@@ -21,7 +24,7 @@ from sparse_ae.reporting.columns import (
 )
 from sparse_ae.reporting.console import TIMES
 from sparse_ae.reporting.curves import Curve, read_curves
-from sparse_ae.reporting.front import knee, non_dominated
+from sparse_ae.reporting.front import knee
 
 _DPI = 180
 _CURVES = {"train/loss": "training loss (penalty included)", "val/mse": "validation MSE (per pixel)"}

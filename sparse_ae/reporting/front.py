@@ -1,4 +1,4 @@
-"""What is worth its cost: the non-dominated points of two quantities to be minimised, and the knee of their front."""
+"""The knee of a front of two quantities to be minimised."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,14 +6,6 @@ import numpy.typing as npt
 Array = npt.NDArray[np.floating]
 
 _ROUNDING = 1e-9
-
-
-def non_dominated(x: Array, y: Array) -> npt.NDArray[np.bool_]:
-    """Which of the points ``(R,), (R,)`` no other is as good as in both and better in one; NaN never is."""
-    as_good = (x[None] <= x[:, None]) & (y[None] <= y[:, None])
-    better = (x[None] < x[:, None]) | (y[None] < y[:, None])
-    known: npt.NDArray[np.bool_] = ~(np.isnan(x) | np.isnan(y))
-    return known & ~(as_good & better).any(axis=1)
 
 
 def knee(x: Array, y: Array) -> int | None:

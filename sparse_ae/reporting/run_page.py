@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sparse_ae.atomic import write_atomically
-from sparse_ae.reporting.analyses import reading_order
+from sparse_ae.reporting.analyses import Found, read_found, reading_order
 from sparse_ae.reporting.collect import Entry, collect
 from sparse_ae.reporting.columns import cell_text
 from sparse_ae.reporting.console import TIMES
@@ -54,15 +54,16 @@ def render_run(entry: Entry) -> str:
         metrics=[(name, value_text(value)) for name, value in entry.metrics.items()],
         times=[(time.label, text) for time in TIMES if (text := time_cell(entry, time))],
         config=[(key, cell_text(value)) for key, value in entry.config.items()],
-        analyses=[_view(entry.run, name) for name in sorted(entry.run.analyses, key=reading_order)],
+        analyses=[_view(entry.run, name) for name in reading_order(entry.run)],
     )
 
 
 def _view(run: Run, name: str) -> AnalysisView:
     try:
-        result = run.read_analysis(name)
+        found = read_found(run, name)
     except RunError:  # damaged: its figures may still be worth seeing
-        result = {}
+        found = Found({}, {})
+    result = found.numbers
     values = [(key, text) for key, value in result.items() if (text := _text(value)) is not None]
     tables = [table for key, value in result.items() if (table := _table(key, value)) is not None]
     return AnalysisView(name, values, tables, pictures(run.figures_of(name)))

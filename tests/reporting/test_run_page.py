@@ -115,7 +115,13 @@ def test_no_name_and_no_number_is_broken(browser: webdriver.Chrome, run: Run, wi
     assert {part.size["height"] for part in parts} == {24}
 
 
-def test_analyses_stand_in_reading_order() -> None:
-    names = ["mine", "robustness", "zz", "sparsity", "overview", "features", "sparsity-0.5", "selectivity"]
-    expected = ["overview", "sparsity", "sparsity-0.5", "features", "selectivity", "robustness", "mine", "zz"]
-    assert sorted(names, key=reading_order) == expected
+def test_analyses_stand_in_reading_order(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    for name in ("mine", "zz", "sparsity", "overview", "features-best", "features", "sparsity-0.5"):
+        run.write_analysis(name, {}, {})
+    by_name = ["features", "features-best", "mine", "overview", "sparsity", "sparsity-0.5", "zz"]
+    assert reading_order(run) == by_name  # nothing else is known
+    (tmp_path / ".hydra").mkdir()
+    config = {"data": {}, "coder": {}, "seed": 0, "active_threshold": 0.1, "analysis": {"overview": {}, "zz": {}}}
+    (tmp_path / ".hydra" / "config.yaml").write_text(json.dumps(config))
+    assert reading_order(run) == ["overview", "zz", "features", "features-best", "mine", "sparsity", "sparsity-0.5"]
