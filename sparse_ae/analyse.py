@@ -37,8 +37,7 @@ def analyse_runs(overrides: list[str]) -> None:
     listed = [re.sub(r"^analysis=([\w,]+)$", r"analysis=[\1]", override) for override in overrides]
     config = compose("analyse", listed)
     from sparse_ae.analysis.loading import named_run
-    from sparse_ae.reporting.collect import collect, is_run
-    from sparse_ae.reporting.compare import write_comparison
+    from sparse_ae.reporting.entries import is_run
 
     plain = task_config(config)
     analyses = plain.pop("analysis")
@@ -47,6 +46,9 @@ def analyse_runs(overrides: list[str]) -> None:
     if is_run(folder) or not folder.is_dir():
         _analyse(named_run(config), settings, analyses)
         return
+    from sparse_ae.reporting.collect import collect  # pandas takes a second to import
+    from sparse_ae.reporting.compare import write_comparison
+
     try:
         runs = [entry.run for entry in collect([folder]).finished]
     except RunError:
@@ -74,7 +76,7 @@ def _analyse(run: Run, settings: Settings, analyses: Mapping[str, Any]) -> list[
     from sparse_ae.analysis import Subject
     from sparse_ae.analysis.loading import read_run, test_sample
     from sparse_ae.analysis.write import write_analyses, written_name
-    from sparse_ae.reporting.run_page import write_run_page
+    from sparse_ae.reporting.pages import write_run_page
 
     stored = read_run(run, weights=settings.weights, threshold=settings.active_threshold, device=settings.device)
     subject = Subject(stored.coder, test_sample(stored.data, stored.data.device, stored.threshold), run)

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sparse_ae.plotting import Front, Panel, front_panels, sweep_panels, to_png
-from sparse_ae.reporting.front import non_dominated
+from sparse_ae.plotting.fronts import Front, front_panels, non_dominated
+from sparse_ae.plotting.style import to_png
+from sparse_ae.plotting.sweeps import Panel, sweep_panels
 
 
 def path_figures(points: Sequence[Mapping[str, float]], method: str) -> dict[str, bytes]:

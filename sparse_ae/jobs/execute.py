@@ -26,7 +26,7 @@ def train(config: Mapping[str, Any], run: Run, sources: Mapping[str, str], sweep
     is, but for analyses that it lacks; one that was interrupted or failed goes on from its last intact checkpoint.
     Raises ``RunBusyError`` if another process is at it, ``Stopped`` if asked to stop, and whatever training raises.
     """
-    from sparse_ae.reporting.run_page import write_run_page
+    from sparse_ae.reporting.pages import write_run_page
     from sparse_ae.training.stop import Stopped, StopSignals
 
     with StopSignals() as stop:

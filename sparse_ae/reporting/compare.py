@@ -11,9 +11,9 @@ import numpy.typing as npt
 from sparse_ae.atomic import write_atomically
 from sparse_ae.plotting import dot_panels, to_png
 from sparse_ae.reporting.analyses import KEY_NUMBERS, built_in_name
-from sparse_ae.reporting.collect import Entry, collect
+from sparse_ae.reporting.collect import collect
 from sparse_ae.reporting.columns import METHOD, as_number, group_name
-from sparse_ae.reporting.tables import config_cell
+from sparse_ae.reporting.entries import Entry
 
 _DPI = 150
 
@@ -35,7 +35,7 @@ def write_comparison(folder: Path, analyses: Sequence[str]) -> list[Path]:
     for row, run in enumerate(runs):
         found = [values[row] for numbers in table.values() for values in numbers.values()]
         cells = ["" if np.isnan(value) else repr(float(value)) for value in found]
-        writer.writerow([run.name, *(config_cell(run, column) for column in columns), *cells])
+        writer.writerow([run.name, *(run.config_text(column) for column in columns), *cells])
     written = [folder / "analysis.csv"]
     write_atomically(written[0], text.getvalue().encode(errors="replace"))
     (folder / "analysis").mkdir(exist_ok=True)
