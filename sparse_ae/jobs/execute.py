@@ -16,7 +16,7 @@ from sparse_ae.config.errors import describe
 from sparse_ae.data import to_unit_interval
 from sparse_ae.jobs.base import Job, StartingPoint, analyses_of, missing_analyses
 from sparse_ae.reporting.console import tell, warn
-from sparse_ae.reporting.run_page import write_run_page
+from sparse_ae.reporting.pages import write_run_page
 from sparse_ae.runs.checkpoint import read_checkpoint
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.errors import CheckpointError, RunError

@@ -14,7 +14,6 @@ from sparse_ae.plotting.style import to_png
 from sparse_ae.reporting.analyses import Found, read_found
 from sparse_ae.reporting.collect import collect
 from sparse_ae.reporting.columns import METHOD, as_number, group_name
-from sparse_ae.reporting.tables import config_cell
 
 _DPI = 150
 
@@ -37,7 +36,7 @@ def write_comparison(folder: Path, analyses: Sequence[str]) -> list[Path]:
     for row, run in enumerate(runs):
         values = [column[row] for numbers in table.values() for column in numbers.values()]
         cells = ["" if np.isnan(value) else repr(float(value)) for value in values]
-        writer.writerow([run.name, *(config_cell(run, column) for column in columns), *cells])
+        writer.writerow([run.name, *(run.config_text(column) for column in columns), *cells])
     written = [folder / "analysis.csv"]
     write_atomically(written[0], text.getvalue().encode(errors="replace"))
     (folder / "analysis").mkdir(exist_ok=True)

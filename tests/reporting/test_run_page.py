@@ -10,7 +10,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
 from sparse_ae.reporting.analyses import reading_order
-from sparse_ae.reporting.run_page import write_run_page
+from sparse_ae.reporting.pages import write_run_page
 from sparse_ae.runs.directory import Run
 from tests.reporting.browsing import needs_browser, resize
 
@@ -45,12 +45,12 @@ def run(runs: list[Path]) -> Run:
 def test_a_finished_run_has_its_page(runs: list[Path]) -> None:
     for path in runs:
         page = (path / "report.html").read_text()
-        assert "default-src 'none'" in page
         assert "http://" not in page
         assert "https://" not in page
-        assert "script-src" not in page
+        assert "<script" not in page
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("width", [1280, 400])
 def test_everything_is_shown_and_nothing_runs(browser: webdriver.Chrome, run: Run, width: int) -> None:
@@ -77,6 +77,7 @@ def _cells(parent: WebElement, selector: str) -> list[str]:
     return [cell.text for cell in parent.find_elements(By.CSS_SELECTOR, selector)]
 
 
+@pytest.mark.slow
 @needs_browser
 def test_single_values_and_flat_tables_are_shown_and_what_is_larger_is_not(browser: webdriver.Chrome, run: Run) -> None:
     write_run_page(run)
@@ -102,6 +103,7 @@ def test_single_values_and_flat_tables_are_shown_and_what_is_larger_is_not(brows
     ]
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("width", [1280, 400])
 def test_no_name_and_no_number_is_broken(browser: webdriver.Chrome, run: Run, width: int) -> None:
