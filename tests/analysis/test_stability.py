@@ -48,7 +48,7 @@ def _make_run(
         model.network.encoder_bias[list(dead)] = -100
     save_model(run, model, network=spec, sparsity=config["sparsity"], input_shape=(1, 4, atoms.shape[1] // 4))
     run.add_metrics({"test/mse": 0.0})
-    run.end("finished" if finished else "failed", config)
+    run.record.end("finished" if finished else "failed", config)
     return run
 
 
