@@ -52,7 +52,8 @@ class Linear(Network):
         inherited = inspect.signature(Linear.__init__).parameters
         named = {name: p for name, p in own.items() if p.kind is not p.VAR_KEYWORD}
         together = {**named, **{name: p for name, p in inherited.items() if name not in named}}
-        cls.__signature__ = inspect.Signature([p for name, p in together.items() if name != "self"])
+        signature = inspect.Signature([p for name, p in together.items() if name != "self"])
+        cls.__signature__ = signature  # type: ignore[attr-defined]
 
     def __init__(
         self,
