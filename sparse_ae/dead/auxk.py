@@ -11,8 +11,8 @@ from sparse_ae.sparsity import Decoder, Forward
 class AuxK(DeadUnits):
     """term = |e - e_hat|^2 / |e|^2, summed over the batch, with e = target - x_hat, detached, e_hat = z_aux @ atoms.
 
-    At most ``k_aux`` dead units take part, those silent longest. z_aux is ReLU(pre) for a unit that is positive for some
-    sample of the batch. For a unit that is negative for all it is pre, as ReLU would pass no gradient.
+    At most ``k_aux`` dead units take part, those silent longest. z_aux is ReLU(pre) for a unit that is positive for
+    some sample. For a unit that is negative for all it is pre, as ReLU would pass no gradient.
 
     Of the decoder only those units' atoms get a gradient. Of the encoder, everything that their pre-activations depend
     on does: their rows, and parameters that all units share, such as b_pre. With ``LISTA`` they depend, through the

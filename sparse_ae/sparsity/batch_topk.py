@@ -20,10 +20,10 @@ class BatchTopK(Sparsity):
     the mean of the smallest activations kept, which converges to the same.
     Source: Bussmann et al., "BatchTopK sparse autoencoders", arXiv 2412.06410.
 
-    >>> pre = torch.tensor([[3.0, 2.0, 1.0], [0.5, 0.1, -1.0]])
+    >>> pre = torch.tensor([[3.0, 2.0, 1.0], [0.5, 0.1, 0.0]])
     >>> BatchTopK(k=1, latent_dim=3).activate_batch(pre)  # 2 of 6
     tensor([[3., 2., 0.],
-            [0., 0., -0.]])
+            [0., 0., 0.]])
     """
 
     traits = Traits(couples_samples=True, learns_threshold=True)

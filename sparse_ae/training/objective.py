@@ -26,8 +26,8 @@ class Objective(nn.Module):
     >>> from sparse_ae.sparsity import L1
     >>> objective = Objective(SparseAutoencoder(MLP(input_dim=784), L1()))
     >>> optimizer = torch.optim.Adam(objective.parameters(), lr=1e-3)
-    >>> batches = torch.rand(20, 128, 784)
-    >>> losses = [objective.train_step_(optimizer, x, step=i, total_steps=20).loss for i, x in enumerate(batches)]
+    >>> x = torch.rand(128, 784)
+    >>> losses = [objective.train_step_(optimizer, x, step=step, total_steps=20).loss for step in range(20)]
     >>> bool(losses[-1] < losses[0])
     True
     """
