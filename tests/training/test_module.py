@@ -138,8 +138,8 @@ def test_a_failed_run_says_so_in_its_status(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteLossError, match="at step"):
         train_run(tmp_path, *SMALL, "optimizer.lr=1e30", "sparsity=l1", "model=linear", "model.unit_norm=false")
     status = Run(tmp_path).status
-    assert status["state"] == "failed"
-    assert "at step" in status["error"]
+    assert status.state == "failed"
+    assert "at step" in str(status.error)
     assert not (tmp_path / "model.safetensors").exists()
 
 
