@@ -70,6 +70,12 @@ class CodeMetrics(Metric):
         for name in ("active_samples", "nonzero_samples"):
             self.add_state(name, units.clone(), dist_reduce_fx="sum")
 
+    def code(self, coder: Coder, x: Tensor, target: Tensor) -> None:
+        """Add a batch ``x (B, D)`` as ``coder`` codes it, compared with ``target (B, D)``."""
+        z = coder.encode(x)
+        x_hat = coder.decode(z)
+        self.update(target, _at_least_float32(z), _at_least_float32(x_hat))
+
     def update(self, x: Tensor, z: Tensor, x_hat: Tensor) -> None:
         """Add a batch: ``x, x_hat (B, D)``, ``z (B, N)``."""
         self.error += squared_error(x_hat, x)
@@ -100,6 +106,10 @@ class CodeMetrics(Metric):
             "hoyer": self.hoyer_sum / self.hoyer_samples,
         }
 
+    def values(self) -> dict[str, float]:
+        """``compute`` as plain numbers."""
+        return {name: float(value) for name, value in self.compute().items()}
+
 
 @torch.inference_mode()
 def evaluate(coder: Coder, batches: Iterable[tuple[Tensor, Tensor, Tensor]], metrics: CodeMetrics) -> dict[str, float]:
@@ -113,8 +123,10 @@ def evaluate(coder: Coder, batches: Iterable[tuple[Tensor, Tensor, Tensor]], met
     >>> evaluate(Projection(torch.tensor([[1.0, 0.0]])), [(x, x, torch.zeros(2))], metrics)["mse"]
     1.0
     """
-    for batch in batches:
-        x, target = (part.to(metrics.mean.device) for part in batch[:2])
-        z = coder.encode(x)
-        metrics.update(target, z, coder.decode(z))
-    return {name: float(value) for name, value in metrics.compute().items()}
+    for x, target, _ in batches:
+        metrics.code(coder, x.to(metrics.mean.device), target.to(metrics.mean.device))
+    return metrics.values()
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

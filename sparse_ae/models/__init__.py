@@ -1,4 +1,4 @@
-"""Encoder/decoder networks and the autoencoder that joins them to a sparsity method."""
+"""Networks, and the autoencoder that joins one to a sparsity method."""
 
 from sparse_ae.models.autoencoder import SparseAutoencoder, build_autoencoder
 from sparse_ae.models.linear import Linear

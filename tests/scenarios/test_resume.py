@@ -471,7 +471,7 @@ def test_a_run_that_begins_where_another_ended_measures_for_itself(tmp_path: Pat
     longer = train_run(tmp_path / "longer", *start_here, "trainer.max_epochs=5", "checkpoint.monitor=val/l0")
     state = read_checkpoint(longer.best_checkpoint)
     assert state["global_step"] > read_checkpoint(parent.last_checkpoint)["global_step"]
-    assert state["callbacks"]["Checkpoints"]["best_score"] > 1  # an L0, not an MSE
+    assert state["callbacks"]["RunCheckpoint"]["best_score"] > 1  # an L0, not an MSE
     at_once = train_run(tmp_path / "at once", *start_here, "active_threshold=0.5")
     name = "val/population_sparsity"
     assert at_once.metrics[name] != parent.metrics[name]
