@@ -15,7 +15,7 @@ from sparse_ae.runs.checkpoint import read_checkpoint, write_checkpoint
 from sparse_ae.runs.directory import Run
 from sparse_ae.training.resume import ResumeState
 from sparse_ae.training.stop import Stopped
-from tests.helpers import train_run
+from tests.helpers import execute_run, plain_config, train_run
 from tests.scenarios.crashes import EVERY_STEP, SHORT, WARMUP, PowerCut, assert_same, crashing
 
 VARIANTS: dict[str, list[str]] = {
@@ -91,6 +91,18 @@ def test_resume_after_error(tmp_path: Path, pair: tuple[Run, Run], in_the_middle
     assert read_checkpoint(run.last_checkpoint)["global_step"] == saved
     assert_same(train_run(run.path, *SHORT), pair[0])
     assert run.status.attempts == 2
+
+
+def test_rerun_all_within_a_sweep(tmp_path: Path, pair: tuple[Run, Run]) -> None:
+    """``rerun=all`` does not start over what the same sweep began: Slurm queues a pre-empted job again."""
+    config = plain_config(*SHORT, "rerun=all")
+    with crashing(20, PowerCut):
+        execute_run(tmp_path / "run", config, sweep="a")
+    resumed = execute_run(tmp_path / "run", config, sweep="a")
+    assert resumed.status.attempts == 2
+    assert_same(resumed, pair[0])
+    assert execute_run(tmp_path / "run", config, sweep="a").status.attempts == 2
+    assert execute_run(tmp_path / "run", config, sweep="b").status.attempts == 3
 
 
 def test_resume_global_random_states(tmp_path: Path) -> None:
