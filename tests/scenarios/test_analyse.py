@@ -75,15 +75,21 @@ def test_analyse_default(analysed: Run) -> None:
     assert set(analysed.analyses) == {*ANALYSES, "overview"}
 
 
+@pytest.fixture(scope="module")
+def events(analysed: Run) -> EventAccumulator:
+    """All that TensorBoard shows of it."""
+    events = EventAccumulator(str(analysed.path), size_guidance={"images": 0})
+    events.Reload()
+    return events
+
+
 @pytest.mark.parametrize("name", ANALYSES)
-def test_figures(analysed: Run, name: str) -> None:
+def test_figures(analysed: Run, events: EventAccumulator, name: str) -> None:
     """As PNG and SVG in the folder, on the page, and once in TensorBoard."""
     figures = analysed.figures_of(name)
     assert figures
     assert {path.with_suffix(".svg") for path in figures} == set((analysed.path / "analysis" / name).glob("*.svg"))
     assert f'<h2 id="{name}">' in (analysed.path / "report.html").read_text()
-    events = EventAccumulator(str(analysed.path), size_guidance={"images": 0})
-    events.Reload()
     for path in figures:
         (image,) = events.Images(f"analysis/{name}/{path.stem}")
         assert image.encoded_image_string == path.read_bytes()

@@ -16,7 +16,7 @@ from tests.scenarios.crashes import SHORT, WARMUP, assert_same
 
 def test_resume_after_kill(tmp_path: Path) -> None:
     """One SIGKILL, once a checkpoint is there."""
-    overrides = [*SHORT, WARMUP, "trainer.limit_train_batches=100", "checkpoint.every_n_minutes=0.001"]
+    overrides = [*SHORT, WARMUP, "trainer.limit_train_batches=50", "checkpoint.every_n_minutes=0.001"]
     whole, half = Run(tmp_path / "whole"), Run(tmp_path / "half")
     process = start(half.path, *overrides)
     wait_until(half.last_checkpoint.exists)

@@ -33,12 +33,12 @@ def test_failing_launcher(sweep: Sweep) -> None:
     ids=["basic", "local", "slurm_local", "ray_cluster"],
 )
 def test_launcher(tmp_path: Path, sweep: Sweep, launcher: list[str]) -> None:
-    out = sweep(*SMALL, *launcher, "seed=1,2,3,4")
-    assert "4 of 4 runs are finished" in out
-    assert out.count("finished  ") == 4
+    out = sweep(*SMALL, *launcher, "seed=1,2")
+    assert "2 of 2 runs are finished" in out
+    assert out.count("finished  ") == 2
     trained = runs(tmp_path).values()
-    assert [run.read_state() for run in trained] == ["finished"] * 4
-    assert len({run.status.pid for run in trained}) == 4  # each in a process of its own
+    assert [run.read_state() for run in trained] == ["finished"] * 2
+    assert len({run.status.pid for run in trained}) == 2  # each in a process of its own
     log = next(iter(trained)).log.read_text()
     assert "epoch 2/2" in log
 

@@ -39,7 +39,8 @@ def test_repeated_sweep(tmp_path: Path, sweep: Sweep) -> None:
 def test_failing_jobs(tmp_path: Path, cli: Cli) -> None:
     """One diverges, one is killed, one has an impossible value; the fourth is fine."""
     linear = ["model=linear", "model.unit_norm=false", "trainer.log_every_n_steps=5"]
-    arguments = ["-m", *LONG, *linear, "optimizer.lr=1e-3,1e-4,1e30,-1"]
+    short = ["trainer.max_epochs=4", "trainer.limit_train_batches=60"]
+    arguments = ["-m", *LONG, *short, *linear, "optimizer.lr=1e-3,1e-4,1e30,-1"]
     folder = tmp_path / "outputs" / "default"
 
     def states() -> list[str]:
@@ -76,7 +77,7 @@ def _victims(folder: Path) -> list[int]:
 def test_duplicates(tmp_path: Path, sweep: Sweep) -> None:
     out = sweep(*SMALL, "visuals.n_images=4,8")
     assert "1 runs, 1 to train" in out
-    assert re.search(r"the same l1-w0.01-n16-s42-\w{8}  visuals.n_images=8 makes no other run", out)
+    assert re.search(r"duplicate of l1-w0\.01-n16-s42-\w{8}: visuals\.n_images=8", out)
 
 
 def test_failing_analysis(tmp_path: Path, sweep: Sweep) -> None:
@@ -85,14 +86,14 @@ def test_failing_analysis(tmp_path: Path, sweep: Sweep) -> None:
     second.weights.write_bytes(b"damaged")
     out = sweep(*SMALL, "seed=1,2", "analysis=[overview]", code=1)
     assert "1 of 2 runs are finished" in out
-    assert "has no analysis overview" in " ".join(out.replace("│", " ").split())
+    assert "lacks the analysis overview" in " ".join(out.replace("│", " ").split())
     assert first.has_analysis("overview")
 
 
 def test_one_device_per_job(tmp_path: Path, cli: Cli) -> None:
     ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
     outcome = cli("sparse-ae-train", "-m", *SMALL, *ddp, "seed=1,2")
-    expected = "sparse-ae-train: error: trainer.devices=2: a sweep trains each run on one device (allowed: 1)\n"
+    expected = "sparse-ae-train: error: trainer.devices=2: a sweep trains each run on one device (expected 1)\n"
     assert (outcome.code, outcome.err) == (1, expected)
     assert list(tmp_path.iterdir()) == []
 
@@ -129,7 +130,7 @@ def test_damaged_files(tmp_path: Path, sweep: Sweep) -> None:
 
 def test_stop_and_resume(tmp_path: Path, cli: Cli, sweep: Sweep) -> None:
     """SIGTERM to the sweep's own process. Its jobs save and stop, and the next sweep resumes them."""
-    arguments = [*LONG, "seed=1,2,3", "hydra.launcher.n_jobs=2", "threads=1"]
+    arguments = [*LONG, "trainer.limit_train_batches=50", "seed=1,2,3", "hydra.launcher.n_jobs=2", "threads=1"]
 
     def stop() -> None:
         wait_until(lambda: training(tmp_path))
