@@ -6,9 +6,11 @@ import signal
 import threading
 from pathlib import Path
 
+import pytest
 from filelock import FileLock
 
 from sparse_ae.runs.directory import Run
+from sparse_ae.sweep.console import Watch
 from tests.helpers import Cli
 from tests.processes import wait_until
 from tests.scenarios.sweeps import LONG, SMALL, Sweep, runs, training
@@ -150,14 +152,20 @@ def test_stop_and_resume(tmp_path: Path, cli: Cli, sweep: Sweep) -> None:
     assert runs(tmp_path)["l1-w0.01-n16-s1"].status.attempts == 2
 
 
-def test_wait_for_another_process(tmp_path: Path, sweep: Sweep) -> None:
+def test_wait_for_another_process(tmp_path: Path, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is locked is waited for, and trained once it is free and not finished."""
     sweep(*SMALL, "seed=1")
     (run,) = runs(tmp_path).values()
     run.weights.unlink()
-    lock = FileLock(run.path / ".lock", thread_local=False)
+    lock = FileLock(run.path / ".lock")
     lock.acquire()
-    threading.Timer(4, lock.release).start()
+    say_once = Watch.say_once
+
+    def say_and_release(watch: Watch, line: str) -> None:
+        say_once(watch, line)
+        lock.release()
+
+    monkeypatch.setattr(Watch, "say_once", say_and_release)
     out = sweep(*SMALL, "seed=1,2")
     assert "waiting for 1 that another process is training" in out
     assert "2 of 2 runs are finished" in out
