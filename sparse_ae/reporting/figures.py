@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sparse_ae.plotting.curves import Curves, curve_panels
-from sparse_ae.plotting.fronts import Array, Front, front_panels, non_dominated
-from sparse_ae.plotting.style import to_png
+from sparse_ae.plotting.fronts import Front, front_panels, non_dominated
+from sparse_ae.plotting.style import Array, to_png
 from sparse_ae.plotting.sweeps import Panel, sweep_panels
 from sparse_ae.reporting.columns import (
     COEFFICIENT,
@@ -199,7 +199,10 @@ def _curves(entries: Sequence[Entry]) -> Drawing:
     if not read:
         return Drawing("curves", title, "Not drawn: no run has readable TensorBoard files with scalars.", None)
     panels = [
-        Curves(label, [(curves[tag].step, curves[tag].value) if tag in curves else None for _, curves in read])
+        Curves(
+            label,
+            [(curves[tag].step.astype(float), curves[tag].value) if tag in curves else None for _, curves in read],
+        )
         for tag, label in _CURVES.items()
         if any(tag in curves for _, curves in read)
     ]

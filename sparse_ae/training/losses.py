@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparse_ae.config.errors import UserError
 from sparse_ae.sparsity import Loss
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(UserError):
     """Training diverged: the loss or a weight is NaN or infinite."""
 
 
@@ -50,7 +51,8 @@ class StepLosses:
             # The loss is the sum of the others, so it is bad whenever one of them is: name the term.
             bad = [name for name, ok in zip(self.names, values[row].isfinite().tolist(), strict=True) if not ok]
             term = bad[min(1, len(bad) - 1)]
-            raise NonFiniteLossError(f"{term} became {values[row, self.names.index(term)]} at step {self._steps[row]}")
+            value = values[row, self.names.index(term)]
+            raise NonFiniteLossError("", reason=f"{term} became {value} at step {self._steps[row]}")
         return values
 
     def state_dict(self) -> dict[str, Any]:

@@ -267,7 +267,7 @@ class SparseAutoencoderModule(FastLightningModule):
         self._losses.check()
         finite = torch.stack([p.isfinite().all() for p in self.parameters()]).all()
         if not finite:
-            raise NonFiniteLossError(f"a weight is NaN or infinite at step {self.global_step}")
+            raise NonFiniteLossError("", reason=f"a weight is NaN or infinite at step {self.global_step}")
 
     def _log_training(self, step: int) -> None:
         """Log means over the steps since the last call; nothing else in a step waits for the device."""
