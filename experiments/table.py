@@ -1,21 +1,21 @@
-"""A lab book's table: columns of a summary.csv or analysis.csv, mean over seeds and in brackets their range.
+"""Print a lab book's table: columns of a summary.csv or analysis.csv, mean over seeds and in brackets their range.
 
     python experiments/table.py outputs/l1_vs_kl/summary.csv sparsity test/mse:.4f test/fvu:.3f test/l0:.0f
 
-Columns with a format are averaged, those without one tell the rows apart.
+Columns with a format are averaged over the rows that are equal in the columns without one.
 """
 
 import argparse
-import csv
 from pathlib import Path
 
+import pandas as pd
 
-def cell(values: list[str], form: str) -> str:
-    """``mean (least-greatest)``, the range only where it shows."""
-    numbers = [float(value) for value in values if value]
-    if not numbers:
+
+def cell(values: pd.Series, form: str) -> str:
+    """Return ``mean (least-greatest)``; the mean alone if the range does not show at this precision."""
+    if not values.count():
         return "-"
-    mean, least, greatest = (format(n, form) for n in (sum(numbers) / len(numbers), min(numbers), max(numbers)))
+    mean, least, greatest = (format(number, form) for number in values.agg(["mean", "min", "max"]))
     return mean if least == greatest else f"{mean} ({least}-{greatest})"
 
 
@@ -25,18 +25,16 @@ def main() -> None:
     parser.add_argument("columns", nargs="+", metavar="NAME[:FORMAT]")
     arguments = parser.parse_args()
     columns = [column.partition(":")[::2] for column in arguments.columns]
-    with arguments.csv.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    missing = [name for name, _ in columns if name not in rows[0]]
-    if missing:
-        parser.error(f"{missing[0]}: no such column (allowed: {', '.join(rows[0])})")
-    groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name, form in columns if not form), []).append(row)
+    rows = pd.read_csv(arguments.csv, dtype=str, keep_default_na=False)  # "none" and "null" are options
+    for name, _ in columns:
+        if name not in rows:
+            parser.error(f"{name}: no such column (expected {', '.join(rows)})")
+    keys = [name for name, form in columns if not form]
+    numbers = {name: pd.to_numeric(rows[name]) for name, form in columns if form}
     print("|", " | ".join(name for name, _ in columns), "|")
     print("|" + "---|" * len(columns))
-    for own in groups.values():
-        cells = [cell([r[name] for r in own], form) if form else own[0][name] for name, form in columns]
+    for _, own in rows.groupby(keys or (lambda row: 0), sort=False):
+        cells = [cell(numbers[name][own.index], form) if form else own[name].iloc[0] for name, form in columns]
         print("|", " | ".join(cells), "|")
 
 

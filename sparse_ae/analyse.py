@@ -37,7 +37,7 @@ def main() -> None:
         with composing():
             config = compose("analyse", listed)
             from sparse_ae.analysis.loading import named_run  # imports torch
-            from sparse_ae.reporting.collect import is_run
+            from sparse_ae.reporting.entries import is_run
 
             plain = task_config(config)
             analyses = plain.pop("analysis")
@@ -72,7 +72,7 @@ def _analyse_all(folder: Path, settings: Settings, analyses: Mapping[str, Any]) 
 
 def _finished(folder: Path) -> Sequence[Run]:
     """Finished runs in ``folder``. Raises ``ConfigError`` if there are none."""
-    from sparse_ae.reporting.collect import collect
+    from sparse_ae.reporting.collect import collect  # pandas takes a second to import
 
     try:
         runs = [entry.run for entry in collect([folder]).finished]
@@ -88,7 +88,7 @@ def _analyse(run: Run, settings: Settings, analyses: Mapping[str, Any]) -> list[
     from sparse_ae.analysis import Subject
     from sparse_ae.analysis.loading import read_run, test_sample
     from sparse_ae.analysis.write import write_analyses, written_name
-    from sparse_ae.reporting.run_page import write_run_page
+    from sparse_ae.reporting.pages import write_run_page
 
     stored = read_run(run, weights=settings.weights, threshold=settings.active_threshold, device=settings.device)
     subject = Subject(stored.coder, test_sample(stored.data, stored.data.device, stored.threshold), run)

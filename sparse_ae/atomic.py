@@ -1,4 +1,4 @@
-"""Files and names that appear whole or not at all."""
+"""Atomic file writes and links: a reader sees all of a file or nothing."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, *content: bytes | memoryview) -> None:
-    """Write to a temporary file beside ``path``, fsync, rename over it."""
+    """Write ``content`` to a temporary file beside ``path``, fsync it and rename it to ``path``."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as temporary:
         try:
             for part in content:
@@ -22,22 +22,24 @@ def write_atomically(path: Path, *content: bytes | memoryview) -> None:
 
 
 def link(path: Path, name: Path) -> None:
-    """Make ``name`` another name of the file ``path``, until one of them is replaced. Atomic."""
+    """Hard-link ``name`` to the file ``path``, atomically; copy where there are no hard links."""
     name.parent.mkdir(parents=True, exist_ok=True)
     new = name.with_name(f".{name.name}")
     new.unlink(missing_ok=True)
     try:
         new.hardlink_to(path)
-    except OSError:  # a file system without hard links
+    except OSError:
         shutil.copyfile(path, new)
     new.replace(name)
 
 
 def make_writable(folder: Path) -> None:
-    """Make ``folder`` and its parents, and write a file into it. Raises ``OSError``, one line, if it cannot."""
+    """Create ``folder`` and its parents. Raises ``OSError`` of one line unless a file can be written into it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OSError(f"{folder}: cannot be written ({error.strerror}; allowed: a folder you may write to)") from error
+        raise OSError(
+            f"{folder}: cannot be written ({error.strerror}; choose a folder with write permission)"
+        ) from error

@@ -1,7 +1,7 @@
 """Pure maths on tensors: reconstruction errors, penalties, sparseness measures.
 
-Shapes: ``x, x_hat (B, D)``, codes ``z (B, N)``, atoms ``(N, D)``. Nothing here holds state, and everything a loss is
-made of is free of data-dependent branches, so that it runs under ``torch.func.vmap``.
+Shapes: ``x, x_hat (B, D)``, codes ``z (B, N)``, atoms ``(N, D)``. Nothing here holds state. Terms of a loss are free of
+data-dependent branches, so that they run under ``torch.func.vmap``.
 """
 
 from typing import Literal
@@ -11,12 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Reduction = Literal["mean", "sum"]
-"""``mean``: over all elements, as tutorials write it. ``sum``: summed per sample, averaged over the batch: papers."""
+"""Reduction of a loss. ``mean``: over all elements. ``sum``: per sample, then averaged over the batch, as in papers."""
 
 
 def reconstruction_error(x_hat: Tensor, x: Tensor, reduction: Reduction = "mean") -> Tensor:
-    """``mean``: sum_bd (x_hat - x)^2 / (B D); ``sum``: sum_bd (x_hat - x)^2 / B. Scalar from two ``(B, D)``."""
-    # One fused kernel; for a (B, D) input its "mean" is over exactly the two named dims.
+    """``mean``: sum_bd (x_hat - x)^2 / (B D); ``sum``: sum_bd (x_hat - x)^2 / B. Scalar from two ``(B, D)``.
+
+    >>> x, x_hat = torch.tensor([[0.0, 1.0], [2.0, 3.0]]), torch.tensor([[1.0, 1.0], [2.0, 5.0]])
+    >>> reconstruction_error(x_hat, x), reconstruction_error(x_hat, x, "sum")
+    (tensor(1.2500), tensor(2.5000))
+    """
+    # One fused kernel, whose "mean" of a (B, D) is over exactly the two named dims.
     mean = F.mse_loss(x_hat, x, reduction="mean")
     return mean if reduction == "mean" else mean * x.shape[-1]
 
@@ -26,6 +31,10 @@ def l1_penalty(z: Tensor, reduction: Reduction = "mean", atom_norms: Tensor | No
 
     ``atom_norms (N,)`` gives w_i = |atom_i|_2, so that the penalty cannot be escaped by shrinking codes and growing
     atoms; without it w_i = 1. Source: Conerly et al., "Update on how we train SAEs", Anthropic, April 2024.
+
+    >>> z = torch.tensor([[1.0, -2.0], [0.0, 4.0]])
+    >>> l1_penalty(z), l1_penalty(z, "sum"), l1_penalty(z, "sum", atom_norms=torch.tensor([1.0, 10.0]))
+    (tensor(1.7500), tensor(3.5000), tensor(30.5000))
     """
     magnitude = z.abs() if atom_norms is None else z.abs() * atom_norms
     mean = magnitude.mean(dim=(-2, -1), dtype=_accumulator(z))
@@ -37,20 +46,27 @@ def bernoulli_kl(rho: Tensor, rho_hat: Tensor) -> Tensor:
 
     ``rho_hat`` is clamped to [eps, 1-eps] with the dtype's own eps (float32 cannot hold 1 - 1e-8), which keeps value
     and gradient finite at 0 and 1. Source: A. Ng, "Sparse autoencoder", CS294A lecture notes, 2011.
+
+    >>> bernoulli_kl(torch.tensor(0.05), torch.tensor([0.05, 0.5, 0.0]))
+    tensor([0.0000, 0.4946, 0.5986])
     """
     eps = torch.finfo(rho_hat.dtype).eps
     rho_hat = rho_hat.clamp(eps, 1 - eps)
     kl = _mean_log_likelihood(rho, rho) - _mean_log_likelihood(rho_hat, rho)
-    return kl.clamp_min(0)  # rounding alone can take it below 0 where rho_hat == rho
+    return kl.clamp_min(0)  # rounding can make it negative where rho_hat == rho
 
 
 def _mean_log_likelihood(q: Tensor, rho: Tensor) -> Tensor:
-    """rho log(q) + (1 - rho) log(1 - q): a Bernoulli(q)'s log-likelihood averaged over Bernoulli(rho), in one lerp."""
+    """rho log(q) + (1 - rho) log(1 - q): mean log-likelihood of Bernoulli(q) under Bernoulli(rho), in one lerp."""
     return torch.lerp(torch.log1p(-q), torch.log(q), rho)
 
 
 def kl_penalty(z: Tensor, rho: Tensor) -> Tensor:
-    """sum_i KL(rho || mean_b z_bi), the divergence summed over units; codes ``(B, N)`` in [0, 1] to a scalar."""
+    """sum_i KL(rho || mean_b z_bi), the divergence summed over units; codes ``(B, N)`` in [0, 1] to a scalar.
+
+    >>> kl_penalty(torch.tensor([[0.2, 0.9], [0.4, 0.7]]), rho=torch.tensor(0.1))
+    tensor(1.2620)
+    """
     return bernoulli_kl(rho, z.mean(dim=-2, dtype=_accumulator(z))).sum(dim=-1)
 
 
@@ -58,6 +74,9 @@ def hoyer_penalty(z: Tensor) -> Tensor:
     """mean_b (1 - Hoyer sparseness of z_b) = mean_b (|z_b|_1/|z_b|_2 - 1) / (sqrt(N) - 1), a scalar from ``(B, N)``.
 
     0 for a single non-zero, 1 for equal codes, and 0 without a gradient for an all-zero code. N > 1.
+
+    >>> hoyer_penalty(torch.tensor([[3.0, 0.0], [2.0, 2.0]]))
+    tensor(0.5000)
     """
     z = z.to(_accumulator(z))
     size = torch.linalg.vector_norm(z, dim=-1)
@@ -67,18 +86,28 @@ def hoyer_penalty(z: Tensor) -> Tensor:
 
 
 def keep_largest(z: Tensor, k: int, by: Tensor | None = None) -> Tensor:
-    """z where it is among the k largest of its row, else 0, ``(B, N)``; ``by (B, N)`` is what is compared instead.
+    """Keep the k largest codes of each row of ``z (B, N)`` and set the others to 0; compare ``by (B, N)`` if given.
 
-    Exactly k of each row are kept, also where there are ties.
+    Exactly k of each row are kept, also with ties.
+
+    >>> z = torch.tensor([[1.0, -5.0, 3.0]])
+    >>> keep_largest(z, 1), keep_largest(z, 1, by=z.abs())
+    (tensor([[0., 0., 3.]]), tensor([[ 0., -5.,  0.]]))
     """
     index = (z if by is None else by).topk(k, dim=-1, sorted=False).indices
     return torch.zeros_like(z).scatter(-1, index, z.gather(-1, index))
 
 
 def update_mean_(mean: Tensor, value: Tensor, count: Tensor, forgets: float) -> None:
-    """mean += max(1/(count + 1), forgets) (value - mean), count += 1, in place: a mean at first, then a moving one.
+    """mean += max(1/(count + 1), forgets) (value - mean), count += 1, in place: a mean that becomes a moving mean.
 
     A ``value`` that is not finite is left out.
+
+    >>> mean, count = torch.tensor(0.0), torch.tensor(0)
+    >>> for value in (1.0, 3.0, float("nan"), 10.0):
+    ...     update_mean_(mean, torch.tensor(value), count, forgets=0.5)
+    >>> mean, count
+    (tensor(6.), tensor(3))
     """
     finite = value.isfinite()
     rate = (1 / (count + 1)).clamp_min(forgets).to(mean.dtype)
@@ -87,61 +116,91 @@ def update_mean_(mean: Tensor, value: Tensor, count: Tensor, forgets: float) -> 
 
 
 def _accumulator(z: Tensor) -> torch.dtype:
-    """At least float32: under mixed precision codes are bfloat16, whose eps of 0.008 is above many a target rho."""
+    """Return the dtype to sum in, at least float32: the eps of bfloat16, 0.008, exceeds common targets rho."""
     return torch.promote_types(z.dtype, torch.float32)
 
 
 def squared_error(x_hat: Tensor, x: Tensor) -> Tensor:
-    """sum_bd (x_hat - x)^2 as a float64 scalar: the sum that MSE and FVU are made of.
+    """sum_bd (x_hat - x)^2 as a float64 scalar, from which MSE and FVU follow.
 
-    ``x_hat`` may broadcast: ``(D,)`` is the same prediction for every sample.
+    ``x_hat`` may broadcast: ``(D,)`` predicts the same for every sample.
+
+    >>> squared_error(torch.tensor([1.0, 1.0]), torch.tensor([[0.0, 1.0], [2.0, 3.0]]))
+    tensor(6., dtype=torch.float64)
     """
     return (x_hat - x).square().sum(dim=-1).sum(dim=-1, dtype=torch.float64)
 
 
 def active(z: Tensor, threshold: float) -> Tensor:
-    """|z| > threshold, boolean ``(B, N)``: what counts as an active unit."""
+    """|z| > threshold, boolean ``(B, N)``: True for active units.
+
+    >>> active(torch.tensor([0.05, -0.5]), threshold=0.1)
+    tensor([False,  True])
+    """
     return z.abs() > threshold
 
 
 def population_sparsity(z: Tensor, threshold: float = 0.1) -> Tensor:
-    """Fraction of units active in each sample, ``(B,)``. Low means sparse."""
+    """Fraction of units active in each sample, ``(B,)``. Low means sparse.
+
+    >>> population_sparsity(torch.tensor([[0.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0]]))
+    tensor([0.7500, 0.2500], dtype=torch.float64)
+    """
     return active(z, threshold).double().mean(dim=-1)
 
 
 def lifetime_sparsity(z: Tensor, threshold: float = 0.1) -> Tensor:
-    """Fraction of samples that activate each unit, ``(N,)``. Low means selective."""
+    """Fraction of samples that activate each unit, ``(N,)``. Low means selective.
+
+    >>> lifetime_sparsity(torch.tensor([[0.0, 1.0], [1.0, 1.0]]))
+    tensor([0.5000, 1.0000], dtype=torch.float64)
+    """
     return active(z, threshold).double().mean(dim=-2)
 
 
 INACTIVE_BELOW = 0.01
-"""A unit active on less than this share of the samples is inactive."""
+"""Share of the samples below which a unit is inactive."""
 
 
 def inactive_units(lifetime: Tensor) -> Tensor:
-    """How many units are active on under 1 % of the samples, from their lifetime sparsity ``(N,)``."""
+    """Number of units active on less than 1 % of the samples, from the lifetime sparsity ``(N,)``.
+
+    >>> inactive_units(torch.tensor([0.0, 0.005, 0.5]))
+    tensor(2)
+    """
     return (lifetime < INACTIVE_BELOW).sum(dim=-1)
 
 
 ALWAYS_ON_ABOVE = 0.99
-"""A unit active on more than this share of the samples is always on."""
+"""Share of the samples above which a unit is always on."""
 
 
 def always_on_units(lifetime: Tensor) -> Tensor:
-    """How many units are active on over 99 % of the samples, from their lifetime sparsity ``(N,)``."""
+    """Number of units active on more than 99 % of the samples, from the lifetime sparsity ``(N,)``.
+
+    >>> always_on_units(torch.tensor([0.5, 0.995, 1.0]))
+    tensor(2)
+    """
     return (lifetime > ALWAYS_ON_ABOVE).sum(dim=-1)
 
 
 def dead_units(nonzero_samples: Tensor) -> Tensor:
-    """How many units never have a code != 0, from each unit's count of samples that have one, ``(N,)``."""
+    """Number of units whose code is never != 0, from each unit's number of samples with a code != 0, ``(N,)``.
+
+    >>> dead_units(torch.tensor([0, 3, 0]))
+    tensor(2)
+    """
     return (nonzero_samples == 0).sum(dim=-1)
 
 
 def hoyer(z: Tensor) -> Tensor:
     """(sqrt(N) - |z|_1/|z|_2) / (sqrt(N) - 1) per sample, ``(B,)``: 0 for equal codes, 1 for a single non-zero.
 
-    NaN where it is 0/0: for an all-zero code, and for N = 1. Source: P. Hoyer, "Non-negative matrix factorization with
+    NaN for an all-zero code and for N = 1, where it is 0/0. Source: P. Hoyer, "Non-negative matrix factorization with
     sparseness constraints", JMLR 2004.
+
+    >>> hoyer(torch.tensor([[0.0, 3.0, 0.0, 0.0], [2.0, 2.0, 2.0, 2.0]]))
+    tensor([1., 0.], dtype=torch.float64)
     """
     z = z.double()
     root_n = z.shape[-1] ** 0.5
@@ -154,8 +213,11 @@ def hoyer(z: Tensor) -> Tensor:
 def treves_rolls(z: Tensor) -> Tensor:
     """a = (mean_i |z_i|)^2 / mean_i z_i^2 over the last dim, ``(B,)``: 1 for equal codes, 1/N for a single non-zero.
 
-    NaN where it is 0/0, for an all-zero code. Source: A. Treves and E. T. Rolls, "What determines the capacity of
-    autoassociative memories in the brain?", Network 1991, for firing rates, which are not negative.
+    NaN for an all-zero code. Source: A. Treves and E. T. Rolls, "What determines the capacity of autoassociative
+    memories in the brain?", Network 1991, for firing rates, which are not negative.
+
+    >>> treves_rolls(torch.tensor([[0.0, 3.0, 0.0, 0.0], [2.0, 2.0, 2.0, 2.0]]))
+    tensor([0.2500, 1.0000], dtype=torch.float64)
     """
     z = z.double()
     return z.abs().mean(dim=-1).square() / z.square().mean(dim=-1)
@@ -166,6 +228,9 @@ def vinje_gallant(a: Tensor, n: int) -> Tensor:
 
     NaN where a is, and for n = 1. Source: W. E. Vinje and J. L. Gallant, "Sparse coding and decorrelation in primary
     visual cortex during natural vision", Science 2000.
+
+    >>> vinje_gallant(torch.tensor([0.25, 1.0]), n=4)
+    tensor([1., 0.])
     """
     return (1 - a) / (1 - 1 / n) if n > 1 else torch.full_like(a, torch.nan)
 
@@ -174,6 +239,9 @@ def geometric_median(x: Tensor, iterations: int = 100, tolerance: float = 1e-6) 
     """argmin_m sum_b |x_b - m|_2, ``(D,)`` from ``(B, D)``, by Weiszfeld's iteration from the mean.
 
     Stops when m moves by less than ``tolerance`` relative to its own norm.
+
+    >>> geometric_median(torch.tensor([[0.0], [1.0], [100.0]])).round()
+    tensor([1.])
     """
     median = x.mean(dim=0)
     for _ in range(iterations):

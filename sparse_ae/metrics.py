@@ -1,12 +1,12 @@
-"""The metrics of a split, streamed: a thin shell around ``functional`` that only accumulates."""
+"""Metrics of a split, accumulated batch by batch from ``functional``."""
 
 from collections.abc import Iterable
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from sparse_ae.coders.base import Coder
 from sparse_ae.functional import (
     active,
     dead_units,
@@ -26,10 +26,11 @@ NAMES = (
     "dead_units",
     "hoyer",
 )
+"""Names of the metrics, in the order in which they are reported."""
 
 
 class CodeMetrics(Metric):
-    """Everything said about a split, from batches of ``x, z, x_hat``; exact to the last partial batch.
+    """Metrics of a split from batches of ``x, z, x_hat``, in float64 and exact to the last partial batch.
 
     - ``mse``: squared error over all elements.
     - ``fvu``: squared error over the variance around the *training* mean; the mean predictor scores exactly 1.
@@ -38,6 +39,11 @@ class CodeMetrics(Metric):
     - ``lifetime_sparsity``: share of samples that activate a unit, averaged over units.
     - ``inactive_units``: units active on under 1 % of the samples; ``dead_units``: units whose code is never != 0.
     - ``hoyer``: Hoyer sparseness, averaged over the samples whose code is not all zero (NaN if there are none).
+
+    >>> metrics = CodeMetrics(mean=torch.tensor([1.0, 0.0]), latent_dim=3)
+    >>> metrics.update(x=torch.eye(2), z=torch.tensor([[1.0, 0.0, 0.0], [2.0, 0.5, 0.0]]), x_hat=torch.eye(2) / 2)
+    >>> {name: round(value.item(), 3) for name, value in metrics.compute().items() if name in ("mse", "fvu", "l0")}
+    {'mse': 0.125, 'fvu': 0.25, 'l0': 1.5}
     """
 
     full_state_update = False
@@ -51,8 +57,8 @@ class CodeMetrics(Metric):
     hoyer_samples: Tensor
     population_sum: Tensor
 
-    def __init__(self, *, mean: Tensor, latent_dim: int, threshold: float) -> None:
-        """``mean (D,)`` of the training data, ``latent_dim`` N."""
+    def __init__(self, *, mean: Tensor, latent_dim: int, threshold: float = 0.1) -> None:
+        """``mean (D,)`` is the training data's, ``latent_dim`` is N, a unit is active where |z| > ``threshold``."""
         super().__init__()
         self.threshold = threshold
         self.register_buffer("mean", mean, persistent=False)
@@ -63,6 +69,12 @@ class CodeMetrics(Metric):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         for name in ("active_samples", "nonzero_samples"):
             self.add_state(name, units.clone(), dist_reduce_fx="sum")
+
+    def code(self, coder: Coder, x: Tensor, target: Tensor) -> None:
+        """Add a batch ``x (B, D)`` as ``coder`` codes it, compared with ``target (B, D)``."""
+        z = coder.encode(x)
+        x_hat = coder.decode(z)
+        self.update(target, _at_least_float32(z), _at_least_float32(x_hat))
 
     def update(self, x: Tensor, z: Tensor, x_hat: Tensor) -> None:
         """Add a batch: ``x, x_hat (B, D)``, ``z (B, N)``."""
@@ -82,7 +94,7 @@ class CodeMetrics(Metric):
         return self.active_samples / self.samples.double()
 
     def compute(self) -> dict[str, Tensor]:
-        """Float64 scalars by name, in the order of ``NAMES``."""
+        """Return float64 scalars by name, in the order of ``NAMES``."""
         return {
             "mse": self.error / (self.samples * len(self.mean)),
             "fvu": self.error / self.variance,
@@ -94,17 +106,27 @@ class CodeMetrics(Metric):
             "hoyer": self.hoyer_sum / self.hoyer_samples,
         }
 
-
-class _Coder(Protocol):
-    def encode(self, x: Tensor) -> Tensor: ...
-    def decode(self, z: Tensor) -> Tensor: ...
+    def values(self) -> dict[str, float]:
+        """``compute`` as plain numbers."""
+        return {name: float(value) for name, value in self.compute().items()}
 
 
 @torch.inference_mode()
-def evaluate(coder: _Coder, batches: Iterable[tuple[Tensor, Tensor, Tensor]], metrics: CodeMetrics) -> dict[str, float]:
-    """The metrics of a whole split: ``batches`` yield (x, target, label); the coder is on the device of ``metrics``."""
-    for batch in batches:
-        x, target = (part.to(metrics.mean.device) for part in batch[:2])
-        z = coder.encode(x)
-        metrics.update(target, z, coder.decode(z))
-    return {name: float(value) for name, value in metrics.compute().items()}
+def evaluate(coder: Coder, batches: Iterable[tuple[Tensor, Tensor, Tensor]], metrics: CodeMetrics) -> dict[str, float]:
+    """Return the metrics of a whole split by name.
+
+    ``batches`` yield (x, target, label). The coder is on the device of ``metrics``.
+
+    >>> from sparse_ae.coders import Projection
+    >>> x = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
+    >>> metrics = CodeMetrics(mean=x.mean(dim=0), latent_dim=1)
+    >>> evaluate(Projection(torch.tensor([[1.0, 0.0]])), [(x, x, torch.zeros(2))], metrics)["mse"]
+    1.0
+    """
+    for x, target, _ in batches:
+        metrics.code(coder, x.to(metrics.mean.device), target.to(metrics.mean.device))
+    return metrics.values()
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -4,16 +4,16 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: as many tests run at a time as there are cores
 
+import functools
 import logging
 import shutil
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.helpers import COMMANDS, SMALL, Cli, Outcome, train_run
+from tests.helpers import SMALL, Cli, run_command, train_run
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,22 +38,11 @@ def _leave_no_traces() -> Iterator[None]:
 
 
 @pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Run a command as its console script would, in ``tmp_path``."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-
-    def run(command: str, *arguments: str) -> Outcome:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", [command, *arguments])
-        code = 0
-        try:
-            COMMANDS[command]()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        return Outcome(code, *capsys.readouterr())
-
-    return run
+    return functools.partial(run_command, tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,13 @@
 """Helpers of many tests: commands in this process, composed configs, small runs."""
 
+import io
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from omegaconf import OmegaConf
 
 from sparse_ae import analyse, evaluate, fit, report, train
@@ -44,6 +48,24 @@ class Outcome(NamedTuple):
 Cli = Callable[..., Outcome]
 
 
+def run_command(folder: Path, command: str, *arguments: str) -> Outcome:
+    """Run a command as its console script would, in ``folder`` and in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", [command, *arguments])
+        code = _exit_code(COMMANDS[command])
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def _exit_code(main: Callable[[], None]) -> int:
+    try:
+        main()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return 0
+
+
 def plain_config(*overrides: str, name: str = "train") -> dict[str, Any]:
     """A composed config as the entry points see it."""
     with composing():
@@ -55,11 +77,11 @@ def train_run(folder: Path, *overrides: str) -> Run:
     return execute_run(folder, plain_config(*overrides))
 
 
-def execute_run(folder: Path, config: dict[str, Any]) -> Run:
-    """Execute the job that ``config`` describes in ``folder``, in this process."""
+def execute_run(folder: Path, config: dict[str, Any], sweep: str | None = None) -> Run:
+    """Execute the job that ``config`` describes in ``folder``, in this process, as one of ``sweep`` if given."""
     kind = CoderJob if "coder" in config else AutoencoderJob
     job = kind(config, Run(folder))
-    execute(job, {"config.yaml": OmegaConf.to_yaml(OmegaConf.create(config))})
+    execute(job, {"config.yaml": OmegaConf.to_yaml(OmegaConf.create(config))}, sweep)
     return job.run
 
 

@@ -60,6 +60,11 @@ def test_every_yaml_is_commented_and_builds(group: str) -> None:
             check_arguments(locate(spec["_target_"], group), arguments, group, partial=True)
 
 
+def test_conf_holds_no_python() -> None:
+    """A wheel puts ``conf/`` inside the package; a module there would be a part of it that no rule here sees."""
+    assert {path.suffix for path in CONF.rglob("*") if path.is_file()} == {".yaml"}
+
+
 def test_experiments_open_with_their_command() -> None:
     for path in (CONF / "experiment").glob("*.yaml"):
         first, second, *_ = path.read_text().splitlines()

@@ -55,10 +55,11 @@ def test_all_metrics_against_numpy_on_uneven_batches() -> None:
 
 
 class MeanPredictor:
-    """Predicts the training mean, whatever it sees."""
+    """Coder that predicts the training mean for every sample."""
 
     def __init__(self, mean: torch.Tensor) -> None:
         self.mean = mean
+        self.dictionary = mean.new_ones(4, len(mean))
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         return x.new_zeros(len(x), 4)

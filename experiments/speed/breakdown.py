@@ -17,7 +17,7 @@ from lightning.pytorch import Callback
 from sparse_ae.cli.compose import compose, task_config
 from sparse_ae.jobs.autoencoder import TrainingExperiment
 from sparse_ae.runs.directory import Run
-from sparse_ae.training.checkpointing import Checkpoints
+from sparse_ae.training.checkpointing import RunCheckpoint
 from sparse_ae.training.progress import StatusProgress
 
 EPOCHS = 5
@@ -104,7 +104,7 @@ def main() -> None:
         rows["+ optimizer"] = seconds(fresh(folder), forward=True, backward=True, step=True)
         rows["+ Lightning's loop, logging"] = median(lightning(fresh(folder), lambda _: False).steps)
         whole, run = fresh(folder), Run(Path(folder))
-        safety = Spent([c for c in whole.trainer.callbacks if isinstance(c, Checkpoints | StatusProgress)])
+        safety = Spent([c for c in whole.trainer.callbacks if isinstance(c, RunCheckpoint | StatusProgress)])
         start = time.perf_counter()
         with run.lock():
             run.start(config=whole.module.hparams["config"], resumed=False, sources={}, threads=torch.get_num_threads())

@@ -1,5 +1,5 @@
-"""One file per analysis: a coder and a sample in, numbers and figures out; nothing here trains."""
+"""Analyses, one file each: a coder and a sample in, numbers with labels and figures out. Nothing here trains."""
 
-from sparse_ae.analysis.base import Embedding, Result, Sample, Subject
+from sparse_ae.analysis.base import Embedding, Label, Result, Sample, Subject
 
-__all__ = ["Embedding", "Result", "Sample", "Subject"]
+__all__ = ["Embedding", "Label", "Result", "Sample", "Subject"]

@@ -1,4 +1,7 @@
-"""The squared error of reconstructions with units left out: in closed form where the decoder is affine."""
+"""Squared error of reconstructions with units left out, in closed form where the decoder is affine.
+
+Shapes: B samples, D pixels, N units, K numbers of units; ``z (B, N)``, ``x (B, D)``, ``atoms (N, D)``.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,28 +14,29 @@ from sparse_ae.analysis.base import Subject
 from sparse_ae.analysis.statistics import sample_errors, stratified
 
 _DECODINGS = 800_000
-"""Enough for all of MNIST's test images with 80 codes each."""
+"""Default bound of decodings: enough for all of MNIST's test images with 80 codes each."""
 _GREEDY_CODES, _GREEDY_SAMPLES, _GREEDY_GROWTH = 32_000, 1000, 2
-"""Codes != 0 and samples that the greedy order is found on, at most, and by how much a block multiplies the chosen."""
+"""Limits of the greedy search: codes != 0, samples, and the factor by which a block multiplies the units chosen."""
 
 
 @dataclass(frozen=True, eq=False)
 class AffineAblation:
-    """Of a decoder x_hat = z @ atoms + bias, the MSE with the units S alone kept:
+    """MSE of a decoder x_hat = z @ atoms + bias with only the units S kept:
 
         E(S) = empty - 2 sum_{i in S} linear_i + sum_{i,j in S} quadratic_ij
 
     where empty = |x - bias|^2, linear_i = z_i <x - bias, atom_i>, quadratic_ij = z_i z_j <atom_i, atom_j>, each a mean
-    over samples and pixels. Float64: differences between sums of large terms are what is wanted.
+    over samples and pixels. Float64, because differences between sums of large terms are wanted.
     """
 
     samples: Tensor
-    """Indices."""
+    """Indices of the samples."""
     empty: Tensor
+    """Error with no unit kept, a scalar."""
     linear: Tensor
-    """``(N,)``."""
+    """Linear terms ``(N,)``."""
     quadratic: Tensor
-    """``(N, N)``."""
+    """Quadratic terms ``(N, N)``."""
 
     @property
     def importance(self) -> Tensor:
@@ -40,27 +44,27 @@ class AffineAblation:
         return 2 * self.linear - 2 * self.quadratic.sum(dim=1) + self.quadratic.diag()
 
     def kept(self, order: Tensor, numbers: Sequence[int]) -> Tensor:
-        """E of the first m units of ``order (N,)``, for each m of ``numbers``: ``(K,)``."""
+        """E of the first m units of ``order (N,)``, for each m in ``numbers``: ``(K,)``."""
         ordered = self.quadratic[order][:, order]
         added = 2 * ordered.tril(-1).sum(dim=1) + ordered.diag() - 2 * self.linear[order]
         return torch.cat([self.empty[None], self.empty + added.cumsum(dim=0)])[list(numbers)]
 
     def greedy_order(self) -> Tensor:
-        """Forward selection, ``(N,)``: next comes the unit that leaves the lowest E beside those already chosen."""
+        """Forward selection, ``(N,)``: each unit leaves the lowest E beside those chosen before it."""
         return forward_selection(self.linear, self.quadratic, len(self.linear))
 
 
 @dataclass(frozen=True, eq=False)
 class DecodedAblation:
-    """Of any decoder, by decoding."""
+    """MSE of any decoder with units left out, by decoding."""
 
     samples: Tensor
-    """Indices."""
+    """Indices of the samples."""
     subject: Subject
 
     @cached_property
     def importance(self) -> Tensor:
-        """E(all but i) - E(all), ``(N,)``; samples that do not use i do not change."""
+        """E(all but i) - E(all), ``(N,)``; only samples that use unit i are decoded again."""
         z, x = self.subject.z[self.samples], self.subject.x[self.samples]
         errors = sample_errors(self.subject.x_hat[self.samples], x)
         increase = torch.zeros(z.shape[1], dtype=torch.float64)
@@ -72,19 +76,19 @@ class DecodedAblation:
         return increase / x.numel()
 
     def kept(self, order: Tensor, numbers: Sequence[int]) -> Tensor:
-        """E of the first m units of ``order (N,)``, for each m of ``numbers``: ``(K,)``."""
+        """E of the first m units of ``order (N,)``, for each m in ``numbers``: ``(K,)``."""
         z, x = self.subject.z[self.samples], self.subject.x[self.samples]
         place = order.argsort()
         errors = [sample_errors(self.subject.decode(z * (place < m)), x).sum() for m in numbers]
         return torch.stack(errors) / x.numel()
 
     def greedy_order(self, growth: int = _GREEDY_GROWTH) -> Tensor:
-        """Forward selection in blocks, ``(N,)``, for trying each unit beside each choice takes N^2 / 2 decodings.
+        """Forward selection in blocks, ``(N,)``: trying each unit beside each choice would take N^2 / 2 decodings.
 
-        Beside the units S chosen so far each other one is decoded, decode(z_S + z_i) - decode(z_S), and units are then
+        Beside the units S chosen so far each other one is decoded, decode(z_S + z_i) - decode(z_S). Units are then
         chosen as if these differences added up, until there are ``growth`` times as many: 1, 2, 4, 8 ... Exact for the
-        first unit, for affine decoders, and with a growth of 1, which measures anew for every unit. Over as many of the
-        samples as have 32,000 codes != 0, at most 1,000; units that none of these uses come in the order of importance.
+        first unit, for affine decoders, and with a growth of 1, which measures again for every unit. The search runs
+        on at most 1,000 samples with about 32,000 codes != 0; unused units follow in order of importance.
         """
         codes_per_sample = max(float((self.subject.z != 0).sum() / len(self.subject.z)), 1.0)
         most = max(min(_GREEDY_SAMPLES, int(_GREEDY_CODES / codes_per_sample)), 1)
@@ -102,8 +106,9 @@ class DecodedAblation:
         return torch.tensor(order)
 
     def _additions(self, samples: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums over ``samples`` of <x - x_hat, v_i> ``(N,)`` and <v_i, v_j> ``(N, N)``: x_hat is decoded from the units
-        ``chosen (N,)``, and v_i is what another unit i adds to it.
+        """Sums over ``samples`` of <x - x_hat, v_i> ``(N,)`` and <v_i, v_j> ``(N, N)``.
+
+        x_hat is decoded from the units ``chosen (N,)``; v_i is the contribution of another unit i to it.
         """
         linear, quadratic = torch.zeros(len(chosen)), torch.zeros(len(chosen), len(chosen))
         for x, z in zip(self.subject.x[samples], self.subject.z[samples], strict=True):
@@ -118,8 +123,9 @@ class DecodedAblation:
 
 
 def forward_selection(linear: Tensor, quadratic: Tensor, most: int) -> Tensor:
-    """Indices ``(most,)``, each of them the one that leaves the lowest - 2 sum_{i in S} linear_i + sum_{i,j in S}
-    quadratic_ij beside those before it, ``linear (N,)`` and ``quadratic (N, N)``.
+    """Greedy minimiser of -2 sum_{i in S} linear_i + sum_{i,j in S} quadratic_ij: the units in order, ``(most,)``.
+
+    ``linear (N,)`` and ``quadratic (N, N)``; each unit leaves the lowest value beside those before it.
     """
     order, change = [], quadratic.diag() - 2 * linear
     for _ in range(most):
@@ -130,10 +136,11 @@ def forward_selection(linear: Tensor, quadratic: Tensor, most: int) -> Tensor:
     return torch.tensor(order)
 
 
-@lru_cache(maxsize=1)  # importance and truncation ask for the same
+@lru_cache(maxsize=1)  # shared by importance and truncation
 def ablate(subject: Subject, decodings: int = _DECODINGS) -> AffineAblation | DecodedAblation:
-    """The closed form, over all samples, if the decoder is affine; else by decoding each sample once for every code of
-    it that is not 0, over all samples unless that takes more than so many ``decodings``.
+    """Closed form over all samples if the decoder is affine, else by decoding.
+
+    Decoding takes one call per code != 0; the number of samples is reduced to stay within ``decodings``.
     """
     decoder = affine_decoder(subject)
     if decoder is None:
@@ -150,8 +157,9 @@ def ablate(subject: Subject, decodings: int = _DECODINGS) -> AffineAblation | De
 
 
 def affine_decoder(subject: Subject) -> tuple[Tensor, Tensor] | None:
-    """Atoms ``(N, D)`` and bias ``(D,)`` with decode(z) = z @ atoms + bias, or None if random codes, as large as the
-    largest of the sample, show that there are none.
+    """Atoms ``(N, D)`` and bias ``(D,)`` with decode(z) = z @ atoms + bias; None if the decoder is not affine.
+
+    Tested on random codes as large as the largest of the sample.
     """
     n = subject.z.shape[1]
     scale = float(subject.z.abs().max()) or 1.0

@@ -1,44 +1,76 @@
-"""What is lost by encoding in one pass: the run's own codes beside those that a search finds on the same atoms."""
+"""Amortisation gap: error of encoding in one pass, against codes that a search finds on the same atoms."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
+from torch.utils.benchmark import Timer
 
-from sparse_ae.analysis.base import Result, Subject
-from sparse_ae.analysis.statistics import ratio, sample_errors, stratified, variances
+from sparse_ae.analysis.base import Label, Result, Subject
+from sparse_ae.analysis.statistics import difference, ratio, sample_errors, stratified, variances
 from sparse_ae.coders import OMP
 from sparse_ae.coders.omp import Selection
-from sparse_ae.plotting import error_curves, image_table
-from sparse_ae.timing import median_seconds
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.plotting.mosaic import Block, mosaic
+from sparse_ae.plotting.style import LINES, Array, finish, log_positions, looks
 
 _MOST = 256
-"""Codes != 0 of a sample: among more there is nothing to search for, and refitting them takes long."""
+"""Largest number of codes != 0 of a sample: with more there is nothing to search for, and refitting takes long."""
 _GRAM_VALUES = 2**22
-"""Of Gram matrices at a time."""
+"""Number of values of Gram matrices in memory at a time."""
 _LINEAR_WITHIN = 1e-3
+
+
+class Numbers(NamedTuple):
+    """Errors and times over ``samples`` test images, stratified by class; None where there is no variance."""
+
+    samples: int
+    """Number of images."""
+    fvu: Annotated[float | None, Label("FVU of the run's own codes")]
+    """FVU of the run's own codes."""
+    refitted_fvu: float | None
+    """FVU of the run's own supports with coefficients refitted by least squares."""
+    omp_fvu: Annotated[float | None, Label("FVU of OMP's codes on the same atoms")]
+    """FVU of OMP's codes on the same atoms at the same L0."""
+    gap: Annotated[float | None, Label("amortisation gap (difference of the two)")]
+    """``fvu - omp_fvu``; below 0 if the encoder searches better than the greedy pursuit."""
+    coefficient_gap: float | None
+    """``fvu - refitted_fvu``, the share of the gap that is due to coefficients."""
+    support_gap: float | None
+    """``refitted_fvu - omp_fvu``, the share of the gap that is due to supports."""
+    l0: float
+    """Codes != 0 per sample of the run, mean."""
+    omp_l0: float
+    """Codes != 0 per sample of OMP, mean."""
+    shared_support: float | None
+    """Share of OMP's atoms that the run uses too, mean."""
+    encode_seconds: Annotated[float, Label("seconds to encode the sample")]
+    """Seconds in which the run encodes all samples, median."""
+    omp_encode_seconds: float
+    """Seconds in which OMP encodes all samples, median."""
 
 
 def analyse(
     subject: Subject,
     *,
-    n_samples: PositiveInt,
-    selection: Selection,
-    repeats: PositiveInt,
-    n_images: PositiveInt,
+    n_samples: PositiveInt = 2000,
+    selection: Selection = "correlation",
+    timed_seconds: PositiveFloat = 1.0,
+    n_images: PositiveInt = 8,
 ) -> Result:
-    """FVU(own codes) - FVU(OMP on the own atoms at the same L0): how much is the encoder's fault, not the atoms'.
+    """FVU(own codes) - FVU(OMP on the own atoms at the same L0): the error due to the encoder, not to the atoms.
 
     In between stand the run's own supports with coefficients refitted to each sample by least squares: the gap is that
-    of the coefficients and that of the support. OMP has as many atoms a sample as the run on average, rounded, with
-    coefficients of either sign; it searches greedily, so that an encoder which searches better has a gap below 0.
+    of the coefficients plus that of the support. OMP uses as many atoms a sample as the run on average, rounded, with
+    coefficients of either sign. See ``Numbers`` for the results; ``timed_seconds`` is the least time over which
+    encoding is measured.
 
-    Numbers, over ``samples`` test images, stratified by class: ``fvu``, ``refitted_fvu``, ``omp_fvu``; ``gap``,
-    ``coefficient_gap`` and ``support_gap``; ``l0`` and ``omp_l0``; ``shared_support``, the mean share of OMP's atoms
-    that the run uses too; ``encode_seconds`` and ``omp_encode_seconds`` of all samples, medians of ``repeats``.
     Arrays: ``error``, |x_hat - x|^2 ``(coders, samples)``; ``coders``, their names; ``index`` of the samples.
-    Raises ``ValueError`` where the decoder is not linear or a sample has more than 256 codes != 0.
+    Raises ``ConfigError`` if the decoder is not linear or a sample has more than 256 codes != 0.
     """
     index = stratified(subject.label, n_samples)
     x, variance = subject.x[index], variances(subject, index)
@@ -53,35 +85,37 @@ def analyse(
     codes = {"own codes": z, "own support, refitted": refit(x - empty, z, subject.atoms), "OMP, own atoms": searched}
     outputs = [x_hat, *(other @ subject.atoms + empty for other in list(codes.values())[1:])]
     errors = torch.stack([sample_errors(output, x) for output in outputs])
-    fvu = [ratio(error.sum(), variance.sum()) for error in errors]
+    fvu, refitted_fvu, omp_fvu = (ratio(error.sum(), variance.sum()) for error in errors)
     used = searched != 0
-    numbers = {
-        "samples": len(index),
-        **dict(zip(("fvu", "refitted_fvu", "omp_fvu"), fvu, strict=True)),
-        "gap": _difference(fvu[0], fvu[2]),
-        "coefficient_gap": _difference(fvu[0], fvu[1]),
-        "support_gap": _difference(fvu[1], fvu[2]),
-        "l0": l0,
-        "omp_l0": float(used.sum(dim=1).double().mean()),
-        "shared_support": ratio((used & (z != 0)).sum(), used.sum()),
-        "encode_seconds": median_seconds(lambda: subject.encode(x), repeats),
-        "omp_encode_seconds": median_seconds(lambda: search.encode(x), repeats),
-    }
+    numbers = Numbers(
+        samples=len(index),
+        fvu=fvu,
+        refitted_fvu=refitted_fvu,
+        omp_fvu=omp_fvu,
+        gap=difference(fvu, omp_fvu),
+        coefficient_gap=difference(fvu, refitted_fvu),
+        support_gap=difference(refitted_fvu, omp_fvu),
+        l0=l0,
+        omp_l0=float(used.sum(dim=1).double().mean()),
+        shared_support=ratio((used & (z != 0)).sum(), used.sum()),
+        encode_seconds=_seconds(lambda: subject.encode(x), timed_seconds),
+        omp_encode_seconds=_seconds(lambda: search.encode(x), timed_seconds),
+    )
     lines = {
         f"{name}: FVU {'undefined' if share is None else f'{share:.4f}'}": (error / variance.mean()).numpy()
-        for name, share, error in zip(codes, fvu, errors, strict=True)
+        for name, share, error in zip(codes, (fvu, refitted_fvu, omp_fvu), errors, strict=True)
     }
     title = f"Own codes and searched ones, the same {len(subject.atoms)} atoms, L0 {l0:.1f}: {len(index):,} test images"
     figures = {
-        "errors": error_curves(lines, ylabel="squared error / mean variance", title=title),
-        "reconstructions": _strip(subject, x, outputs, list(codes), stratified(subject.label[index], n_images)),
+        "errors": _error_curves(lines, title=title),
+        "reconstructions": _strip(subject, x, outputs, list(codes), subject.label[index], n_images),
     }
     arrays = {"error": errors.numpy(), "coders": np.array(list(codes)), "index": index.numpy()}
-    return Result(numbers, figures, arrays)
+    return Result.of(numbers, figures, arrays)
 
 
 def refit(x: Tensor, z: Tensor, atoms: Tensor) -> Tensor:
-    """argmin |x_b - z_b A|^2 over the coefficients that are not 0 in ``z (B, N)``; of several the smallest, ``(B, N)``.
+    """argmin |x_b - z_b A|^2 over the coefficients that are not 0 in ``z (B, N)``; the smallest of several, ``(B, N)``.
 
     ``x (B, D)``, ``atoms A (N, D)``; computed in float64.
     """
@@ -102,17 +136,38 @@ def refit(x: Tensor, z: Tensor, atoms: Tensor) -> Tensor:
 def _check(z: Tensor, x_hat: Tensor, atoms: Tensor, empty: Tensor) -> None:
     largest = int((z != 0).sum(dim=1).max())
     if largest > _MOST:
-        raise ValueError(f"analysis.amortisation: a sample has {largest} codes != 0 (allowed: up to {_MOST})")
+        raise ConfigError("", reason=f"a sample has {largest} codes != 0", expected=f"up to {_MOST}")
     if (x_hat - z @ atoms - empty).norm() > _LINEAR_WITHIN * x_hat.norm():
-        raise ValueError("analysis.amortisation: the decoder is no dictionary (allowed: a run with a linear decoder)")
+        raise ConfigError("", reason="the decoder is not a dictionary", expected="a run with a linear decoder")
 
 
-def _difference(first: float | None, second: float | None) -> float | None:
-    return None if first is None or second is None else first - second
+def _seconds(work: Callable[[], object], at_least: float) -> float:
+    """Median seconds of ``work``, measured for ``at_least`` seconds with this process's number of threads."""
+    timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
+    return float(timer.blocked_autorange(min_run_time=at_least).median)
 
 
-def _strip(subject: Subject, x: Tensor, outputs: list[Tensor], names: list[str], shown: Tensor) -> Figure:
+def _error_curves(errors: Mapping[str, Array], *, title: str) -> Figure:
+    """Errors ``(n,) >= 0`` of each coder's samples, largest first, on a logarithmic scale."""
+    figure = Figure(figsize=(7.5, 4.4), layout="constrained")
+    axes = figure.subplots()
+    sizes = {name: np.sort(values)[::-1] for name, values in errors.items()}
+    positions = log_positions(axes, "y", np.concatenate(list(sizes.values())))
+    places = np.split(positions, np.cumsum([len(values) for values in sizes.values()])[:-1])
+    styles = looks(list(sizes))
+    for name, place, line in zip(sizes, places, LINES, strict=False):
+        axes.plot((np.arange(len(place)) + 0.5) / len(place), place, line, color=styles[name].colour, label=name)
+    axes.set(xlabel="share of samples, worst first", ylabel="squared error / mean variance", xlim=(0, 1))
+    finish(figure, title, columns=1)
+    return figure
+
+
+def _strip(
+    subject: Subject, x: Tensor, outputs: list[Tensor], names: list[str], label: Tensor, n_images: int
+) -> Figure:
+    """Images of every class above their reconstructions by each coder."""
+    shown = stratified(label, n_images)
     images = torch.stack([each[shown] for each in (x, *outputs)])
     pictures = subject.images(images.flatten(0, 1)).reshape(*images.shape[:2], *subject.sample.shape[1:])
-    columns = [str(label) for label in subject.label[stratified(subject.label, len(x))][shown].tolist()]
-    return image_table(pictures, ["input", *names], columns, title="Reconstructions from the same atoms, by class")
+    block = Block(pictures, rows=["input", *names], columns=[str(c) for c in label[shown].tolist()])
+    return mosaic([block], title="Reconstructions from the same atoms, by class")

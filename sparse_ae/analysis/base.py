@@ -1,8 +1,8 @@
-"""What every analysis takes and gives: a coder and a sample in, numbers, arrays and figures out."""
+"""The contract of an analysis: a coder and a sample in, numbers, arrays and figures out."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pydantic import BeforeValidator
 from torch import Tensor
 
-from sparse_ae.models import Coder
+from sparse_ae.coders import Coder
 from sparse_ae.runs.directory import Run
 
 _BATCH = 1000
@@ -24,12 +24,27 @@ def _finished(run: object) -> object:
     return run
 
 
+def _listed(values: object) -> object:
+    if not isinstance(values, list | tuple):
+        raise ValueError("should be a list")
+    return values
+
+
+def _not_empty(values: object) -> object:
+    if not _listed(values):
+        raise ValueError("should have at least 1 item")
+    return values
+
+
+LISTED, NOT_EMPTY = BeforeValidator(_listed), BeforeValidator(_not_empty)
+"""Checks of an option that is a list, the second of one with at least one item; its default is a tuple."""
+
 FinishedRun = Annotated[Run, BeforeValidator(_finished)]
 """A finished run, given as its folder."""
 
 
 class Sample(NamedTuple):
-    """What an analysis looks at: normally the whole test split."""
+    """Images to analyse, normally the whole test split, and access to the other splits."""
 
     x: Tensor
     """Float images in [0, 1], ``(B, D)``, on the coder's device."""
@@ -38,7 +53,7 @@ class Sample(NamedTuple):
     shape: tuple[int, ...]
     """Channels, height, width of one image."""
     threshold: float
-    """A unit is active where its code exceeds this."""
+    """A unit is active where its |code| exceeds this."""
     train_images: Callable[[], Tensor]
     """Float training images in [0, 1], ``(B', D)``, on the CPU: for references that are fitted, such as PCA."""
     labelled: Callable[[Literal["train", "val"]], tuple[Tensor, Tensor]]
@@ -46,9 +61,9 @@ class Sample(NamedTuple):
 
 
 class Subject:
-    """A coder, the sample it codes, and the run it comes from if there is one.
+    """A coder, the sample that it codes, and its run if there is one.
 
-    What several analyses need is computed once: codes and reconstructions of the whole sample, float32 on the CPU.
+    Quantities that several analyses need are computed once: float32, on the CPU.
     """
 
     def __init__(self, coder: Coder, sample: Sample, run: Run | None = None) -> None:
@@ -58,22 +73,22 @@ class Subject:
 
     @cached_property
     def x(self) -> Tensor:
-        """The images ``(B, D)``."""
+        """Images of the sample ``(B, D)``."""
         return self.sample.x.float().cpu()
 
     @cached_property
     def label(self) -> Tensor:
-        """Their classes ``(B,)``, int64."""
+        """Classes of the sample ``(B,)``, int64."""
         return self.sample.label.cpu().long()
 
     @cached_property
     def z(self) -> Tensor:
-        """Their codes ``(B, N)``."""
+        """Codes of the sample ``(B, N)``."""
         return self.encode(self.sample.x)
 
     @cached_property
     def x_hat(self) -> Tensor:
-        """Their reconstructions ``(B, D)``."""
+        """Reconstructions of the sample ``(B, D)``."""
         return self.decode(self.z)
 
     @cached_property
@@ -83,21 +98,23 @@ class Subject:
 
     @cached_property
     def dead(self) -> Tensor:
-        """Whether a unit's code is never != 0, ``(N,)``."""
+        """True for a unit whose code is never != 0, ``(N,)``."""
         return (self.z == 0).all(dim=0)
 
     @cached_property
     def typical(self) -> Tensor:
-        """Each unit's typical activation a_i, the median of its |codes| != 0 (of two middle ones the lower), ``(N,)``;
+        """Typical activation a_i of each unit, ``(N,)``: the median of its |codes| != 0, the lower of two middle ones.
+
         1 for dead units.
         """
         return self.z.abs().masked_fill(self.z == 0, torch.nan).nanmedian(dim=0).values.nan_to_num(nan=1.0)
 
     @cached_property
     def directions(self) -> Tensor:
-        """What each unit adds to the reconstruction of an empty code at its typical activation, decode(a_i e_i) -
-        decode(0), ``(N, D)``: a_i times the atom, of a linear decoder. Another answers differently to a code that does
-        not occur; and its atoms have in common what it decodes 0 to, and so resemble one another whatever was learned.
+        """Contribution of each unit alone, decode(a_i e_i) - decode(0) at its typical activation a_i, ``(N, D)``.
+
+        With a linear decoder that is a_i times the atom. For other decoders, decode(e_i) is misleading: the activation
+        1 may never occur, and all atoms share decode(0).
         """
         return self.decode(self.typical.diag()) - self.decode(torch.zeros(1, len(self.typical)))
 
@@ -117,26 +134,57 @@ class Subject:
         return pictures
 
 
+class Label(str):
+    """Annotation of a number that runs are compared by: its name in reports and figures.
+
+    ``dead_units: Annotated[int, Label("dead units (code never != 0)")]`` in the NamedTuple of an analysis's numbers.
+    """
+
+    __slots__ = ()
+
+
+def labels_of(numbers: type) -> dict[str, str]:
+    """Labels of the annotated fields of a NamedTuple, by field, in their order."""
+    hints = get_type_hints(numbers, include_extras=True)
+    annotations = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
+    return {name: str(note) for name, notes in annotations.items() for note in notes if isinstance(note, Label)}
+
+
 class Embedding(NamedTuple):
-    """Points to be looked at in TensorBoard's projector."""
+    """Points for TensorBoard's projector."""
 
     vectors: npt.NDArray[np.floating]
-    """``(n, d)``."""
+    """Coordinates ``(n, d)``."""
     pictures: npt.NDArray[np.floating]
-    """``(n, H, W)``, each shown on its own scale."""
+    """A picture of each point, ``(n, H, W)``, shown on its own scale."""
     labels: list[str]
-    """One for each."""
+    """A label for each point."""
 
 
 class Result(NamedTuple):
-    """What an analysis found."""
+    """Outcome of an analysis; ``Result.of`` takes the labels from the type of the numbers."""
 
     numbers: dict[str, Any]
-    """Plain JSON values; what is undefined is None. Single numbers at the top level are what runs are compared by."""
-    figures: dict[str, Figure]
+    """Plain JSON values; None where undefined. Single numbers at the top level can be compared between runs."""
+    figures: Mapping[str, Figure]
+    """Figures by name."""
     arrays: Mapping[str, npt.NDArray[Any]] = {}
-    """What figures are drawn from, for whoever wants to go on from there."""
+    """Data behind the figures, by name."""
     embedding: Embedding | None = None
+    """Points for TensorBoard's projector."""
+    labels: Mapping[str, str] = {}
+    """Labels of the numbers that runs are compared by, in their order; without any, all single numbers are."""
+
+    @classmethod
+    def of(
+        cls,
+        numbers: NamedTuple,
+        figures: Mapping[str, Figure],
+        arrays: Mapping[str, npt.NDArray[Any]] | None = None,
+        embedding: Embedding | None = None,
+    ) -> "Result":
+        """Result from a NamedTuple whose fields are the numbers, some of them annotated with a ``Label``."""
+        return cls(numbers._asdict(), figures, arrays or {}, embedding, labels_of(type(numbers)))
 
 
 @torch.inference_mode()

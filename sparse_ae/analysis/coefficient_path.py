@@ -1,16 +1,18 @@
-"""The front that one run recorded while its coefficient rose."""
+"""Figures of the front that one run recorded while its coefficient rose."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sparse_ae.plotting import Front, Panel, front_panels, sweep_panels, to_png
-from sparse_ae.reporting.front import non_dominated
+from sparse_ae.plotting.fronts import Front, front_panels, non_dominated
+from sparse_ae.plotting.style import to_png
+from sparse_ae.plotting.sweeps import Panel, sweep_panels
 
 
 def path_figures(points: Sequence[Mapping[str, float]], method: str) -> dict[str, bytes]:
-    """Files from one point per validation, ``{"coefficient": ..., "val/mse": ..., "val/l0": ...}``: error and sparsity
-    over the coefficient, and over each other.
+    """PNG files by name: error and sparsity over the coefficient, and error over sparsity.
+
+    ``points`` has one mapping per validation, ``{"coefficient": ..., "val/mse": ..., "val/l0": ...}``.
     """
     coefficient, mse, l0, population = (
         np.array([point[name] for point in points], dtype=float)

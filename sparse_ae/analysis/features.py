@@ -1,73 +1,110 @@
-"""What each unit stands for: what it adds to a reconstruction, what it looks for, and the images it answers to."""
+"""Features: each unit's contribution to a reconstruction, its encoder filter, and the images that activate it most."""
 
-from typing import Annotated, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from sparse_ae.analysis.base import Result, Subject
-from sparse_ae.analysis.filters import Filters, encoder_filters
+from sparse_ae.analysis.base import Label, Result, Subject
+from sparse_ae.analysis.statistics import mean_defined
+from sparse_ae.config.errors import ConfigError
 from sparse_ae.functional import lifetime_sparsity
-from sparse_ae.plotting import feature_grid, top_image_rows
+from sparse_ae.models import Linear, MLPEncoder, SparseAutoencoder
+from sparse_ae.plotting.mosaic import Block, feature_grid, mosaic
 
 Order = Literal["contribution", "lifetime", "index"]
 TopUnits = PositiveInt | Annotated[list[NonNegativeInt], Field(min_length=1)]
 
 _ORDERS = {"contribution": "largest contribution first", "lifetime": "most often active first", "index": "by number"}
+_JACOBIAN_IMAGES = 256
+_UNITS_AT_ONCE = 64
+"""Number of units whose gradients, one for each image, are in memory at a time."""
 
 
 class Units(NamedTuple):
-    """What is known of each of N units; NaN for dead ones where that takes a code != 0."""
+    """Measures of each of N units; NaN for dead ones where a code != 0 is needed."""
 
     dead: Tensor
-    """Whether its code is never != 0, ``(N,)``."""
+    """True for a unit whose code is never != 0, ``(N,)``."""
     lifetime: Tensor
     """Lifetime sparsity ``(N,)``."""
     typical: Tensor
-    """``Subject.typical``, ``(N,)``."""
+    """Typical activation a_i, ``Subject.typical``, ``(N,)``."""
     difference: Tensor
-    """What it adds at that, d_i, ``Subject.directions``, ``(N, D)``."""
+    """Contribution d_i to the reconstruction at the typical activation, ``Subject.directions``, ``(N, D)``."""
     contribution: Tensor
-    """mean_b |z_bi| |d_i|_2 / a_i, ``(N,)``: with a linear decoder the mean norm of what it adds. 0 for dead units."""
+    """Mean contribution, mean_b |z_bi| |d_i|_2 / a_i, ``(N,)``: the mean norm if the decoder is linear. 0 if dead."""
+
+
+class Filters(NamedTuple):
+    """Encoder filters of n units."""
+
+    weight: Tensor
+    """Filters ``(n, D)``; NaN for a unit that has none."""
+    name: str
+    """Kind of filter, for titles."""
+
+
+class Numbers(NamedTuple):
+    """Sizes of atoms and contributions; None where there are too few living units."""
+
+    units: int
+    """Number of units."""
+    shown: int
+    """Number of units in each grid."""
+    dead_units: Annotated[int, Label("dead units (code never != 0)")]
+    """Number of units whose code is never != 0."""
+    atom_norm: dict[str, float] | None
+    """Least, mean and largest |atom|_2; an atom is all of decode(e_i) where the decoder is not linear."""
+    typical_activation: dict[str, float] | None
+    """Least, mean and largest typical activation of the living units."""
+    difference_norm: dict[str, float] | None
+    """Least, mean and largest norm of the contribution of a living unit."""
+    half_contribution_units: Annotated[int | None, Label("units that make half of all contributions")]
+    """Fewest units that make half of the sum of all contributions."""
+    filter_cosine: Annotated[float | None, Label("cosine of encoder filter and contribution of a unit")]
+    """Cosine between encoder filter and contribution, mean over the units shown."""
 
 
 def analyse(
-    subject: Subject, *, n_features: PositiveInt, order: Order, top_units: TopUnits, top_images: PositiveInt
+    subject: Subject,
+    *,
+    n_features: PositiveInt = 64,
+    order: Order = "contribution",
+    top_units: TopUnits = 8,
+    top_images: PositiveInt = 8,
 ) -> Result:
     """Units decoded alone, their encoder filters, and the images that activate them most.
 
-    See ``Units`` for a unit's typical activation, difference and contribution. Numbers, None where there are too few
-    living units for them:
-
-    - ``units``, ``shown``, ``dead_units``.
-    - ``atom_norm``: least, mean and largest |atom|_2; where the decoder is not linear, an atom is all of decode(e_i).
-    - ``typical_activation``, ``difference_norm``: least, mean and largest.
-    - ``half_contribution_units``: the fewest units that make half of the sum of all contributions.
-    - ``filter_cosine``: between encoder filter and difference, mean over the units shown.
+    See ``Units`` for a unit's typical activation, difference and contribution, ``Numbers`` for the results.
 
     Arrays: measures of each unit; ``top_images (N, k)``, the samples with its largest codes; of the units ``shown
-    (n,)`` their ``differences`` and ``filters (n, D)``.
+    (n,)`` their ``differences`` and ``filters (n, D)``. Raises ``ConfigError`` for ``top_units`` that the coder does
+    not have.
     """
     units, atoms = measure_units(subject), subject.atoms
     living, sizes = ~units.dead, units.difference.norm(dim=1)
     ranked = _ranked(units, order)
     shown = ranked[:n_features]
     filters = encoder_filters(subject, shown)
+    cosines = None if filters is None else F.cosine_similarity(filters.weight, units.difference[shown], dim=1)
     codes, samples = (top.T for top in subject.z.topk(min(top_images, len(subject.z)), dim=0))
-    numbers = {
-        "units": len(atoms),
-        "shown": len(shown),
-        "dead_units": int(units.dead.sum()),
-        "atom_norm": _range(atoms.norm(dim=1)),
-        "typical_activation": _range(units.typical[living]),
-        "difference_norm": _range(sizes[living]),
-        "half_contribution_units": _units_for_half(units.contribution),
-        "filter_cosine": None if filters is None else _mean_cosine(filters.weight, units.difference[shown]),
-    }
-    arrays = {
+    numbers = Numbers(
+        units=len(atoms),
+        shown=len(shown),
+        dead_units=int(units.dead.sum()),
+        atom_norm=_range(atoms.norm(dim=1)),
+        typical_activation=_range(units.typical[living]),
+        difference_norm=_range(sizes[living]),
+        half_contribution_units=_units_for_half(units.contribution),
+        filter_cosine=None if cosines is None else mean_defined(cosines),
+    )
+    arrays: dict[str, Tensor] = {
         "lifetime_sparsity": units.lifetime,
         "typical_activation": units.typical,
         "difference_norm": sizes,
@@ -79,11 +116,11 @@ def analyse(
     figures = _grids(subject, units, shown, filters, which=f"{len(shown)} of {len(atoms)} units, {_ORDERS[order]}")
     rows = _rows(top_units, ranked)
     figures["top_images"] = _top_images(subject, units, rows, codes[rows], samples[rows])
-    return Result(numbers, figures, {name: values.numpy() for name, values in arrays.items()})
+    return Result.of(numbers, figures, {name: values.numpy() for name, values in arrays.items()})
 
 
 def measure_units(subject: Subject) -> Units:
-    """All of it, from the codes and from decoding each unit alone."""
+    """Measure all units, from the codes and from decoding each unit alone."""
     z, dead = subject.z, subject.dead
     typical = subject.typical.masked_fill(dead, torch.nan)
     difference = subject.directions.masked_fill(dead[:, None], torch.nan)
@@ -91,8 +128,42 @@ def measure_units(subject: Subject) -> Units:
     return Units(dead, lifetime_sparsity(z, subject.sample.threshold), typical, difference, contribution)
 
 
+def encoder_filters(subject: Subject, units: Tensor) -> Filters | None:
+    """Filters of ``units (n,)``: rows of the linear layer that reads the image, W_e (the atoms, if tied).
+
+    Where a perceptron reads the image, dz_i/dx, mean over some of the sample's images, evenly spread. None unless the
+    coder is a trained autoencoder.
+    """
+    if not isinstance(subject.coder, SparseAutoencoder):
+        return None
+    network = subject.coder.network
+    if isinstance(network, Linear) and not isinstance(network, MLPEncoder):
+        weight = network.atoms if network.encoder_weight is None else network.encoder_weight
+        filters, name = weight.detach()[units.to(weight.device)], "rows of W_e"
+    else:
+        x = subject.sample.x
+        spread = torch.linspace(0, len(x) - 1, min(_JACOBIAN_IMAGES, len(x))).long()
+        filters = mean_jacobian(subject.coder.encode, x[spread.to(x.device)], units.to(x.device))
+        name = f"mean dz_i/dx over {len(spread)} test images, crossed if 0"
+    filters = filters.float().cpu()
+    return Filters(filters.masked_fill((filters == 0).all(dim=1, keepdim=True), torch.nan), name)
+
+
+def mean_jacobian(encode: Callable[[Tensor], Tensor], x: Tensor, units: Tensor) -> Tensor:
+    """mean_b dz_bi/dx_b for the codes i in ``units (n,)`` of the images ``x (B, D)``, ``(n, D)``.
+
+    Computed as d/ds mean_b z_bi(x_b + s) at s = 0, which is equal as long as no code depends on another image.
+    """
+
+    def mean_codes(shift: Tensor) -> Tensor:
+        return encode(x + shift).mean(dim=0)[units]
+
+    jacobian: Tensor = torch.func.jacrev(mean_codes, chunk_size=_UNITS_AT_ONCE)(torch.zeros_like(x[0]))
+    return jacobian.detach()
+
+
 def _ranked(units: Units, order: Order) -> Tensor:
-    """All units, the first in ``order`` first; dead ones are last, unless it is by number."""
+    """All units in ``order``; dead ones are last, unless units are ordered by number."""
     if order == "index":
         return torch.arange(len(units.dead))
     measure = units.contribution if order == "contribution" else units.lifetime
@@ -100,16 +171,16 @@ def _ranked(units: Units, order: Order) -> Tensor:
 
 
 def _rows(top_units: TopUnits, ranked: Tensor) -> Tensor:
-    """The units asked for: the first so many, or the ones named."""
+    """Units to show with their images: the first ``top_units``, or the ones named."""
     if isinstance(top_units, int):
         return ranked[:top_units]
     if max(top_units) >= len(ranked):
-        raise ValueError(f"analysis.features.top_units={top_units}: the coder has units 0 to {len(ranked) - 1}")
+        raise ConfigError("top_units", top_units, "not units of the coder", f"0 to {len(ranked) - 1}")
     return torch.tensor(top_units)
 
 
 def _grids(subject: Subject, units: Units, shown: Tensor, filters: Filters | None, *, which: str) -> dict[str, Figure]:
-    """One grid each for what ``shown`` units decode to, what they add, and what they look for."""
+    """Grids of the atoms, contributions and filters of the units ``shown``."""
     dead, atoms, difference = units.dead[shown, None], subject.atoms[shown], units.difference[shown]
     if _is_linear(units, subject.atoms):
         pictures = {"features": ("Atoms: what each unit adds to a reconstruction", atoms)}
@@ -132,20 +203,21 @@ def _grids(subject: Subject, units: Units, shown: Tensor, filters: Filters | Non
 
 
 def _top_images(subject: Subject, units: Units, rows: Tensor, codes: Tensor, samples: Tensor) -> Figure:
-    """For each unit of ``rows (n,)`` what it adds, and its ``samples (n, k)``, those with ``codes`` > 0."""
+    """A row for each unit of ``rows (n,)``: its contribution, and its ``samples (n, k)`` with ``codes`` > 0."""
     images = subject.x[samples].masked_fill(codes[:, :, None] <= 0, torch.nan)
     n, k = samples.shape
+    pictures: Any = subject.images(images.flatten(0, 1)).reshape(n, k, *subject.sample.shape[1:])
+    pictures = np.concatenate([subject.images(units.difference[rows])[:, None], pictures], axis=1)
     labels = [
         [f"{int(c)} ({code:.2g})" if code > 0 else "" for c, code in zip(subject.label[sample], row, strict=True)]
         for sample, row in zip(samples, codes.tolist(), strict=True)
     ]
-    return top_image_rows(
-        subject.images(units.difference[rows]),
-        subject.images(images.flatten(0, 1)).reshape(n, k, *subject.sample.shape[1:]),
-        [[_name(units, i), *own] for i, own in zip(rows.tolist(), labels, strict=True)],
-        title="What units add to a reconstruction, and the test images that activate them most\n"
-        "below: unit number and lifetime sparsity; class (code)",
+    below = [label for i, own in zip(rows.tolist(), labels, strict=True) for label in (_name(units, i), *own)]
+    title = (
+        "What units add to a reconstruction, and the test images that activate them most\n"
+        "below: unit number and lifetime sparsity; class (code)"
     )
+    return mosaic([Block(pictures, atoms=1, below=below)], title=title, signed=True)
 
 
 def _name(units: Units, i: int) -> str:
@@ -153,7 +225,7 @@ def _name(units: Units, i: int) -> str:
 
 
 def _is_linear(units: Units, atoms: Tensor) -> bool:
-    """Whether each difference is a_i atom_i, up to rounding."""
+    """True if each difference is a_i atom_i, up to rounding."""
     added = units.difference[~units.dead]
     error = added - (units.typical[:, None] * atoms)[~units.dead]
     return bool(error.norm() <= 1e-3 * added.norm())
@@ -168,10 +240,3 @@ def _range(values: Tensor) -> dict[str, float] | None:
 def _units_for_half(contribution: Tensor) -> int | None:
     total = contribution.sort(descending=True).values.double().cumsum(dim=0)
     return int((total < total[-1] / 2).sum()) + 1 if total[-1] > 0 else None
-
-
-def _mean_cosine(a: Tensor, b: Tensor) -> float | None:
-    """Mean over rows; those with a NaN are left out."""
-    cosines = F.cosine_similarity(a, b, dim=1)
-    defined = cosines[~cosines.isnan()]
-    return float(defined.mean()) if len(defined) else None

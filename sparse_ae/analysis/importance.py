@@ -1,40 +1,68 @@
-"""What each unit is worth: how much the squared error grows where it is left out, and how few units would do."""
+"""Importance of units: increase in the squared error without one of them, and the number of units needed."""
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from pydantic import PositiveInt
 from scipy.stats import spearmanr
 
 from sparse_ae.analysis.ablation import AffineAblation, ablate
-from sparse_ae.analysis.base import Result, Subject
+from sparse_ae.analysis.base import Label, Result, Subject
 from sparse_ae.analysis.statistics import log_spaced, ratio, units_needed, variances
 from sparse_ae.functional import lifetime_sparsity
-from sparse_ae.plotting import feature_grid, importance_panels
+from sparse_ae.plotting.curves import curves_over_units
+from sparse_ae.plotting.mosaic import feature_grid
+from sparse_ae.plotting.style import BLUE, Array, finish, log_positions, note
 
 _STEPS = 24
 """Points of a curve over the number of units."""
 _KEPT, _GREEDY = "the most important kept", "the units chosen greedily kept"
+_HARMFUL = "#CC79A7"
 
 
-def analyse(subject: Subject, *, n_atoms: PositiveInt) -> Result:
-    """A unit's importance is the increase in MSE where it alone is set to 0. Beside it, the MSE where the same m units
-    are kept in all samples, or removed: the most important ones, or the greedily chosen, each of which leaves the
-    lowest MSE beside those before it.
+class Numbers(NamedTuple):
+    """Importance over all units."""
+
+    units: int
+    """Number of units."""
+    dead_units: int
+    """Number of units whose code is never != 0."""
+    affine_decoder: bool
+    """True if the decoder is affine, so that importance is exact and over all samples."""
+    samples: int
+    """Number of samples that importance is computed on."""
+    harmful_units: Annotated[int, Label("harmful units (MSE falls without)")]
+    """Number of units without which the error is lower."""
+    top_tenth_share: Annotated[float | None, Label("importance of the top tenth of units (share)")]
+    """Share of the sum of all positive importance that the most important tenth of the units has."""
+    lifetime_correlation: Annotated[float | None, Label("rank correlation of importance and use")]
+    """Spearman's correlation of importance and lifetime sparsity, over units not dead."""
+    units_for_90_percent: Annotated[int | None, Label("most important units for 90 % of what all explain")]
+    """Number of the most important units that explain 90 % of the variance that all explain."""
+    greedy_units_for_90_percent: Annotated[int | None, Label("greedily chosen units for 90 % of what all explain")]
+    """Number of greedily chosen units that explain 90 % of the variance that all explain."""
+    most_important: list[dict[str, Any]]
+    """The most important units: ``unit`` and ``importance``."""
+
+
+def analyse(subject: Subject, *, n_atoms: PositiveInt = 25) -> Result:
+    """Importance of a unit: the increase in MSE if it alone is set to 0. ``n_atoms`` of the most important are shown.
+
+    Beside it stands the MSE with m units kept, or removed, in all samples: the most important ones, or greedily chosen
+    ones, each of which leaves the lowest MSE beside those before it.
 
     Exact, over all samples, for affine decoders. For others importance is over a part of the samples where these have
-    more than 80 codes (``ablate``), and which unit comes next greedily is an approximation
-    (``DecodedAblation.greedy_order``); what the chosen ones leave is not.
+    more than 80 codes (``ablate``). Which unit comes next greedily is then an approximation
+    (``DecodedAblation.greedy_order``); the errors that the chosen ones leave are exact.
 
-    Numbers: ``units``, ``dead_units`` (code never != 0), ``affine_decoder``, ``samples`` (that importance is over),
-    ``harmful_units`` (without it the error is lower), ``top_tenth_share`` (what of the sum of all positive importance
-    the most important tenth of the units has), ``lifetime_correlation`` (Spearman's, of importance and lifetime
-    sparsity, over units not dead), ``units_for_90_percent`` (how many of the most important units explain 90 % of the
-    variance that all explain), the same as ``greedy_units_for_90_percent``, and the ``most_important`` units.
-    Arrays: ``importance`` and ``lifetime`` ``(N,)``; ``kept (K,)``, numbers of units, and ``mse (curves, K)``
-    with so many; ``curves``, their names; ``greedy_order (N,)``, units.
+    Arrays: ``importance`` and ``lifetime`` ``(N,)``; ``kept (K,)``, numbers of units, and ``mse (curves, K)`` with
+    that many; ``curves``, their names; ``greedy_order (N,)``, units.
     """
     ablation = ablate(subject)
     importance = ablation.importance
@@ -51,29 +79,29 @@ def analyse(subject: Subject, *, n_atoms: PositiveInt) -> Result:
     lifetime = lifetime_sparsity(subject.z, subject.sample.threshold)
     used = (subject.z != 0).any(dim=0)
     gains = importance[order].clamp_min(0)
-    correlation = spearman(importance[used].numpy(), lifetime[used].numpy())
     top = order[used[order]][:n_atoms]
-    numbers = {
-        "units": len(order),
-        "dead_units": int((~used).sum()),
-        "affine_decoder": isinstance(ablation, AffineAblation),
-        "samples": len(ablation.samples),
-        "harmful_units": int((importance < 0).sum()),
-        "top_tenth_share": ratio(gains[: -(-len(gains) // 10)].sum(), gains.sum()),
-        "lifetime_correlation": correlation,
-        "units_for_90_percent": needed[_KEPT],
-        "greedy_units_for_90_percent": needed[_GREEDY],
-        "most_important": [{"unit": unit, "importance": float(importance[unit])} for unit in top.tolist()],
+    numbers = Numbers(
+        units=len(order),
+        dead_units=int((~used).sum()),
+        affine_decoder=isinstance(ablation, AffineAblation),
+        samples=len(ablation.samples),
+        harmful_units=int((importance < 0).sum()),
+        top_tenth_share=ratio(gains[: -(-len(gains) // 10)].sum(), gains.sum()),
+        lifetime_correlation=spearman(importance[used].numpy(), lifetime[used].numpy()),
+        units_for_90_percent=needed[_KEPT],
+        greedy_units_for_90_percent=needed[_GREEDY],
+        most_important=[{"unit": unit, "importance": float(importance[unit])} for unit in top.tolist()],
+    )
+    arrays = {
+        "importance": importance.numpy(),
+        "lifetime": lifetime.numpy(),
+        "kept": np.array(kept),
+        "curves": np.array(list(curves)),
+        "mse": torch.stack(list(curves.values())).numpy(),
+        "greedy_order": orders[_GREEDY].numpy(),
     }
-    dead = f"{numbers['dead_units']} dead and not shown, " if numbers["dead_units"] else ""
-    panels = importance_panels(
-        importance.numpy(),
-        lifetime.numpy(),
-        used.numpy(),
-        np.array(kept),
-        {name: errors.numpy() for name, errors in curves.items()},
-        correlation=correlation,
-        title=f"What each unit is worth: {len(order):,} units, {dead}over {len(ablation.samples):,} test images",
+    panels = _panels(
+        numbers, arrays["importance"], arrays["lifetime"], used.numpy(), dict(zip(curves, arrays["mse"], strict=True))
     )
     figures = {"importance": panels}
     if len(top):
@@ -83,19 +111,52 @@ def analyse(subject: Subject, *, n_atoms: PositiveInt) -> Result:
             title=f"What the {len(top)} most important units add, and the MSE that each saves",
             signed=True,
         )
-    arrays = {
-        "importance": importance.numpy(),
-        "lifetime": lifetime.numpy(),
-        "kept": np.array(kept),
-        "curves": np.array(list(curves)),
-        "mse": torch.stack(list(curves.values())).numpy(),
-        "greedy_order": orders[_GREEDY].numpy(),
-    }
-    return Result(numbers, figures, arrays)
+    return Result.of(numbers, figures, arrays)
 
 
-def spearman(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> float | None:
+def spearman(a: Array, b: Array) -> float | None:
     """Spearman's rank correlation of two ``(n,)``, ties at their mean rank; None where one of them is constant."""
     if len(np.unique(a)) < 2 or len(np.unique(b)) < 2:
         return None
     return float(spearmanr(a, b).statistic)
+
+
+def _panels(
+    numbers: Numbers, importance: Array, lifetime: Array, used: npt.NDArray[np.bool_], curves: Mapping[str, Array]
+) -> Figure:
+    """Three panels: importance sorted, importance against lifetime sparsity, and the MSE curves over units kept.
+
+    ``importance, lifetime, used (N,)``; units not ``used`` are dead: counted, not drawn.
+    """
+    figure = Figure(figsize=(12, 4.6), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    order = np.argsort(-importance[used], kind="stable")
+    value, share = importance[used][order], lifetime[used][order]
+    _magnitudes(left, np.arange(1.0, len(value) + 1), value)
+    left.set(title="Sorted", xlabel="rank among the units", ylabel="importance (|increase in MSE|)")
+    spread = share.max(initial=0) > 10 * share.min(initial=1)  # less than a decade has hardly a tick on a log axis
+    _magnitudes(middle, log_positions(middle, "x", share) if spread else share, value)
+    correlation = numbers.lifetime_correlation
+    rho = "undefined" if correlation is None else f"{correlation:.2f}"
+    middle.set(title=f"Against use: rank correlation {rho}", ylabel="importance (|increase in MSE|)")
+    middle.set_xlabel("lifetime sparsity (share of samples active)")
+    curves_over_units(right, np.array(log_spaced(numbers.units, _STEPS)), curves)
+    right.set(title="Many units at once", xlabel="units kept or removed, in all samples", ylabel="MSE")
+    dead = f"{numbers.dead_units} dead and not shown, " if numbers.dead_units else ""
+    title = f"What each unit is worth: {numbers.units:,} units, {dead}over {numbers.samples:,} test images"
+    finish(figure, title, columns=3)
+    return figure
+
+
+def _magnitudes(axes: Axes, x: Array, value: Array) -> None:
+    """Draw |value| on a logarithmic axis, with values below 0 in another colour."""
+    if len(value) == 0:
+        note(axes, "all units are dead")
+        return
+    y = log_positions(axes, "y", np.abs(value))
+    for part, colour, label in (
+        (value >= 0, BLUE, "needed: MSE grows without the unit"),
+        (value < 0, _HARMFUL, "harmful: MSE falls without it"),
+    ):
+        if part.any():
+            axes.plot(x[part], y[part], "o", color=colour, markersize=3.5, markeredgewidth=0, alpha=0.7, label=label)

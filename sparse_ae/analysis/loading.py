@@ -1,4 +1,4 @@
-"""What the commands that read a run take from it: its model, its data, its threshold."""
+"""Load a finished run (model, data, activity threshold) for evaluation or analysis."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -19,33 +19,34 @@ from sparse_ae.runs.export import Weights, load
 from sparse_ae.runs.trust import check_trusted
 
 
-class Stored(NamedTuple):
-    """A run, ready to be looked at."""
+class LoadedRun(NamedTuple):
+    """A finished run with its coder and its data in memory."""
 
     run: Run
     coder: SparseAutoencoder | DictionaryCoder
     data: ImageDataModule
     threshold: float
+    """A unit is active where its |code| exceeds this."""
     variant: str
-    """Empty for the run's own final weights and threshold; else a short name of what differs."""
+    """Empty for the run's own final weights and threshold; else a short name of the difference: ``best-0.5``."""
 
 
 def named_run(config: DictConfig) -> Run:
-    """The run that ``run=DIR`` names. Raises ``ConfigError`` or ``RunError`` unless it is one."""
+    """Open the run that ``run=DIR`` names. Raises ``ConfigError`` without one, ``RunError`` for a folder of no run."""
     if OmegaConf.is_missing(config, "run") or not str(config.run):
-        raise ConfigError("run: is required (allowed: run=DIR, a run's folder such as outputs/default/<run>)")
+        raise ConfigError("run", reason="is required", expected="a run's folder, such as outputs/default/<run>")
     return Run.open(str(config.run))
 
 
 def read_run(
     run: Run, *, weights: Weights, threshold: float | None, device: str, other_data: Mapping[str, Any] | None = None
-) -> Stored:
-    """Load the coder and the data module of ``run``; ``other_data`` is a data spec of the user's instead of its own.
+) -> LoadedRun:
+    """Load the coder and the data module of ``run``; ``other_data`` is a data spec that replaces the run's own.
 
     Nothing in the run's files can run code: its data spec may name a data module only, and its transforms, which are
-    of training inputs, are left out.
+    of training inputs, are left out. Raises ``ConfigError`` if model and data differ in the number of values per image.
     """
-    torch.set_flush_denormal(True)  # as in training, or a code that was 0 there may not be here
+    torch.set_flush_denormal(True)  # as in training, where denormal codes are flushed to 0
     config = run.config
     where = usable_device(device)
     if other_data is None:
@@ -56,17 +57,17 @@ def read_run(
     data = build(spec | {"device": str(where)}, "data")
     make_writable(run.path)
     coder = load(run, weights).to(where)
-    takes = coder.dictionary.shape[1]
-    if data.input_dim != takes:
-        raise ConfigError(f"data: has {data.input_dim} values per image, but the model takes {takes}")
+    dim = coder.dictionary.shape[1]
+    if data.input_dim != dim:
+        raise ConfigError("data", reason=f"has {data.input_dim} values per image, but the model takes {dim}")
     data.prepare_data()
     differs = [*(["best"] if weights == "best" else []), *([] if threshold is None else [f"{threshold:g}"])]
     own = config["active_threshold"] if threshold is None else threshold
-    return Stored(run, coder, data, own, "-".join(differs))
+    return LoadedRun(run, coder, data, own, "-".join(differs))
 
 
 def test_sample(data: ImageDataModule, device: str, threshold: float) -> Sample:
-    """The whole test split, as analyses take it, the images on ``device``."""
+    """The whole test split as a ``Sample``, its images on ``device``."""
     x, label = data.split("test")
     on_device = to_unit_interval(x).to(device)
 

@@ -1,28 +1,40 @@
-"""The three pictures that every run ends with; the analyses of their names look closer."""
+"""Overview at the end of every run: sparsity, the first atoms, some reconstructions."""
+
+from typing import Annotated, NamedTuple
 
 from pydantic import PositiveInt
 
 from sparse_ae.analysis import reconstructions, sparsity
-from sparse_ae.analysis.base import Result, Subject
-from sparse_ae.plotting import feature_grid
+from sparse_ae.analysis.base import Label, Result, Subject
+from sparse_ae.plotting.mosaic import feature_grid
 
 
-def analyse(subject: Subject, *, n_features: PositiveInt, n_images: PositiveInt) -> Result:
-    """How sparse the codes are, the first ``n_features`` atoms, and ``n_images`` images with their reconstructions.
+class Numbers(NamedTuple):
+    """Size and error of the run."""
 
-    Numbers: ``samples``, ``units``, and ``mse`` over all samples.
+    samples: int
+    """Number of samples."""
+    units: int
+    """Number of units."""
+    mse: Annotated[float, Label("MSE (per pixel)")]
+    """MSE per pixel, over all samples."""
+
+
+def analyse(subject: Subject, *, n_features: PositiveInt = 64, n_images: PositiveInt = 16) -> Result:
+    """Sparsity of the codes, the first ``n_features`` atoms, and ``n_images`` images with their reconstructions.
+
+    The analyses ``sparsity``, ``features`` and ``reconstructions`` have the details.
     """
     atoms = subject.atoms[:n_features]
     title = (
         f"Learned features: what unit i alone decodes to ({len(atoms)} of {len(subject.atoms)}, each on its own scale)"
     )
-    numbers = {
-        "samples": len(subject.x),
-        "units": len(subject.atoms),
-        "mse": float((subject.x_hat - subject.x).square().mean()),
-    }
+    numbers = Numbers(
+        samples=len(subject.x), units=len(subject.atoms), mse=float((subject.x_hat - subject.x).square().mean())
+    )
     figures = {
         "sparsity": sparsity.overview(subject),
         "features": feature_grid(subject.images(atoms), [str(i) for i in range(len(atoms))], title=title),
+        **reconstructions.analyse(subject, n_images=n_images).figures,
     }
-    return Result(numbers, figures | reconstructions.analyse(subject, n_images=n_images).figures)
+    return Result.of(numbers, figures)

@@ -1,4 +1,4 @@
-"""What a linear classifier reads from the codes, and from other representations of the same images."""
+"""Linear probes: errors of linear classifiers on the codes, and on other representations of the same images."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -7,6 +7,9 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, StrMethodFormatter
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from scipy.stats import binomtest
 from scipy.stats import t as student
@@ -15,10 +18,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 from torch import Tensor
 
-from sparse_ae.analysis.base import Result, Subject
+from sparse_ae.analysis.base import LISTED, NOT_EMPTY, Label, Result, Subject
 from sparse_ae.analysis.statistics import stratified
 from sparse_ae.coders import PCA
-from sparse_ae.plotting import ProbeLine, probe_panels
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.plotting.style import Look, finish, looks
 
 Classifier = Literal["logistic", "svm"]
 Encode = Callable[[Tensor], Tensor]
@@ -28,11 +32,26 @@ Classes = npt.NDArray[np.int64]
 _NAMES = {"logistic": "logistic regression", "svm": "linear SVM"}
 _CODES = "codes"
 _TOLERANCE, _MOST_STEPS = 1e-6, 3000
-"""Of logistic regression's gradient, and its steps."""
+"""Tolerance of logistic regression's gradient, and its largest number of steps."""
+_LEAST_DRAWN = 1e-4
+"""Error drawn in place of no error at all: a logarithmic axis has no 0."""
+
+
+class Numbers(NamedTuple):
+    """Test errors of the probes."""
+
+    logistic_error: Annotated[float | None, Label("test error of logistic regression")]
+    """Test error of logistic regression on the codes with all labels; None if it was not asked for."""
+    svm_error: Annotated[float | None, Label("test error of a linear SVM")]
+    """Test error of a linear SVM on the codes with all labels; None if it was not asked for."""
+    samples: dict[str, int]
+    """Number of images of each split."""
+    representations: dict[str, dict[str, Any]]
+    """``dim`` and ``nonzeros`` of each representation and, by classifier and labels per class, the ``Error``."""
 
 
 class Fitted(Protocol):
-    """A classifier of scikit-learn's."""
+    """A fitted classifier of scikit-learn."""
 
     max_iter: int
     n_iter_: npt.NDArray[np.integer] | int
@@ -45,9 +64,9 @@ class Split(NamedTuple):
     """One representation of one split."""
 
     x: Features
-    """``(B, F)``."""
+    """Representation ``(B, F)``."""
     label: Classes
-    """``(B,)``."""
+    """Classes ``(B,)``."""
 
 
 class Representation(NamedTuple):
@@ -57,54 +76,57 @@ class Representation(NamedTuple):
     val: Split
     test: Split
     moved: list[Features]
-    """Of the training and then the validation images, one for each way they are moved."""
+    """Training images followed by validation images, once for each direction in which they are moved."""
 
 
 class Error(NamedTuple):
-    """A probe's share of test images that are classified wrongly."""
+    """Share of test images that a probe classifies wrongly."""
 
     error: float
+    """Share of test images, mean over draws of labels."""
     low: float
-    """Of a 95 % interval: Wilson's over test images for one probe, Student's over draws of labels for several."""
+    """Lower end of a 95 % interval: Wilson's over test images for one probe, Student's over draws for several."""
     high: float
+    """Upper end of that interval."""
     c: list[float]
-    """The inverse strength of regularisation chosen for each draw."""
+    """Inverse strength of regularisation chosen for each draw."""
     converged: bool
+    """True if every probe converged."""
 
 
 def analyse(
     subject: Subject,
     *,
-    classifiers: Annotated[list[Classifier], Field(min_length=1)],
-    labels_per_class: list[PositiveInt],
-    all_labels: bool,
-    draws: Annotated[int, Field(ge=2)],
-    c: Annotated[list[PositiveFloat], Field(min_length=1)],
-    n_choose: PositiveInt | None,
-    shift: NonNegativeInt,
-    references: bool,
-    seed: NonNegativeInt,
+    classifiers: Annotated[Sequence[Classifier], NOT_EMPTY] = ("logistic", "svm"),
+    labels_per_class: Annotated[Sequence[PositiveInt], LISTED] = (10, 100, 1000),
+    all_labels: bool = True,
+    draws: Annotated[int, Field(ge=2)] = 3,
+    c: Annotated[Sequence[PositiveFloat], NOT_EMPTY] = (1, 10, 100, 1000, 10000),
+    n_choose: PositiveInt | None = 10000,
+    shift: NonNegativeInt = 0,
+    references: bool = True,
+    seed: NonNegativeInt = 0,
 ) -> Result:
-    """Probes from scikit-learn, fitted to the codes, and with ``references`` to PCA with as many components as units
-    and with as many as there are codes != 0, to random features max(0, W (x - mean)) of as many units, and to pixels.
+    """Probes from scikit-learn, fitted to the codes and with ``references`` to other representations.
+
+    References are PCA with as many components as units and with as many as there are codes != 0, random features
+    max(0, W (x - mean)) of as many units, and pixels.
 
     Of the inverse strengths ``c`` the one with the fewest errors on the validation split is taken, the smallest of
     those that tie. With ``all_labels`` it is chosen with probes of ``n_choose`` training images (None: all), and the
-    probe then fitted to training and validation images together; for each of ``labels_per_class`` with the ``draws``
-    probes that are reported, each of other images of the training split, and with all of the validation split. The
-    test split chooses nothing. With ``shift``, what a probe is fitted to also comes rolled by so many pixels up, down,
+    probe then fitted to training and validation images together. For each of ``labels_per_class`` it is chosen with
+    the ``draws`` probes that are reported, each of other images of the training split, and with all of the validation
+    split. The test split chooses nothing. With ``shift``, images to fit also come rolled by that many pixels up, down,
     left and right.
 
-    Numbers: ``<classifier>_error`` of the codes with all labels; ``samples`` of each split; ``representations``, of
-    each ``dim``, ``nonzeros`` and, by classifier and labels per class, the ``Error``. Arrays: ``error``, ``low`` and
-    ``high`` ``(classifiers, representations, K)`` for K numbers of ``labels``, and the names of the first two.
-    Raises ``ValueError`` without a validation split, with no number of labels, where there are fewer than two classes
-    to learn, and for a ``shift`` as large as an image.
+    Arrays: ``error``, ``low`` and ``high`` ``(classifiers, representations, K)`` for K numbers of ``labels``, and the
+    names of the first two. Raises ``ConfigError`` without a validation split, with no number of labels, where there
+    are fewer than two classes to learn, and for a ``shift`` as large as an image.
     """
     if not labels_per_class and not all_labels:
-        raise ValueError("analysis.probe.labels_per_class=[]: nothing to do (allowed: a number, or all_labels=true)")
+        raise ConfigError("labels_per_class", [], "nothing to fit", "a number of labels, or all_labels=true")
     if shift >= (size := min(subject.sample.shape[-2:])):
-        raise ValueError(f"analysis.probe.shift={shift}: is as large as an image (allowed: 0 to {size - 1})")
+        raise ConfigError("shift", shift, "as large as an image", f"0 to {size - 1}")
     classifiers, counts = list(dict.fromkeys(classifiers)), sorted(set(labels_per_class))
     splits = {
         "train": _labelled(subject, "train"),
@@ -124,32 +146,26 @@ def analyse(
                 own["all"] = _all(data, which, n_choose or sizes["train"], c)
             errors.setdefault(which, {})[name] = own
             found[name][which] = {labels: error._asdict() for labels, error in own.items()}
-    numbers = {
-        **{f"{which}_error": errors[which][_CODES]["all"].error for which in classifiers if all_labels},
-        "samples": sizes,
-        "representations": found,
-    }
+    with_all = {which: errors[which][_CODES]["all"].error for which in classifiers if all_labels}
+    numbers = Numbers(with_all.get("logistic"), with_all.get("svm"), sizes, found)
     per_class = (sizes["train"] + sizes["val"]) / len(splits["train"][1].unique())
     labels = np.array([*counts, *([per_class] if all_labels else [])], dtype=float)
-    panels = {
-        _NAMES[which]: {name: _line(labels, own) for name, own in by_name.items()} for which, by_name in errors.items()
-    }
-    intervals = "95 % intervals: over test images with all labels, over draws of labels with few"
-    title = f"Linear probes: errors on {sizes['test']:,} test images\n{intervals}"
     arrays = {
         "labels": labels,
         "classifiers": np.array(list(errors)),
         "representations": np.array(list(found)),
         **{
-            field: np.array([[getattr(line, field) for line in panel.values()] for panel in panels.values()])
+            field: np.array(
+                [[[getattr(e, field) for e in own.values()] for own in by_name.values()] for by_name in errors.values()]
+            )
             for field in ("error", "low", "high")
         },
     }
-    return Result(numbers, {"probe": probe_panels(panels, first=_CODES, title=title)}, arrays)
+    return Result.of(numbers, {"probe": _panels(errors, labels, test_images=sizes["test"])}, arrays)
 
 
 def _encoders(subject: Subject, splits: Mapping[str, tuple[Tensor, Tensor]], seed: int) -> dict[str, Encode]:
-    """The codes and what they are compared with, by name."""
+    """Encoders of the codes and of the references, by name."""
     (train, _), (val, _) = splits["train"], splits["val"]
     codes, dim = subject.encode(val), train.shape[1]
     units, active = codes.shape[1], float((codes != 0).sum(dim=1).double().mean())
@@ -179,21 +195,20 @@ def _represent(
 def _labelled(subject: Subject, split: Literal["train", "val"]) -> tuple[Tensor, Tensor]:
     x, label = subject.sample.labelled(split)
     if len(label) == 0:
-        raise ValueError(
-            "data.val_size=0: a probe's regularisation is chosen on the validation split (allowed: above 0)"
-        )
+        reason = "no validation split, on which the regularisation of probes is chosen"
+        raise ConfigError("data.val_size", 0, reason, "a number above 0")
     return x.float(), label
 
 
 def _known(data: Representation, rows: npt.NDArray[np.integer]) -> Split:
-    """These rows of the training and then the validation images, and the same moved."""
+    """Some ``rows`` of the training images followed by the validation images, and their moved versions."""
     x = np.concatenate([data.train.x, data.val.x])[rows]
     label = np.concatenate([data.train.label, data.val.label])[rows]
     return Split(np.concatenate([x, *(moved[rows] for moved in data.moved)]), np.tile(label, 1 + len(data.moved)))
 
 
 def _all(data: Representation, classifier: Classifier, n_choose: int, c: Sequence[float]) -> Error:
-    """With all labels there are."""
+    """Error of a probe fitted to all labels of training and validation images."""
     chosen = stratified(torch.from_numpy(data.train.label), n_choose).numpy()
     best, _ = _choose(classifier, _known(data, chosen), data.val, c)
     n_known, n = len(data.train.label) + len(data.val.label), len(data.test.label)
@@ -204,7 +219,7 @@ def _all(data: Representation, classifier: Classifier, n_choose: int, c: Sequenc
 
 
 def _few(data: Representation, classifier: Classifier, n: int, draws: int, c: Sequence[float], seed: int) -> Error:
-    """With ``n`` labels of each class, or as many as it has: the mean over the draws."""
+    """Error with ``n`` labels of each class, or as many as it has: the mean over the draws."""
     errors, chosen, converged = [], [], True
     for draw in range(draws):
         random = np.random.default_rng([seed, n, draw])
@@ -221,7 +236,7 @@ def _few(data: Representation, classifier: Classifier, n: int, draws: int, c: Se
 
 
 def _choose(classifier: Classifier, train: Split, val: Split, c: Sequence[float]) -> tuple[float, Fitted]:
-    """Of ``c`` the value whose probe errs least on ``val``, and that probe."""
+    """Value of ``c`` whose probe errs least on ``val``, and that probe."""
     probes = {value: _fit(classifier, value, train) for value in sorted(c)}
     best = min(probes, key=lambda value: int((probes[value].predict(val.x) != val.label).sum()))
     return best, probes[best]
@@ -229,9 +244,7 @@ def _choose(classifier: Classifier, train: Split, val: Split, c: Sequence[float]
 
 def _fit(classifier: Classifier, c: float, data: Split) -> Fitted:
     if (classes := len(np.unique(data.label))) < 2:
-        raise ValueError(
-            f"analysis.probe: {len(data.label)} labels of {classes} class to learn from (allowed: of 2 or more)"
-        )
+        raise ConfigError("", reason=f"{len(data.label)} labels of {classes} class to learn from", expected="2 or more")
     # The loss is a mean and rows have norm 1, so gradients are small: scikit-learn's own tolerance would stop early.
     logistic = LogisticRegression(C=c, tol=_TOLERANCE, max_iter=_MOST_STEPS)
     # liblinear penalises the intercept like a weight, unless it is scaled up.
@@ -246,6 +259,40 @@ def _has_converged(probe: Fitted) -> bool:
     return bool(np.max(probe.n_iter_) < probe.max_iter)
 
 
-def _line(labels: npt.NDArray[np.floating], errors: Mapping[str, Error]) -> ProbeLine:
-    error, low, high = (np.array([getattr(e, field) for e in errors.values()]) for field in ("error", "low", "high"))
-    return ProbeLine(labels, error, low, high)
+def _panels(
+    errors: Mapping[str, Mapping[str, Mapping[str, Error]]], labels: npt.NDArray[np.floating], *, test_images: int
+) -> Figure:
+    """A panel for each classifier: errors over ``labels`` per class, a line with intervals for each representation."""
+    figure = Figure(figsize=(5.5 * max(len(errors), 1.4), 4.6), layout="constrained")
+    styles = looks(list(next(iter(errors.values()))))
+    panels = figure.subplots(1, len(errors), squeeze=False)[0]
+    for axes, (classifier, lines) in zip(panels, errors.items(), strict=True):
+        for place, (name, line) in enumerate(lines.items()):
+            shifted = labels * (1 + 0.04 * place)  # keeps intervals at the same number of labels apart
+            _draw(axes, shifted, list(line.values()), name, styles[name])
+        axes.set(xscale="log", yscale="log", xlabel="labels per class", ylabel="test error", title=_NAMES[classifier])
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    intervals = "95 % intervals: over test images with all labels, over draws of labels with few"
+    finish(figure, f"Linear probes: errors on {test_images:,} test images\n{intervals}", columns=3)
+    return figure
+
+
+def _draw(axes: Axes, x: npt.NDArray[np.floating], errors: Sequence[Error], name: str, look: Look) -> None:
+    low, error, high = (
+        np.maximum([getattr(each, field) for each in errors], _LEAST_DRAWN) for field in ("low", "error", "high")
+    )
+    axes.errorbar(
+        x,
+        error,
+        yerr=(error - low, high - error),
+        label=name,
+        color=look.colour,
+        marker=look.marker,
+        linestyle=look.line,
+        linewidth=2.4 if name == _CODES else 1.3,
+        markersize=5,
+        capsize=2,
+    )

@@ -1,35 +1,54 @@
-"""What is lost: test images above their reconstructions."""
+"""Reconstructions: test images above their reconstructions."""
 
+from typing import Annotated, NamedTuple
+
+import numpy as np
 import torch
+from matplotlib.figure import Figure
 from pydantic import PositiveInt
 from torch import Tensor
 
-from sparse_ae.analysis.base import Result, Subject
-from sparse_ae.plotting import image_pairs
+from sparse_ae.analysis.base import Label, Result, Subject
+from sparse_ae.plotting.mosaic import Block, mosaic
+from sparse_ae.plotting.style import Array
+
+_PAIRS_PER_ROW = 8
 
 
-def analyse(subject: Subject, *, n_images: PositiveInt) -> Result:
-    """``n_images`` images, as many of each class as of any other, the first of each.
+class Numbers(NamedTuple):
+    """Errors of the images shown, per pixel."""
 
-    Numbers: of the images shown their ``index`` in the sample, their ``label``, each one's ``mse``, and of these the
-    ``mean``, the ``best`` and the ``worst``.
-    """
+    index: list[int]  # type: ignore[assignment]  # not tuple.index, which nobody calls
+    """Indices of the images in the sample."""
+    label: list[int]
+    """Classes of the images."""
+    mse: list[float]
+    """MSE of each image."""
+    mean: Annotated[float, Label("mean MSE of the images shown (per pixel)")]
+    """Mean MSE of the images."""
+    best: float
+    """Least MSE of an image."""
+    worst: Annotated[float, Label("worst MSE of the images shown (per pixel)")]
+    """Largest MSE of an image."""
+
+
+def analyse(subject: Subject, *, n_images: PositiveInt = 16) -> Result:
+    """``n_images`` images and their reconstructions, equally many of each class, the first of each."""
     index = _spread_over_classes(subject.label, n_images)
     x, x_hat = subject.x[index], subject.x_hat[index]
     mse = (x_hat - x).square().mean(dim=1)
-    labels = [f"{value:.4f}" for value in mse.tolist()]
-    above, below = subject.images(x), subject.images(x_hat)
-    numbers = {
-        "index": index.tolist(),
-        "label": subject.label[index].tolist(),
-        "mse": mse.tolist(),
-        "mean": float(mse.mean()),
-        "best": float(mse.min()),
-        "worst": float(mse.max()),
-    }
-    title = f"Reconstructions of {len(x)} test images, MSE of each below (mean {float(mse.mean()):.4f})"
-    figure = image_pairs(above, below, labels, names=("input", "output"), title=title)
-    return Result(numbers, {"reconstructions": figure})
+    numbers = Numbers(
+        index=index.tolist(),
+        label=subject.label[index].tolist(),
+        mse=mse.tolist(),
+        mean=float(mse.mean()),
+        best=float(mse.min()),
+        worst=float(mse.max()),
+    )
+    title = f"Reconstructions of {len(x)} test images, MSE of each below (mean {numbers.mean:.4f})"
+    labels = [f"{value:.4f}" for value in numbers.mse]
+    figure = _image_pairs(subject.images(x), subject.images(x_hat), labels, title=title)
+    return Result.of(numbers, {"reconstructions": figure})
 
 
 def _spread_over_classes(label: Tensor, n: int) -> Tensor:
@@ -41,3 +60,15 @@ def _spread_over_classes(label: Tensor, n: int) -> Tensor:
     by_class = label.argsort(stable=True)
     chosen = by_class[rank[by_class].argsort(stable=True)][:n]
     return chosen[label[chosen].argsort(stable=True)]
+
+
+def _image_pairs(x: Array, x_hat: Array, labels: list[str], *, title: str) -> Figure:
+    """Inputs ``(n, H, W)`` in [0, 1] above outputs, a label under each pair."""
+    count, height, width = x.shape
+    columns = min(_PAIRS_PER_ROW, count)
+    rows = -(-count // columns)
+    table = np.full((2, rows * columns, height, width), np.nan)
+    table[:, :count] = x, x_hat
+    images = table.reshape(2, rows, columns, height, width).swapaxes(0, 1).reshape(2 * rows, columns, height, width)
+    below = [label for start in range(0, count, columns) for label in (*[""] * columns, *labels[start:][:columns])]
+    return mosaic([Block(images, rows=["input", "output"] * rows, below=below)], title=title)

@@ -1,77 +1,166 @@
-"""Whether codes are stable: what noise in the input does to them, and to the reconstruction of the clean image."""
+"""Robustness: effect of noise in the input on the codes, and on the reconstruction of the clean image."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from sparse_ae.analysis.base import FinishedRun, Result, Subject
-from sparse_ae.analysis.noise import Answer, Response, answer, gaussian, mean_defined, salt_and_pepper
-from sparse_ae.analysis.statistics import stratified, variances
+from sparse_ae.analysis.base import LISTED, NOT_EMPTY, FinishedRun, Label, Result, Subject
+from sparse_ae.analysis.statistics import (
+    mean_defined,
+    partners,
+    ratio,
+    relative_change,
+    sample_errors,
+    stratified,
+    support_change,
+    variances,
+)
 from sparse_ae.coders import PCA
-from sparse_ae.plotting import NoiseRow, image_table, robustness_panels
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.plotting.mosaic import Block, mosaic
+from sparse_ae.plotting.style import GREY, Array, Look, finish, looks
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.export import load
+
+Sigma = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 _INPUT = "the noisy input"
 _AXES = {"gaussian": "Gaussian noise: standard deviation", "salt_and_pepper": "salt and pepper: share of values"}
 _COLUMNS = {"gaussian": r"$\sigma$ = {:g}", "salt_and_pepper": "s&p {:.0%}"}
+_PANELS = {
+    "code_change": "relative change of the code",
+    "support_change": "units changed (1 - Jaccard)",
+    "clean_mse": "MSE to the clean image",
+}
 
 
-Sigma = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
+class Response(NamedTuple):
+    """Response of a coder to noise of one strength; None where undefined."""
+
+    code_change: float | None
+    """mean |z(x + n) - z(x)| over the mean distance |z(x') - z(x)| of the codes of two clean images."""
+    code_gain: float | None
+    """``code_change`` divided by the relative change of the input."""
+    support_change: float | None
+    """1 - the Jaccard similarity of the sets of active units, |z| > threshold, over samples that have any."""
+    clean_mse: float
+    """MSE between the clean image and the reconstruction from the noisy one."""
+    clean_fvu: float | None
+    """Squared error of that reconstruction over the variance around the mean training image."""
+
+
+class Answer(NamedTuple):
+    """Responses of one coder to all noise."""
+
+    empty_codes: int
+    """Number of samples whose clean code is all 0."""
+    support_change_between_images: float | None
+    """``support_change`` between clean images: dense codes never change as much as sparse ones."""
+    responses: dict[str, list[Response]]
+    """Responses by kind of noise, one for each strength."""
+
+
+class Numbers(NamedTuple):
+    """Responses of the subject, each a mean over the strengths above 0, and those of all coders."""
+
+    gaussian_code_change: Annotated[float | None, Label("Gaussian noise: code change (1: as between images)")]
+    """``Response.code_change`` under Gaussian noise."""
+    gaussian_code_gain: float | None
+    """``Response.code_gain`` under Gaussian noise."""
+    gaussian_support_change: Annotated[float | None, Label("Gaussian noise: active units that change (1 - Jaccard)")]
+    """``Response.support_change`` under Gaussian noise."""
+    gaussian_clean_mse: float | None
+    """``Response.clean_mse`` under Gaussian noise."""
+    gaussian_clean_fvu: Annotated[float | None, Label("Gaussian noise: clean image's FVU")]
+    """``Response.clean_fvu`` under Gaussian noise."""
+    salt_and_pepper_code_change: Annotated[float | None, Label("salt and pepper: code change (1: as between images)")]
+    """``Response.code_change`` under salt and pepper."""
+    salt_and_pepper_code_gain: float | None
+    """``Response.code_gain`` under salt and pepper."""
+    salt_and_pepper_support_change: Annotated[
+        float | None, Label("salt and pepper: active units that change (1 - Jaccard)")
+    ]
+    """``Response.support_change`` under salt and pepper."""
+    salt_and_pepper_clean_mse: float | None
+    """``Response.clean_mse`` under salt and pepper."""
+    salt_and_pepper_clean_fvu: Annotated[float | None, Label("salt and pepper: clean image's FVU")]
+    """``Response.clean_fvu`` under salt and pepper."""
+    samples: int
+    """Number of samples, stratified by class."""
+    empty_codes: int
+    """Number of samples whose clean code is all 0."""
+    support_change_between_images: float | None
+    """``support_change`` between clean images."""
+    strength: dict[str, list[float]]
+    """Strengths by kind of noise."""
+    coders: dict[str, dict[str, Any]]
+    """``Answer`` of each coder."""
 
 
 def analyse(
     subject: Subject,
     *,
-    sigmas: Annotated[list[Sigma], Field(min_length=1)],
-    shares: Annotated[list[Share], Field(min_length=1)],
-    clamp: bool,
-    n_samples: PositiveInt,
-    against: list[FinishedRun],
-    pca: bool,
-    n_images: PositiveInt,
+    sigmas: Annotated[Sequence[Sigma], NOT_EMPTY] = (0, 0.05, 0.1, 0.2, 0.3, 0.4),
+    shares: Annotated[Sequence[Share], NOT_EMPTY] = (0, 0.02, 0.05, 0.1, 0.2, 0.3),
+    clamp: bool = True,
+    n_samples: PositiveInt = 2000,
+    against: Annotated[Sequence[FinishedRun], LISTED] = (),
+    pca: bool = True,
+    n_images: PositiveInt = 2,
 ) -> Result:
-    """Gaussian noise, with ``clamp`` cut to [0, 1], and salt and pepper, the same for every coder: the subject, the
-    runs ``against`` which it is held, with ``pca`` PCA with min(N, D) components, and the image as its own code.
+    """Gaussian noise, with ``clamp`` cut to [0, 1], and salt and pepper, the same for every coder.
 
-    Numbers: of the subject, by kind of noise, the mean over the strengths above 0 of each field of ``Response``, such
-    as ``gaussian_code_change``; ``samples``, stratified by class; its ``empty_codes`` and
-    ``support_change_between_images``; ``strength``, by kind of noise; ``coders``, of each the ``Answer``.
+    Coders are the subject, the runs ``against`` which it is held, with ``pca`` PCA with min(N, D) components, and the
+    image as its own code. See ``Numbers`` for the results. Raises ``ConfigError`` for a run of images of another size.
     """
     index = stratified(subject.label, n_samples)
     x, variance = subject.x[index], variances(subject, index)
-    strength = {"gaussian": sigmas, "salt_and_pepper": shares}
+    strength = {"gaussian": list(sigmas), "salt_and_pepper": list(shares)}
     noisy = {"gaussian": gaussian(x, sigmas, clamp=clamp), "salt_and_pepper": salt_and_pepper(x, shares)}
     coders = _coders(subject, against, pca=pca)
-    answers = {name: answer(coder, x, noisy, variance) for name, coder in coders.items()}
+    answers = {name: _answer(coder, x, noisy, variance) for name, coder in coders.items()}
     own = next(iter(answers.values()))
     means = {kind: _means(own.responses[kind], strength[kind]) for kind in strength}
-    numbers = {
+    numbers = Numbers(
         **{f"{kind}_{field}": mean for kind, fields in means.items() for field, mean in fields.items()},
-        "samples": len(index),
-        "empty_codes": own.empty_codes,
-        "support_change_between_images": own.support_change_between_images,
-        "strength": strength,
-        "coders": {name: _plain(given) for name, given in answers.items()},
-    }
-    rows = [_row(kind, values, answers) for kind, values in strength.items()]
-    columns = [_COLUMNS[kind].format(value) for kind, values in strength.items() for value in values]
-    shown = torch.stack(
-        [images[stratified(subject.label[index], n_images)] for row in noisy.values() for images in row]
+        samples=len(index),
+        empty_codes=own.empty_codes,
+        support_change_between_images=own.support_change_between_images,
+        strength=strength,
+        coders={name: _plain(given) for name, given in answers.items()},
     )
+    columns = [_COLUMNS[kind].format(value) for kind, values in strength.items() for value in values]
+    shown = stratified(subject.label[index], n_images)
+    strip = torch.stack([images[shown] for row in noisy.values() for images in row])
     title = f"Noise in the input: means over {len(index):,} test images"
-    figures = {"robustness": robustness_panels(rows, reference=_INPUT, title=title)}
-    return Result(numbers, figures | {"strip": _strip(coders, shown, columns)})
+    figures = {"robustness": _panels(answers, strength, title=title), "strip": _strip(coders, strip, columns)}
+    return Result.of(numbers, figures)
+
+
+def gaussian(x: Tensor, sigmas: Sequence[float], *, clamp: bool) -> list[Tensor]:
+    """x + sigma n with one n ~ N(0, 1) for all ``sigmas``; with ``clamp`` cut to [0, 1]."""
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    noisy = [x + sigma * noise for sigma in sigmas]
+    return [images.clamp(0, 1) for images in noisy] if clamp else noisy
+
+
+def salt_and_pepper(x: Tensor, shares: Sequence[float]) -> list[Tensor]:
+    """x with a share of its values replaced by 0 or 1, equally likely; a larger share includes a smaller one."""
+    generator = torch.Generator().manual_seed(0)
+    chance = torch.rand(x.shape, generator=generator)
+    grain = torch.randint(2, x.shape, generator=generator).to(x.dtype)
+    return [torch.where(chance < share, grain, x) for share in shares]
 
 
 class _Identity:
-    """The image as its own code: what is left of the noise where a coder does nothing about it."""
+    """Coder whose code is the image: the noise that remains if a coder does nothing about it."""
 
     def __init__(self, dim: int) -> None:
         self.dictionary = torch.eye(dim)
@@ -89,9 +178,8 @@ def _coders(subject: Subject, against: Sequence[Run], *, pca: bool) -> dict[str,
     coders = {subject.run.path.resolve().name if subject.run else "this coder": subject}
     for run in against:
         model = load(run).to(sample.x.device)
-        if model.dictionary.shape[1] != size:
-            given = f"analysis.robustness.against={run.path}: takes {model.dictionary.shape[1]} values per image"
-            raise ValueError(f"{given} (allowed: runs that take {size})")
+        if (dim := model.dictionary.shape[1]) != size:
+            raise ConfigError("against", run.path, f"takes {dim} values per image", f"runs that take {size}")
         name = run.path.resolve().name
         coders[str(run.path) if name in coders else name] = Subject(model, sample)
     on_cpu = sample._replace(x=sample.x.cpu())
@@ -101,38 +189,82 @@ def _coders(subject: Subject, against: Sequence[Run], *, pca: bool) -> dict[str,
     return coders | {_INPUT: Subject(_Identity(size), on_cpu)}
 
 
+def _answer(coder: Subject, x: Tensor, noisy: Mapping[str, Sequence[Tensor]], variance: Tensor) -> Answer:
+    """Answer to the ``noisy`` versions, by kind and strength, of the images ``x (B, D)``, whose ``variance (B,)``
+    around the mean training image is given.
+    """
+    z, threshold = coder.encode(x), coder.sample.threshold
+    other = partners(len(z))
+    return Answer(
+        int((z == 0).all(dim=1).sum()),
+        mean_defined(support_change(z, z[other], threshold)) if len(z) > 1 else None,
+        {kind: [_respond(coder, x, z, images, variance, other) for images in row] for kind, row in noisy.items()},
+    )
+
+
+def _respond(coder: Subject, x: Tensor, z: Tensor, noisy: Tensor, variance: Tensor, other: Tensor) -> Response:
+    noisy_z = coder.encode(noisy)
+    code, image = relative_change(z, noisy_z, z[other]), relative_change(x, noisy, x[other])
+    errors = sample_errors(coder.decode(noisy_z), x)
+    return Response(
+        code_change=code,
+        code_gain=None if code is None or image is None else ratio(code, image),
+        support_change=mean_defined(support_change(z, noisy_z, coder.sample.threshold)),
+        clean_mse=float(errors.mean()) / x.shape[1],
+        clean_fvu=ratio(errors.sum(), variance.sum()),
+    )
+
+
 def _means(responses: Sequence[Response], strength: Sequence[float]) -> dict[str, float | None]:
-    """Each field's mean over the strengths above 0."""
+    """Mean of each field over the strengths above 0."""
     noisy = np.array(strength) > 0
-    return {field: mean_defined(torch.from_numpy(_values(responses, field)[noisy])) for field in Response._fields}
+    return {field: mean_defined(_values(responses, field)[noisy]) for field in Response._fields}
 
 
-def _plain(answer: Answer) -> dict[str, object]:
-    """For JSON."""
+def _plain(answer: Answer) -> dict[str, Any]:
+    """Plain values for JSON."""
     responses = {kind: [response._asdict() for response in row] for kind, row in answer.responses.items()}
     return {**answer._asdict(), "responses": responses}
 
 
-def _values(responses: Sequence[Response], field: str) -> np.ndarray:
-    """One field, NaN where it is None."""
+def _values(responses: Sequence[Response], field: str) -> Array:
+    """One field of all responses, NaN where it is None."""
     return np.array([getattr(response, field) for response in responses], dtype=float)
 
 
-def _row(kind: str, strength: Sequence[float], answers: Mapping[str, Answer]) -> NoiseRow:
-    code, support, mse = (
-        {name: _values(given.responses[kind], field) for name, given in answers.items()}
-        for field in ("code_change", "support_change", "clean_mse")
-    )
-    between = {name: given.support_change_between_images for name, given in answers.items()}
-    return NoiseRow(_AXES[kind], np.array(strength, dtype=float), code, support, mse, between)
+def _panels(answers: Mapping[str, Answer], strength: Mapping[str, Sequence[float]], *, title: str) -> Figure:
+    """A row of panels for each kind of noise: change of codes, change of supports, error to the clean image."""
+    figure = Figure(figsize=(11, 0.9 + 3 * len(strength)), layout="constrained")
+    styles = {**looks([name for name in answers if name != _INPUT]), _INPUT: Look(GREY, "", ":")}
+    rows = figure.subplots(len(strength), len(_PANELS), squeeze=False)
+    for panels, (kind, values) in zip(rows, strength.items(), strict=True):
+        for axes, (field, ylabel) in zip(panels, _PANELS.items(), strict=True):
+            for name, answer in answers.items():
+                y, look = _values(answer.responses[kind], field), styles[name]
+                axes.plot(values, y, look.line, marker=look.marker, markersize=4.5, color=look.colour, label=name)
+            axes.set(xlabel=_AXES[kind], ylabel=ylabel)
+            axes.set_ylim(bottom=0)
+        _mark_between_images(panels[1], answers, styles)
+    finish(figure, title, columns=2)
+    return figure
+
+
+def _mark_between_images(axes: Axes, answers: Mapping[str, Answer], styles: Mapping[str, Look]) -> None:
+    """Mark each coder's change of supports between images by a dash at the right edge."""
+    for name, answer in answers.items():
+        if (level := answer.support_change_between_images) is not None:
+            place = axes.get_yaxis_transform()
+            axes.plot([0.96, 1.0], [level] * 2, color=styles[name].colour, linewidth=2.5, transform=place)
+    axes.set_ylim(0, 1.02)
+    axes.set_title("dashes: between different images", fontsize=9, loc="right")
 
 
 def _strip(coders: Mapping[str, Subject], noisy: Tensor, columns: Sequence[str]) -> Figure:
-    """For each of n images ``(strengths, n, D)`` a row of noisy inputs, and one of what each coder makes of them."""
+    """For each of n images ``(strengths, n, D)`` a row of noisy inputs, and a row of reconstructions per coder."""
     names = sorted(coders, key=lambda name: name != _INPUT)
     flat, (strengths, n, _) = noisy.flatten(0, 1), noisy.shape
     pictures = np.stack([coders[name].images(coders[name].decode(coders[name].encode(flat))) for name in names])
     height, width = pictures.shape[-2:]
     table = pictures.reshape(len(names), strengths, n, height, width).transpose(2, 0, 1, 3, 4)
-    title = "Noisy inputs, and what each coder makes of them"
-    return image_table(table.reshape(-1, strengths, height, width), names * n, columns, title=title)
+    block = Block(table.reshape(-1, strengths, height, width), rows=names * n, columns=columns)
+    return mosaic([block], title="Noisy inputs, and what each coder makes of them")

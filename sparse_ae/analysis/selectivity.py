@@ -1,6 +1,6 @@
-"""Which classes units stand for: class means, AUROC against a permutation null, information about the label.
+"""Selectivity of units for classes: class means, AUROC against a permutation null, information about the label.
 
-A unit's activity is |z|, which for codes >= 0 is the code itself: of a signed code both ends count as activity.
+A unit's activity is |z|, which for codes >= 0 is the code itself: both ends of a signed code count as activity.
 """
 
 import math
@@ -8,15 +8,24 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from matplotlib.figure import Figure
 from pydantic import Field, PositiveInt
-from scipy.stats import false_discovery_control, rankdata
+from scipy.stats import false_discovery_control
 
-from sparse_ae.analysis.base import Result, Subject
-from sparse_ae.plotting import UnitStrips, auroc_panels, class_heatmap, unit_strips
+from sparse_ae.analysis.base import Label, Result, Subject
+from sparse_ae.analysis.statistics import (
+    Classes,
+    centred_ranks,
+    classes_of,
+    label_information,
+    mean_defined,
+    permutation_null,
+    pooled_p_values,
+)
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.plotting.mosaic import Block, mosaic
+from sparse_ae.plotting.style import BLUE, GREY, Array, finish
 
-Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
 Activity = npt.NDArray[np.float32]
@@ -24,64 +33,78 @@ Alpha = Annotated[float, Field(gt=0, lt=1)]
 Auroc = Annotated[float, Field(ge=0.5, le=1)]
 
 _EXPECTED_PER_CLASS = 10
-_PERMUTATIONS_AT_ONCE = 20
+_BINS = 50
 
 
 class Units(NamedTuple):
-    """What is known of each unit, C being the number of classes in the sample."""
+    """Measures of each of N units, for the C classes of the sample."""
 
     dead: Flags
-    """Whether its code is never != 0, ``(N,)``."""
+    """True for a unit whose code is never != 0, ``(N,)``."""
     class_mean: Array
-    """Its mean activity on each class, ``(N, C)``."""
+    """Mean activity on each class, ``(N, C)``."""
     selectivity_index: Array
-    """NaN for dead units and with a single class."""
+    """Selectivity index ``(N,)``; NaN for dead units and with a single class."""
     auroc: Array
-    """For the class of which it is largest."""
+    """AUROC for the class of which it is largest, ``(N,)``."""
     least_auroc: Array
-    """For the class of which it is smallest."""
+    """AUROC for the class of which it is smallest, ``(N,)``."""
     best_class: Indices
-    """That class, as a column of ``class_mean``."""
+    """Class with the largest AUROC, as a column of ``class_mean``, ``(N,)``."""
     label_bits: Array
-    """I(active; label)."""
+    """I(active; label), ``(N,)``."""
     tested: Flags
-    """Whether it is active often enough to be tested."""
+    """True for a unit that is active often enough to be tested, ``(N,)``."""
     p_value: Array
-    """Of the AUROC, adjusted for the number of units; 1 for units not tested."""
+    """P value of the AUROC, adjusted for the number of units, ``(N,)``; 1 for units not tested."""
     chance_auroc: Array
-    """The AUROC under shuffled labels, ``(permutations, N)``."""
+    """AUROC under shuffled labels, ``(permutations, N)``."""
 
 
-class Classes(NamedTuple):
-    """The classes that the sample has, C of them; others do not appear anywhere."""
+class Numbers(NamedTuple):
+    """Counts of units, and means over the units tested; a unit that is active once seems as selective as can be."""
 
-    values: list[int]
-    member: Array
-    """1 where the sample is of the class, ``(B, C)``."""
-
-    @property
-    def counts(self) -> Array:
-        """Samples of each, ``(C,)``."""
-        counts: Array = self.member.sum(axis=0)
-        return counts
-
-    @property
-    def contrasts(self) -> Array:
-        """1 / (n_c (B - n_c)) for the members of class c, ``(B, C)``: AUROC = 1/2 + centred ranks @ contrasts."""
-        return self.member / np.maximum(self.counts * (len(self.member) - self.counts), 1)
-
-
-def classes_of(label: npt.NDArray[np.int64]) -> Classes:
-    """The classes among the labels ``(B,)``, in ascending order."""
-    values = np.unique(label)
-    return Classes(values.tolist(), (label[:, None] == values).astype(float))
+    samples: int
+    """Number of samples."""
+    units: int
+    """Number of units."""
+    classes: list[int]
+    """Classes in the sample."""
+    dead_units: int
+    """Number of units whose code is never != 0."""
+    untested_units: int
+    """Number of units not active often enough to be tested, dead ones among them."""
+    significant_units: int
+    """Number of units whose AUROC for a class is beyond chance."""
+    selective_units: Annotated[int, Label("units selective for a class")]
+    """Number of significant units with an AUROC of ``least_auroc`` or more."""
+    selective_share: Annotated[float, Label("selective units (share of all)")]
+    """Share of all units that is selective."""
+    silent_units: int
+    """Number of units tested that tell a class by silence: an AUROC of 1 - ``least_auroc`` or less."""
+    selective_units_by_class: dict[str, int]
+    """Number of selective units by the class told best."""
+    auroc: Annotated[float | None, Label("mean AUROC for the class told best")]
+    """AUROC for the class told best, mean; None if no unit was tested."""
+    chance_auroc: float | None
+    """AUROC for the class told best with labels shuffled, mean."""
+    selectivity_index: float | None
+    """Selectivity index, mean."""
+    label_bits: Annotated[float | None, Label("mean bits a unit tells of the label")]
+    """Mutual information of being active and the label, in bits, mean."""
+    alpha: float
+    """The option."""
+    least_auroc: float
+    """The option."""
+    permutations: int
+    """The option."""
 
 
 def selectivity_index(means: Array) -> Array:
-    """(mu_max - mu_rest) / (mu_max + mu_rest) per unit ``(N,)`` from mean activities per class ``(N, C)``, mu_rest
-    being the mean over the other classes: 0 for equal means, 1 for activity on one class only.
+    """(mu_max - mu_rest) / (mu_max + mu_rest) per unit ``(N,)`` from mean activities per class ``(N, C)``.
 
-    NaN without activity and with a single class. Source: Morcos et al., "On the importance of single directions for
+    mu_rest is the mean over the other classes: 0 for equal means, 1 for activity on one class only. NaN without
+    activity and with a single class. Source: Morcos et al., "On the importance of single directions for
     generalization", ICLR 2018.
     """
     largest = means.max(axis=1)
@@ -93,52 +116,8 @@ def selectivity_index(means: Array) -> Array:
     return index
 
 
-def centred_ranks(activity: Activity) -> Array:
-    """Ranks of each unit's samples, ties at their mean rank, minus (B + 1) / 2: ``(N, B)`` from ``(B, N)``."""
-    ranks: Array = rankdata(activity.T, axis=1)
-    ranks -= (len(activity) + 1) / 2
-    return ranks
-
-
-def label_information(active: Flags, classes: Classes) -> Array:
-    """I(active; label) in bits per unit, ``(N,)`` from ``(B, N)``: sum_ac p(a, c) log2(p(a, c) / (p(a) p(c)))."""
-    on = active.T @ classes.member
-    joint = np.stack([on, classes.counts - on]) / len(active)
-    independent = joint.sum(axis=2, keepdims=True) * joint.sum(axis=0, keepdims=True)
-    ratio = np.divide(joint, independent, out=np.ones_like(joint), where=joint > 0)
-    bits: Array = (joint * np.log2(ratio)).sum(axis=(0, 2))
-    return bits.clip(min=0)
-
-
-def permutation_null(ranks: Array, classes: Classes, permutations: int) -> npt.NDArray[np.float32]:
-    """Each unit's largest (AUROC - 1/2) / s over classes, s the spread of its ranks, with the labels shuffled:
-    ``(permutations, N)`` from centred ranks ``(N, B)``.
-
-    One product of the ranks with the contrasts of several shufflings at a time, in float32.
-    """
-    generator = torch.Generator().manual_seed(0)
-    standard = torch.from_numpy(ranks / np.maximum(ranks.std(axis=1, keepdims=True), 1e-12)).float()
-    contrasts = torch.from_numpy(classes.contrasts).float()
-    largest = []
-    for start in range(0, permutations, _PERMUTATIONS_AT_ONCE):
-        count = min(_PERMUTATIONS_AT_ONCE, permutations - start)
-        shuffled = [contrasts[torch.randperm(len(contrasts), generator=generator)] for _ in range(count)]
-        products = standard @ torch.cat(shuffled, dim=1)
-        largest.append(products.reshape(len(ranks), count, -1).amax(dim=2).T)
-    return torch.cat(largest).numpy()
-
-
-def pooled_p_values(observed: Array, null: npt.NDArray[np.float32]) -> Array:
-    """(1 + #{null >= observed}) / (1 + #null), ``(N,)`` from ``(N,)`` and the null of any shape.
-
-    What differs by float32's rounding counts as equal.
-    """
-    beyond = null.size - np.searchsorted(np.sort(null, axis=None), observed * (1 - 1e-5))
-    return (1 + beyond) / (1 + null.size)
-
-
 def measure(activity: Activity, classes: Classes, threshold: float, permutations: int) -> Units:
-    """Every measure, of activities ``(B, N)`` >= 0."""
+    """Measure all units, from activities ``(B, N)`` >= 0."""
     ranks, class_mean = centred_ranks(activity), activity.T @ classes.member / classes.counts
     aurocs, spread = 0.5 + ranks @ classes.contrasts, ranks.std(axis=1)
     auroc = aurocs.max(axis=1)
@@ -162,7 +141,7 @@ def measure(activity: Activity, classes: Classes, threshold: float, permutations
 
 
 def _testable(ranks: Array, classes: Classes) -> Flags:
-    """Units away from their commonest activity on so many samples that each class can expect a few, ``(N,)``."""
+    """True for units away from their commonest activity so often that each class can expect a few, ``(N,)``."""
     away = (ranks != np.median(ranks, axis=1, keepdims=True)).sum(axis=1)
     testable: Flags = away * classes.counts.min() >= _EXPECTED_PER_CLASS * ranks.shape[1]
     return testable & (len(classes.values) > 1)
@@ -171,78 +150,62 @@ def _testable(ranks: Array, classes: Classes) -> Flags:
 def analyse(
     subject: Subject,
     *,
-    alpha: Alpha,
-    least_auroc: Auroc,
-    permutations: PositiveInt,
-    n_units: PositiveInt,
-    n_images: PositiveInt,
+    alpha: Alpha = 0.05,
+    least_auroc: Auroc = 0.8,
+    permutations: PositiveInt = 200,
+    n_units: PositiveInt = 8,
+    n_images: PositiveInt = 8,
 ) -> Result:
-    """Per unit: the class with the largest mean activity and the selectivity index over class means; the class that
-    its activity tells best from all others, by AUROC; and what being active (|z| > threshold) tells of the label.
-    Selective is what answers to a class. A unit that tells one by its silence is not; those are counted apart.
+    """Selectivity of each unit, for the class that its activity tells best from all others, by AUROC.
 
-    A unit is significant if its AUROC for that class is beyond chance, and selective if it is also ``least_auroc`` or
-    more: with 10,000 samples nearly every unit is significant, whatever it is good for. A unit that is active on a
-    share q of one class and on nothing else has an AUROC of (1 + q) / 2: to be selective it must stand for most of the
-    class. The selectivity index asks for silence on the others only.
+    A unit is significant if that AUROC is beyond chance, and selective if it is also ``least_auroc`` or more: with
+    10,000 samples nearly every unit is significant, however useless. A unit that is active on a share q of one class
+    and on nothing else has an AUROC of (1 + q) / 2: to be selective it must stand for most of the class. The
+    selectivity index asks for silence on the others only. A unit that tells a class by its silence is not selective.
 
     Chance is shuffled labels; taking the largest AUROC there too corrects for looking at all classes. P values from a
     unit's own permutations are never below 1 / (1 + permutations), and Benjamini-Hochberg would then call no single
     unit of a thousand significant. But divided by the spread of the unit's ranks, the largest AUROC - 1/2 has the same
-    null distribution for every unit, in the limit of many samples: it is that of the largest of C correlated normal
-    variables. So the permutations of all units are pooled. That limit is far where a unit is hardly ever active: a
-    unit is not tested unless 10 of its active samples can be expected in the rarest class.
+    null distribution for every unit, in the limit of many samples: that of the largest of C correlated normal
+    variables. Hence the permutations of all units are pooled. The limit is far for a unit that is hardly ever active:
+    a unit is tested only if 10 of its active samples can be expected in the rarest class. With a single class no unit
+    is tested.
 
-    Numbers: ``samples``, ``units``, ``classes`` (those in the sample), ``dead_units`` (code never != 0),
-    ``untested_units`` (these among them), ``significant_units``, ``selective_units``, also by the class told best
-    (``selective_units_by_class``) and as a share of all (``selective_share``); ``silent_units``, those tested of which
-    an AUROC is 1 - ``least_auroc`` or less; means over the units tested, for one
-    that is active once seems as selective as can be: ``auroc`` and, with labels shuffled, ``chance_auroc``,
-    ``selectivity_index``, ``label_bits`` (mutual information); and the options. With a single class no unit is tested.
-
-    Arrays: of each unit the fields of ``Units``, classes as labels, ``preferred_class`` (-1 for a dead unit) and
-    whether it is ``selective``.
-
-    Raises ``ValueError`` for fewer ``permutations`` than 1 / ``alpha``.
+    Arrays: the fields of ``Units``, with classes as labels; ``preferred_class``, with the largest mean activity (-1
+    for a dead unit); ``selective``, true for selective units. Raises ``ConfigError`` for fewer ``permutations`` than
+    1 / ``alpha``.
     """
     if permutations * alpha < 1:
-        given = f"analysis.selectivity.permutations={permutations}: are too few for alpha={alpha:g}"
-        raise ValueError(f"{given} (allowed: {math.ceil(1 / alpha)} and more)")
+        reason, least = f"too few for alpha={alpha:g}", math.ceil(1 / alpha)
+        raise ConfigError("permutations", permutations, reason, f"{least} or more")
     activity, classes = subject.z.abs().numpy(), classes_of(subject.label.numpy())
     units = measure(activity, classes, subject.sample.threshold, permutations)
-    significant = units.p_value <= alpha
+    significant, tested = units.p_value <= alpha, units.tested
     selective = significant & (units.auroc >= least_auroc)
     by_class = np.bincount(units.best_class[selective], minlength=len(classes.values))
-    numbers = {
-        "samples": len(activity),
-        "units": len(selective),
-        "classes": classes.values,
-        "dead_units": int(units.dead.sum()),
-        "untested_units": int((~units.tested).sum()),
-        "significant_units": int(significant.sum()),
-        "selective_units": int(selective.sum()),
-        "selective_share": float(selective.mean()),
-        "silent_units": int((units.tested & (units.least_auroc <= 1 - least_auroc)).sum()),
-        "selective_units_by_class": dict(zip(map(str, classes.values), by_class.tolist(), strict=True)),
-        **_means(units),
-        "alpha": alpha,
-        "least_auroc": least_auroc,
-        "permutations": permutations,
-    }
-    panels = auroc_panels(
-        units.auroc[units.tested],
-        units.chance_auroc[:, units.tested],
-        by_class,
-        classes.values,
-        of=len(selective),
+    numbers = Numbers(
+        samples=len(activity),
+        units=len(selective),
+        classes=classes.values,
+        dead_units=int(units.dead.sum()),
+        untested_units=int((~tested).sum()),
+        significant_units=int(significant.sum()),
+        selective_units=int(selective.sum()),
+        selective_share=float(selective.mean()),
+        silent_units=int((tested & (units.least_auroc <= 1 - least_auroc)).sum()),
+        selective_units_by_class=dict(zip(map(str, classes.values), by_class.tolist(), strict=True)),
+        auroc=mean_defined(units.auroc[tested]),
+        chance_auroc=mean_defined(units.chance_auroc[:, tested]),
+        selectivity_index=mean_defined(units.selectivity_index[tested]),
+        label_bits=mean_defined(units.label_bits[tested]),
+        alpha=alpha,
         least_auroc=least_auroc,
-        title=f"{selective.sum()} of {len(selective)} units are selective for a class: AUROC at least {least_auroc:g}, "
-        f"false discovery rate {alpha:g}",
+        permutations=permutations,
     )
     figures = {
         "class_means": _heatmap(units, classes),
         "units": _extremes(subject, activity, units, classes, n_units, n_images),
-        "auroc": panels,
+        "auroc": _auroc_panels(units, by_class, numbers),
     }
     values = np.array(classes.values)
     arrays = {name: value for name, value in units._asdict().items() if name != "chance_auroc"} | {
@@ -251,39 +214,72 @@ def analyse(
         "best_class": values[units.best_class],
         "selective": selective,
     }
-    return Result(numbers, figures, arrays)
-
-
-def _means(units: Units) -> dict[str, float | None]:
-    values = {
-        "auroc": units.auroc,
-        "chance_auroc": units.chance_auroc,
-        "selectivity_index": units.selectivity_index,
-        "label_bits": units.label_bits,
-    }
-    return {name: float(v[..., units.tested].mean()) if units.tested.any() else None for name, v in values.items()}
+    return Result.of(numbers, figures, arrays)
 
 
 def _heatmap(units: Units, classes: Classes) -> Figure:
+    """Class means as a map: units to the right by the class they prefer, classes downwards.
+
+    Each unit is relative to the class where it is largest, and grey where it is dead.
+    """
     order = np.lexsort((-units.selectivity_index, units.class_mean.argmax(axis=1), units.dead))
-    title = f"Mean activity per class: {len(order)} units by the class they prefer, {units.dead.sum()} dead"
-    return class_heatmap(units.class_mean[order], classes.values, title=title)
+    means = units.class_mean[order]
+    largest = means.max(axis=1, keepdims=True)
+    relative = np.divide(means, largest, out=np.full_like(means, np.nan), where=largest > 0)
+    figure = Figure(figsize=(11, 1.6 + 0.28 * len(classes.values)), layout="constrained")
+    axes = figure.subplots()
+    axes.set_facecolor("#bbbbbb")
+    extent = (0, len(means), len(classes.values) - 0.5, -0.5)
+    drawn = axes.imshow(relative.T, cmap="viridis", clim=(0, 1), aspect="auto", interpolation="nearest", extent=extent)
+    axes.set_yticks(range(len(classes.values)), [str(value) for value in classes.values])
+    dead = " (grey: dead)" if np.isnan(relative).any() else ""
+    axes.set(xlabel=f"units, by preferred class and selectivity{dead}", ylabel="class")
+    figure.colorbar(drawn, ax=axes, label="mean activity,\nshare of the unit's largest", pad=0.01)
+    figure.suptitle(f"Mean activity per class: {len(order)} units by the class they prefer, {units.dead.sum()} dead")
+    return figure
 
 
 def _extremes(
     subject: Subject, activity: Activity, units: Units, classes: Classes, n_units: int, n_images: int
 ) -> Figure:
-    """The most and the least selective of the units tested."""
+    """The most and the least selective of the units tested, each with the images that activate it most."""
     ranking = np.argsort(-units.auroc, kind="stable")
     ranking = ranking[units.tested[ranking]]
     groups = {"Most selective units": ranking[:n_units], "Least selective units": ranking[::-1][:n_units]}
-    strips = []
+    blocks = []
     for name, chosen in groups.items():
         top = np.argsort(-activity[:, chosen], axis=0, kind="stable")[:n_images].T
         images = subject.images(subject.x[top.flatten()])
         images = images.reshape(*top.shape, *images.shape[1:])
         images[activity[top, chosen[:, None]] == 0] = np.nan
+        pictures = np.concatenate([subject.images(subject.directions[chosen.copy()])[:, None], images], axis=1)
         labels = [f"unit {i}\n{classes.values[units.best_class[i]]}: {units.auroc[i]:.3f}" for i in chosen]
-        strips.append(UnitStrips(name, subject.images(subject.directions[chosen.copy()]), images, labels))
-    title = "What units add, and the test images that activate them most; below each unit, best class: AUROC"
-    return unit_strips(strips, title=title)
+        blocks.append(Block(pictures, 1, rows=labels, name=name, empty="no unit is active often enough"))
+    title = "What units add, and the test images that activate them most; beside each unit, best class: AUROC"
+    return mosaic(blocks, title=title)
+
+
+def _auroc_panels(units: Units, by_class: Indices, numbers: Numbers) -> Figure:
+    """Two panels: AUROCs of the units tested beside those under shuffled labels, and selective units by class."""
+    figure = Figure(figsize=(11, 3.9), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    edges = np.linspace(0.5, 1, _BINS + 1)
+    counts, _ = np.histogram(units.auroc[units.tested], edges)
+    by_chance = np.histogram(units.chance_auroc[:, units.tested], edges)[0] / max(len(units.chance_auroc), 1)
+    bound = f"{numbers.least_auroc:g}"
+    left.stairs(counts, edges, fill=True, color=BLUE, label="units tested")
+    left.stairs(by_chance, edges, color=GREY, linewidth=1.5, label="expected with shuffled labels")
+    left.axvline(numbers.least_auroc, color="black", linestyle="--", linewidth=1, label=f"selective: {bound} or more")
+    left.set(title="How well units tell their best class", xlabel="AUROC of that class against the others")
+    left.set(ylabel="units")
+    percent = 100 / max(numbers.units, 1)
+    bars = right.bar([str(value) for value in numbers.classes], percent * by_class, color=BLUE)
+    right.bar_label(bars, [str(count) for count in by_class.tolist()], fontsize=9, color=GREY, padding=2)
+    right.set(title="Selective units by class", xlabel="class", ylabel="% of all units")
+    right.set_ylim(0, 1.1 * percent * max(by_class.max(), 1))
+    title = (
+        f"{numbers.selective_units} of {numbers.units} units are selective for a class: AUROC at least {bound}, "
+        f"false discovery rate {numbers.alpha:g}"
+    )
+    finish(figure, title, columns=3)
+    return figure

@@ -1,24 +1,60 @@
-"""How much atoms resemble one another, by the |cosine| between them: an atom's sign is a matter of its code."""
+"""Similarity of atoms, by the |cosine| between them: an atom's sign is a matter of its code."""
 
-from typing import Annotated
+from itertools import pairwise
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from pydantic import Field
 from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from sparse_ae.analysis.base import Embedding, Result, Subject
+from sparse_ae.analysis.base import Embedding, Label, Result, Subject
 from sparse_ae.functional import lifetime_sparsity
-from sparse_ae.plotting import atom_map, cosine_heatmap, nearest_cosine_histogram
+from sparse_ae.plotting.style import BLUE, GREY, Array, finish, note
 
-Array = npt.NDArray[np.floating]
 Indices = npt.NDArray[np.intp]
 Cosine = Annotated[float, Field(gt=0, lt=1)]
+
+_BINS = 50
+_MAP_INCHES, _PICTURE_INCHES = 8.0, 0.42
+
+
+class Numbers(NamedTuple):
+    """Similarity over all living units; cosines are None with fewer than two atoms."""
+
+    units: int
+    """Number of units."""
+    dead_units: int
+    """Number of units whose code is never != 0."""
+    zero_atoms: int
+    """Number of living units whose atom has norm 0."""
+    coherence: Annotated[float | None, Label("coherence (largest |cosine| of two atoms)")]
+    """Largest |cosine| between two atoms."""
+    nearest_cosine: Annotated[float | None, Label("mean |cosine| to the nearest atom")]
+    """Largest |cosine| of an atom to another, mean over atoms."""
+    random_nearest_cosine: float | None
+    """Value of ``nearest_cosine`` for as many atoms of random (Gaussian) direction."""
+    duplicate_units: Annotated[int, Label("units with a duplicate")]
+    """Number of units in groups that |cosines| above ``duplicate_cosine`` join."""
+    duplicate_groups: int
+    """Number of such groups."""
+    duplicate_cosine: float
+    """The option."""
+    clusters: Annotated[int, Label("clusters of similar atoms")]
+    """Number of clusters of two atoms or more; see ``clusters``."""
+    clustered_units: int
+    """Number of units in clusters of two atoms or more."""
+    largest_cluster: int
+    """Number of units in the largest cluster of two atoms or more."""
+    cluster_cosine: float
+    """The option."""
 
 
 def nearest_cosines(cosines: Array) -> Array:
@@ -32,8 +68,9 @@ def nearest_cosines(cosines: Array) -> Array:
 
 
 def duplicate_groups(cosines: Array, above: float) -> list[int]:
-    """The sizes, largest first, of the groups of two atoms or more that |cosines| ``(N, N)`` above ``above`` join, also
-    by way of other atoms: connected components.
+    """Sizes, largest first, of the groups of two atoms or more that |cosines| ``(N, N)`` above ``above`` join.
+
+    Groups are connected components: two atoms may be joined by way of others.
     """
     _, group = connected_components(np.abs(cosines) > above, directed=False)
     sizes = np.bincount(group)
@@ -41,8 +78,9 @@ def duplicate_groups(cosines: Array, above: float) -> list[int]:
 
 
 def cluster_order(cosines: Array) -> Indices:
-    """The atoms ``(N,)`` as they come together when the two clusters with the smallest mean distance 1 - |cos| between
-    their atoms are joined again and again: average linkage.
+    """Order of the atoms ``(N,)`` in the tree of average linkage, with similar atoms side by side.
+
+    Again and again the two clusters with the smallest mean distance 1 - |cos| between their atoms are joined.
     """
     if len(cosines) < 2:
         return np.arange(len(cosines))
@@ -51,9 +89,10 @@ def cluster_order(cosines: Array) -> Indices:
 
 
 def clusters(cosines: Array, cosine: float) -> Indices:
-    """Each atom's cluster ``(N,)``: the same joining, for as long as the mean |cos| between the two is at least
-    ``cosine``. Numbered from 0 by size, the largest first, and among equals the one with the first atom; an atom that
-    nothing joined is a cluster too.
+    """Cluster of each atom ``(N,)``: average linkage as long as the mean |cos| of the two is at least ``cosine``.
+
+    Numbered from 0 by size, the largest first, and among equals the one with the first atom. An atom that nothing
+    joined is a cluster too.
     """
     if len(cosines) < 2:
         return np.zeros(len(cosines), dtype=np.intp)
@@ -72,27 +111,22 @@ def _tree(cosines: Array) -> Array:
 def principal_plane(points: Array) -> tuple[Array, Array]:
     """Points ``(n, D)`` on the two directions of largest variance, ``(n, 2)``, and its share along each, ``(2,)``."""
     u, spread, _ = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
-    u *= np.where(u.sum(axis=0) < 0, -1, 1)  # of the two signs possible, always the same
+    u *= np.where(u.sum(axis=0) < 0, -1, 1)  # fixes the sign
     missing = max(0, 2 - len(spread))
     plane = np.pad((u * spread)[:, :2], ((0, 0), (0, missing)))
     variance = np.pad(spread**2, (0, missing))
     return plane, variance[:2] / max(float(variance.sum()), 1e-12)
 
 
-def analyse(subject: Subject, *, duplicate_cosine: Cosine, cluster_cosine: Cosine) -> Result:
-    """Atoms compared two by two; where the decoder is not linear, what units add (``Subject.directions``). A dead
-    unit's atom is whatever it was left at, and one of norm 0 has no direction: these are left out.
+def analyse(subject: Subject, *, duplicate_cosine: Cosine = 0.95, cluster_cosine: Cosine = 0.5) -> Result:
+    """Atoms compared two by two; ``Subject.directions`` where the decoder is not linear.
 
-    Numbers: ``units``, ``dead_units`` (code never != 0), ``zero_atoms`` (of norm 0, of units not dead); the
-    ``coherence``, the largest |cosine| between two atoms; ``nearest_cosine``, the mean over atoms of the largest
-    |cosine| to another, and ``random_nearest_cosine``, the same for as many atoms of random (Gaussian) direction;
-    ``duplicate_units``, units in groups that |cosines| above ``duplicate_cosine`` join, and ``duplicate_groups``, how
-    many groups these are. Cosines are None with fewer than two atoms. ``clusters`` of two atoms or more that average
-    linkage joins while the mean |cosine| between two clusters is at least ``cluster_cosine``, ``clustered_units``, how
-    many units are in them, and ``largest_cluster``, in the largest.
-    Arrays: ``unit (n,)``, which are compared, their ``cosine (n, n)``, ``nearest_cosine (n,)`` and ``plane (n, 2)``;
-    ``cluster_order (n,)``, units with similar ones side by side; ``cluster (N,)``, of all units, the largest cluster
-    being 0, a unit alone one of its own, and -1 what is left out.
+    Dead units, whose atoms mean nothing, and atoms of norm 0, which have no direction, are left out. See ``Numbers``
+    for the results.
+
+    Arrays: ``unit (n,)``, the units compared, their ``cosine (n, n)``, ``nearest_cosine (n,)`` and ``plane (n, 2)``;
+    ``cluster_order (n,)``, units with similar ones side by side; ``cluster (N,)``, of all units. The largest cluster is
+    0, a unit alone has one of its own, and units left out have -1.
     """
     dead, zero = subject.dead, ~subject.directions.any(dim=1)
     kept = (~dead & ~zero).nonzero().flatten()
@@ -104,51 +138,48 @@ def analyse(subject: Subject, *, duplicate_cosine: Cosine, cluster_cosine: Cosin
     cluster = clusters(cosines, cluster_cosine)
     sizes = np.bincount(cluster)
     shared = sizes[sizes > 1]
-    numbers = {
-        "units": len(dead),
-        "dead_units": int(dead.sum()),
-        "zero_atoms": int((zero & ~dead).sum()),
-        "coherence": float(nearest.max()) if len(nearest) else None,
-        "nearest_cosine": float(nearest.mean()) if len(nearest) else None,
-        "random_nearest_cosine": float(random.mean()) if len(random) else None,
-        "duplicate_units": sum(groups),
-        "duplicate_groups": len(groups),
-        "duplicate_cosine": duplicate_cosine,
-        "clusters": len(shared),
-        "clustered_units": int(shared.sum()),
-        "largest_cluster": int(shared.max(initial=0)),
-        "cluster_cosine": cluster_cosine,
-    }
+    numbers = Numbers(
+        units=len(dead),
+        dead_units=int(dead.sum()),
+        zero_atoms=int((zero & ~dead).sum()),
+        coherence=float(nearest.max()) if len(nearest) else None,
+        nearest_cosine=float(nearest.mean()) if len(nearest) else None,
+        random_nearest_cosine=float(random.mean()) if len(random) else None,
+        duplicate_units=sum(groups),
+        duplicate_groups=len(groups),
+        duplicate_cosine=duplicate_cosine,
+        clusters=len(shared),
+        clustered_units=int(shared.sum()),
+        largest_cluster=int(shared.max(initial=0)),
+        cluster_cosine=cluster_cosine,
+    )
     of_all = np.full(len(dead), -1)
     of_all[kept.numpy()] = cluster
     arrays = {"unit": kept.numpy(), "cosine": cosines, "nearest_cosine": nearest, "cluster": of_all}
     if len(kept) == 0:
-        return Result(numbers, {}, arrays)
+        return Result.of(numbers, {}, arrays)
     order, (plane, shares) = cluster_order(cosines), principal_plane(directions.double().numpy())
     pictures = subject.images(subject.directions[kept])
     living = f"{len(kept)} living units" if dead.any() else f"{len(kept)} units"
-    lifetime = lifetime_sparsity(subject.z, subject.sample.threshold)[kept]
     figures = {
-        "cosines": cosine_heatmap(
+        "cosines": _heatmap(
             cosines[np.ix_(order, order)],
             cluster[order],
             title=f"Cosines between the atoms of {living}, ordered by average-linkage clustering\n"
             f"{len(shared)} clusters (mean |cosine| {cluster_cosine:g} and more) of {shared.sum()} units: outlined",
         ),
-        "map": atom_map(plane, pictures, shares, title=f"Atoms of {living}, normalised, on their principal plane"),
-        "nearest": nearest_cosine_histogram(
-            nearest,
-            random,
-            above=duplicate_cosine,
-            title=f"{sum(groups)} of {living} have a duplicate",
+        "map": _map(plane, pictures, shares, title=f"Atoms of {living}, normalised, on their principal plane"),
+        "nearest": _histogram(
+            nearest, random, above=duplicate_cosine, title=f"{sum(groups)} of {living} have a duplicate"
         ),
     }
+    lifetime = lifetime_sparsity(subject.z, subject.sample.threshold)[kept]
     labels = [
         f"unit {unit}, {f'cluster {c}' if sizes[c] > 1 else 'no cluster'}, lifetime {share:.3f}"
         for unit, c, share in zip(kept.tolist(), cluster.tolist(), lifetime.tolist(), strict=True)
     ]
     embedding = Embedding(directions.numpy(), pictures, labels)
-    return Result(numbers, figures, arrays | {"cluster_order": kept.numpy()[order], "plane": plane}, embedding)
+    return Result.of(numbers, figures, arrays | {"cluster_order": kept.numpy()[order], "plane": plane}, embedding)
 
 
 def _cosines(directions: Tensor) -> Array:
@@ -158,3 +189,91 @@ def _cosines(directions: Tensor) -> Array:
 
 def _random_directions(n: int, dimensions: int) -> Tensor:
     return F.normalize(torch.randn(n, dimensions, generator=torch.Generator().manual_seed(0)), dim=1)
+
+
+def _heatmap(cosines: Array, cluster: npt.NDArray[np.integer], *, title: str) -> Figure:
+    """Cosines ``(n, n)``, with each ``cluster (n,)`` of two atoms or more outlined, which stand side by side.
+
+    Colours end where all but 0.5 % of the cosines between different atoms do. They are symmetric around 0 if some
+    cosines are negative.
+    """
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    axes = figure.subplots()
+    size = len(cosines)
+    others = cosines[~np.eye(size, dtype=bool)] if size > 1 else cosines
+    signed = bool((others < 0).any())
+    low, high = np.percentile(np.abs(others) if signed else others, (0, 99.5))
+    high = max(high, low + 0.1)
+    drawn = axes.imshow(
+        cosines,
+        cmap="RdBu_r" if signed else "viridis",
+        clim=(-high if signed else low, high),
+        extent=(0, size, size, 0),
+    )
+    starts = np.flatnonzero(np.diff(cluster, prepend=-1, append=-1))
+    for start, end in pairwise(starts.tolist()):
+        if end - start > 1:
+            side = end - start
+            axes.add_patch(Rectangle((start, start), side, side, fill=False, edgecolor="black", linewidth=0.8))
+    axes.set(xlabel="atoms, similar ones side by side", ylabel="atoms")
+    figure.colorbar(drawn, ax=axes, label="cosine", shrink=0.8, extend="both" if signed else "max")
+    figure.suptitle(title)
+    return figure
+
+
+def _map(plane: Array, pictures: Array, shares: Array, *, title: str) -> Figure:
+    """Atoms at points ``(n, 2)``, as pictures ``(n, H, W)`` where there is room for one, else as dots.
+
+    Each picture has its own scale. ``shares (2,)`` of the variance lie along the axes.
+    """
+    figure = Figure(figsize=(_MAP_INCHES + 0.8, _MAP_INCHES + 1.2), layout="constrained")
+    axes = figure.subplots()
+    signed = bool((pictures < 0).any())
+    middle = (plane.max(axis=0) + plane.min(axis=0)) / 2
+    half = max(float(np.abs(plane - middle).max()), 1e-6) * 1.08
+    side = 2 * half * _PICTURE_INCHES / _MAP_INCHES
+    shown = _with_room(plane, side)
+    for i in shown:
+        (x, y), picture = plane[i], pictures[i]
+        high = max(float(np.abs(picture).max()), 1e-12)
+        extent = (x - side / 2, x + side / 2, y - side / 2, y + side / 2)
+        clim = (-high if signed else float(picture.min()), high)
+        axes.imshow(picture, cmap="RdBu_r" if signed else "gray", clim=clim, extent=extent, zorder=2)
+        axes.add_patch(
+            Rectangle((x - side / 2, y - side / 2), side, side, fill=False, edgecolor=GREY, linewidth=0.5, zorder=3)
+        )
+    dots = np.setdiff1d(np.arange(len(plane)), shown)
+    if len(dots):
+        axes.plot(*plane[dots].T, "o", color=BLUE, markersize=2.5, zorder=1, label="unit without room for its picture")
+    for which, share, centre in zip("xy", shares, middle, strict=True):
+        axes.set(**{f"{which}lim": (centre - half, centre + half)})
+        axes.set(**{f"{which}label": f"principal component {'xy'.index(which) + 1} ({share:.0%} of the variance)"})
+    finish(figure, f"{title}\nred is positive, blue negative" if signed else title, columns=2)
+    return figure
+
+
+def _with_room(plane: Array, side: float) -> list[int]:
+    """Points, the outermost first, whose square of that side overlaps no earlier one's."""
+    outer_first = np.argsort(-np.linalg.norm(plane - plane.mean(axis=0), axis=1), kind="stable")
+    chosen: list[int] = []
+    for i in outer_first.tolist():
+        if (np.abs(plane[chosen] - plane[i]).max(axis=1) > side).all():
+            chosen.append(i)
+    return chosen
+
+
+def _histogram(nearest: Array, random: Array, *, above: float, title: str) -> Figure:
+    """Each atom's largest |cosine| to another, ``(n,)``, beside those of as many random directions."""
+    figure = Figure(figsize=(8, 3.9), layout="constrained")
+    axes = figure.subplots()
+    if len(nearest):
+        edges = np.linspace(0, 1, _BINS + 1)
+        for values, fill, colour, name in ((nearest, True, BLUE, "atoms"), (random, False, GREY, "random directions")):
+            counts, _ = np.histogram(values, edges)
+            axes.stairs(counts, edges, fill=fill, color=colour, label=f"{name}, mean {values.mean():.3f}")
+        axes.axvline(above, color="black", linestyle="--", linewidth=1, label=f"duplicates: above {above:g}")
+    else:
+        note(axes, "fewer than two atoms")
+    axes.set(xlabel="largest |cosine| to another atom", ylabel="atoms", xlim=(0, 1))
+    finish(figure, title, columns=3)
+    return figure

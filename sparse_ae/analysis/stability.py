@@ -1,6 +1,6 @@
-"""Whether another seed learns the same atoms: pairs of atoms of two runs, matched one to one."""
+"""Stability between seeds: atoms of two runs matched one to one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, NamedTuple
 
@@ -13,36 +13,147 @@ from pydantic import Field, PositiveInt
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from sparse_ae.analysis.base import FinishedRun, Result, Subject
-from sparse_ae.plotting import AtomPairs, atom_pair_strips, matched_cosine_curves
+from sparse_ae.analysis.base import NOT_EMPTY, FinishedRun, Label, Result, Subject
+from sparse_ae.analysis.statistics import mean_defined
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.plotting.mosaic import Block, mosaic
+from sparse_ae.plotting.style import GREY, Array, finish, looks, note
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.errors import RunError
 from sparse_ae.runs.export import load
 from sparse_ae.runs.naming import relevant_config
 
-Array = npt.NDArray[np.floating]
 Indices = npt.NDArray[np.intp]
 Cosine = Annotated[float, Field(gt=0, lt=1)]
-Runs = Annotated[list[FinishedRun], Field(min_length=1)] | None
+Runs = Annotated[Sequence[FinishedRun], NOT_EMPTY] | None
+
+_CURVE_POINTS = 500
 
 
 class Matching(NamedTuple):
-    """m = min(n, n') pairs of an atom of ``(n, D)`` and one of ``(n', D)``, those most alike first."""
+    """Pairs of an atom of ``(n, D)`` and one of ``(n', D)``, m = min(n, n') of them, the most alike first."""
 
     first: Indices
+    """Indices of atoms of the first ``(m,)``."""
     second: Indices
+    """Indices of atoms of the second ``(m,)``."""
     cosine: Array
-    """Of each pair, with its sign."""
+    """Cosine of each pair, with its sign, ``(m,)``."""
+
+
+class Numbers(NamedTuple):
+    """Cosines of matched atoms and of three nulls, means over the other runs; None where there is nothing to match."""
+
+    matched_cosine: Annotated[float | None, Label("mean |cosine| of matched atoms")]
+    """|Cosine| of matched atoms, mean."""
+    matched_cosine_median: float | None
+    """|Cosine| of matched atoms, median."""
+    high_cosine_share: Annotated[float | None, Label("atoms found again (share of matched)")]
+    """Share of matched atoms with a |cosine| above ``high_cosine``."""
+    unmatched_cosine: float | None
+    """|Cosine| of the same atoms paired at random, mean."""
+    random_cosine: float | None
+    """|Cosine| of matched random (Gaussian) directions, mean."""
+    image_cosine: float | None
+    """|Cosine| of atoms matched with training images, mean."""
+    unmatched_high_share: float | None
+    """Share of the same atoms, paired at random, with a |cosine| above ``high_cosine``."""
+    random_high_share: float | None
+    """Share of matched random directions with a |cosine| above ``high_cosine``."""
+    image_high_share: float | None
+    """Share of atoms, matched with training images, with a |cosine| above ``high_cosine``."""
+    units: int
+    """Number of units of this run."""
+    dead_units: int
+    """Number of units of this run whose code is never != 0."""
+    high_cosine: float
+    """The option."""
+    pairs: list[dict[str, Any]]
+    """The same of every other ``run``, and the number of its atoms that were ``matched``."""
+
+
+class _Atoms(NamedTuple):
+    """Atoms of one coder."""
+
+    units: int
+    """Number of all units."""
+    dead: int
+    """Number of dead units."""
+    unit: Tensor
+    """Indices of the units compared: those not dead, with an atom that is not 0."""
+    vectors: Tensor
+    """Atoms of the units compared."""
+
+
+class _Pair(NamedTuple):
+    """The subject beside another run."""
+
+    name: str
+    """Name of the other run."""
+    atoms: _Atoms
+    """Atoms of the other run."""
+    matching: Matching
+    """Matching of the atoms of both."""
+    nulls: dict[str, Array]
+    """|Cosines| under each null."""
+
+
+_NULLS = {
+    "unmatched": "the same atoms, paired at random",
+    "random": "random directions, matched",
+    "image": "training images, matched",
+}
+
+
+def analyse(subject: Subject, *, runs: Runs = None, high_cosine: Cosine = 0.9, n_pairs: PositiveInt = 5) -> Result:
+    """Atoms of the subject against those of each of ``runs``, by default its siblings that differ in the seed alone.
+
+    Where a decoder is not linear, ``Subject.directions`` are compared. Dead units and atoms of norm 0 are left out.
+    Three nulls tell the worth of a matched cosine: the same atoms paired at random, random (Gaussian) directions on
+    both sides, and training images in place of the other's atoms. See ``Numbers`` for the results.
+
+    Arrays, for each other run i: ``unit_i`` and ``other_unit_i``, the units matched, and their ``cosine_i``. Raises
+    ``ConfigError`` without another run, and for a run of images of another size.
+    """
+    atoms, images = _atoms(subject), subject.sample.train_images()
+    pairs = [_compare(atoms, run, subject, images) for run in _others(subject, runs)]
+    measured = [_measures(pair, high_cosine) for pair in pairs]
+    numbers = Numbers(
+        **{name: mean_defined([each[name] for each in measured]) for name in measured[0]},
+        units=atoms.units,
+        dead_units=atoms.dead,
+        high_cosine=high_cosine,
+        pairs=[
+            {
+                "run": pair.name,
+                "units": pair.atoms.units,
+                "dead_units": pair.atoms.dead,
+                "matched": len(pair.matching.cosine),
+                **each,
+            }
+            for pair, each in zip(pairs, measured, strict=True)
+        ],
+    )
+    figures = {
+        "matched_cosines": _curves(pairs, high_cosine, numbers.matched_cosine),
+        "matched_atoms": _strips(subject, atoms, pairs[0], n_pairs),
+    }
+    arrays = {}
+    for i, pair in enumerate(pairs):
+        arrays[f"unit_{i}"] = atoms.unit[pair.matching.first].numpy()
+        arrays[f"other_unit_{i}"] = pair.atoms.unit[pair.matching.second].numpy()
+        arrays[f"cosine_{i}"] = pair.matching.cosine
+    return Result.of(numbers, figures, arrays)
 
 
 def cosines_between(first: Tensor, second: Tensor) -> Array:
-    """Of atoms ``(n, D)`` and ``(n', D)``: ``(n, n')``."""
+    """Cosines of atoms ``(n, D)`` and ``(n', D)``: ``(n, n')``."""
     cosines: Array = (F.normalize(first, dim=1) @ F.normalize(second, dim=1).T).clamp(-1, 1).numpy()
     return cosines
 
 
 def match(cosines: Array) -> Matching:
-    """The pairing by ``(n, n')`` with the largest sum of |cosines| that uses no atom twice.
+    """Pairing by ``(n, n')`` with the largest sum of |cosines| that uses no atom twice.
 
     Source: H. W. Kuhn, "The Hungarian method for the assignment problem", Naval Research Logistics Quarterly 1955.
     """
@@ -53,10 +164,10 @@ def match(cosines: Array) -> Matching:
 
 
 def seed_siblings(run: Run) -> list[Run]:
-    """The finished runs beside ``run`` whose config differs in the seed, and in nothing else that matters."""
+    """Finished runs beside ``run`` whose configuration differs in the seed, and in nothing else that matters."""
     here, own, siblings = run.path.resolve(), _but_for_the_seed(run.config), []
     for folder in sorted(here.parent.iterdir()):
-        with suppress(RunError):  # no run, or a damaged one
+        with suppress(RunError):  # not a run, or a damaged one
             other = Run.open(folder)
             alike = other.read_state() == "finished" and _but_for_the_seed(other.config) == own
             if alike and other.config["seed"] != run.config["seed"]:
@@ -65,7 +176,7 @@ def seed_siblings(run: Run) -> list[Run]:
 
 
 def _but_for_the_seed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the config changes the result, without the seed and those that repeat it, such as ``data.seed``."""
+    """Relevant configuration without the seed and keys that repeat it, such as ``data.seed``."""
     relevant = relevant_config(config)
     seed = ("seed", relevant.pop("seed"))
     return {
@@ -74,122 +185,36 @@ def _but_for_the_seed(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-class _Atoms(NamedTuple):
-    """Those of one coder that are compared."""
-
-    units: int
-    """How many it has in all."""
-    dead: int
-    """How many of these are dead."""
-    unit: Tensor
-    """Which are compared: those not dead, and whose atom is not 0."""
-    vectors: Tensor
-    """Their atoms."""
-
-
-class _Pair(NamedTuple):
-    """The subject beside another run."""
-
-    name: str
-    atoms: _Atoms
-    """The other's."""
-    matching: Matching
-    nulls: dict[str, Array]
-    """|Cosines| by name."""
-
-
-_UNMATCHED, _RANDOM, _IMAGES = "unmatched_cosine", "random_cosine", "image_cosine"
-_NULL_NAMES = {
-    _UNMATCHED: "the same atoms, paired at random",
-    _RANDOM: "random directions, matched",
-    _IMAGES: "training images, matched",
-}
-
-
-def analyse(subject: Subject, *, runs: Runs, high_cosine: Cosine, n_pairs: PositiveInt) -> Result:
-    """The subject's atoms against those of each of ``runs``, by default of its siblings that differ in the seed alone.
-
-    Where a decoder is not linear, what its units add is compared (``Subject.directions``). Dead units and atoms of norm
-    0 are left out. What a matched cosine is worth, three nulls tell: the same atoms paired at random,
-    random (Gaussian) directions on both sides, and training images in place of the other's atoms.
-
-    Numbers, means over the other runs: ``matched_cosine``, the mean |cosine| of matched atoms; their median,
-    ``matched_cosine_median``; ``high_cosine_share``, the share of them above ``high_cosine``; under each null the mean
-    |cosine|, ``unmatched_cosine``, ``random_cosine`` and ``image_cosine``, and that share, ``random_high_share`` and so
-    on. Then ``units`` and ``dead_units`` of this
-    run, and in ``pairs`` the same of every other run, with how many atoms were ``matched``. None where there is nothing
-    to match.
-
-    Raises ``ValueError`` if there is no other run, or one of images of another size.
-    """
-    atoms, images = _atoms(subject), subject.sample.train_images()
-    others = _others(subject, runs)
-    pairs = [_compare(atoms, run, subject, images) for run in others]
-    measured = [_measures(pair, high_cosine) for pair in pairs]
-    numbers = {
-        **{name: _mean([each[name] for each in measured]) for name in measured[0]},
-        "units": atoms.units,
-        "dead_units": atoms.dead,
-        "high_cosine": high_cosine,
-        "pairs": [
-            {
-                "run": pair.name,
-                "units": pair.atoms.units,
-                "dead_units": pair.atoms.dead,
-                "matched": len(pair.matching.cosine),
-                **each,
-            }
-            for pair, each in zip(pairs, measured, strict=True)
-        ],
-    }
-    mean = numbers["matched_cosine"]
-    curves = matched_cosine_curves(
-        {pair.name: np.abs(pair.matching.cosine) for pair in pairs},
-        {text: [pair.nulls[null] for pair in pairs] for null, text in _NULL_NAMES.items()},
-        high=high_cosine,
-        title="Atoms matched one to one" + ("" if mean is None else f": mean |cosine| {mean:.3f}"),
-    )
-    figures = {"matched_cosines": curves, "matched_atoms": _strips(subject, atoms, pairs[0], n_pairs)}
-    arrays = {}
-    for i, pair in enumerate(pairs):
-        arrays[f"unit_{i}"] = atoms.unit[pair.matching.first].numpy()
-        arrays[f"other_unit_{i}"] = pair.atoms.unit[pair.matching.second].numpy()
-        arrays[f"cosine_{i}"] = pair.matching.cosine
-    return Result(numbers, figures, arrays)
-
-
-def _others(subject: Subject, runs: list[Run] | None) -> list[Run]:
+def _others(subject: Subject, runs: Sequence[Run] | None) -> Sequence[Run]:
     if runs is not None:
         own = subject.run.path.resolve() if subject.run is not None else None
         if any(run.path.resolve() == own for run in runs):
-            raise ValueError(f"analysis.stability.runs={own}: is the run itself (allowed: folders of other runs)")
+            raise ConfigError("runs", own, "the run itself", "folders of other runs")
         return runs
     siblings = seed_siblings(subject.run) if subject.run is not None else []
     if not siblings:
-        beside = f"beside {subject.run.shown_path}" if subject.run is not None else "beside a coder that is no run"
-        given = f"analysis.stability.runs=null: no finished run {beside} differs from it in the seed alone"
-        raise ValueError(f"{given} (allowed: folders of finished runs, or another seed trained first)")
+        beside = f"beside {subject.run.shown_path}" if subject.run is not None else "beside a coder without a run"
+        reason = f"no finished run {beside} differs from it in the seed alone; train another seed first"
+        raise ConfigError("runs", "null", reason, "folders of finished runs")
     return siblings
 
 
 def _compare(atoms: _Atoms, run: Run, subject: Subject, images: Tensor) -> _Pair:
     model, dimensions = load(run).to(subject.sample.x.device), atoms.vectors.shape[1]
-    if model.dictionary.shape[1] != dimensions:
-        given = f"analysis.stability.runs={run.path}: takes {model.dictionary.shape[1]} values per image"
-        raise ValueError(f"{given} (allowed: runs that take {dimensions})")
+    if (dim := model.dictionary.shape[1]) != dimensions:
+        raise ConfigError("runs", run.path, f"takes {dim} values per image", f"runs that take {dimensions}")
     other = _atoms(Subject(model, subject.sample))
     cosines = cosines_between(atoms.vectors, other.vectors)
     generator = torch.Generator().manual_seed(0)
     random = [torch.randn(each.vectors.shape, generator=generator) for each in (atoms, other)]
     drawn = images[torch.randperm(len(images), generator=generator)[: len(other.vectors)]]
     nulls = {
-        _UNMATCHED: cosines,
-        _RANDOM: match(cosines_between(*random)).cosine,
-        _IMAGES: match(cosines_between(atoms.vectors, drawn)).cosine,
+        "unmatched": cosines,
+        "random": match(cosines_between(*random)).cosine,
+        "image": match(cosines_between(atoms.vectors, drawn)).cosine,
     }
-    return _Pair(
-        run.path.resolve().name, other, match(cosines), {name: np.abs(null).ravel() for name, null in nulls.items()}
-    )
+    name = run.path.resolve().name
+    return _Pair(name, other, match(cosines), {null: np.abs(values).ravel() for null, values in nulls.items()})
 
 
 def _atoms(subject: Subject) -> _Atoms:
@@ -199,27 +224,49 @@ def _atoms(subject: Subject) -> _Atoms:
 
 
 def _measures(pair: _Pair, high_cosine: float) -> dict[str, float | None]:
+    """Measures of one pair, by the names of ``Numbers``."""
     matched = np.abs(pair.matching.cosine)
     return {
         "matched_cosine": float(matched.mean()) if len(matched) else None,
         "matched_cosine_median": float(np.median(matched)) if len(matched) else None,
         "high_cosine_share": float((matched > high_cosine).mean()) if len(matched) else None,
-        **{name: float(null.mean()) if len(null) else None for name, null in pair.nulls.items()},
+        **{f"{name}_cosine": float(null.mean()) if len(null) else None for name, null in pair.nulls.items()},
         **{
-            name.replace("cosine", "high_share"): float((null > high_cosine).mean()) if len(null) else None
+            f"{name}_high_share": float((null > high_cosine).mean()) if len(null) else None
             for name, null in pair.nulls.items()
         },
     }
 
 
-def _mean(values: list[float | None]) -> float | None:
-    """Over those that are defined."""
-    defined = [value for value in values if value is not None]
-    return float(np.mean(defined)) if defined else None
+def _curves(pairs: Sequence[_Pair], high_cosine: float, mean: float | None) -> Figure:
+    """|Cosines| of matched atoms, largest first, by the name of the other run, in front of the nulls."""
+    figure = Figure(figsize=(9, 4.8), layout="constrained")
+    axes = figure.subplots()
+    for (null, text), line in zip(_NULLS.items(), ("--", "-.", ":"), strict=True):
+        for pair in pairs:
+            axes.plot(*_sorted(pair.nulls[null]), line, color=GREY, linewidth=1.2, label=f"null: {text}")
+    cosines = {pair.name: np.abs(pair.matching.cosine) for pair in pairs}
+    for name, look in looks(list(cosines)).items():
+        axes.plot(*_sorted(cosines[name]), "-", color=look.colour, linewidth=1.8, label=name)
+    axes.axhline(high_cosine, color="black", linewidth=0.8, label=f"high: above {high_cosine:g}")
+    if not any(map(len, cosines.values())):
+        note(axes, "nothing to match")
+    axes.set(xlabel="share of pairs, best first", ylabel="|cosine| of a pair", xlim=(0, 1), ylim=(0, 1.02))
+    title = "Atoms matched one to one" + ("" if mean is None else f": mean |cosine| {mean:.3f}")
+    finish(figure, title, columns=3)
+    return figure
+
+
+def _sorted(values: Array) -> tuple[Array, Array]:
+    """Shares of the values and their sizes, largest first; a few hundred of very many."""
+    largest_first = np.sort(values)[::-1]
+    shares = (np.arange(len(values)) + 0.5) / max(len(values), 1)
+    every = -(-len(values) // _CURVE_POINTS) or 1
+    return shares[::every], largest_first[::every]
 
 
 def _strips(subject: Subject, atoms: _Atoms, pair: _Pair, n_pairs: int) -> Figure:
-    """The best, median and worst pairs."""
+    """The best, median and worst pairs side by side, this run's atoms above the other's."""
     matching, count = pair.matching, len(pair.matching.cosine)
     middle = max(0, (count - n_pairs) // 2)
     ranges = {
@@ -227,14 +274,10 @@ def _strips(subject: Subject, atoms: _Atoms, pair: _Pair, n_pairs: int) -> Figur
         "median": slice(middle, middle + n_pairs),
         "worst": slice(max(0, count - n_pairs), None),
     }
-    strips = [
-        AtomPairs(
-            name,
-            subject.images(atoms.vectors[matching.first[chosen]]),
-            subject.images(pair.atoms.vectors[matching.second[chosen]]),
-            [f"{cosine:.2f}" for cosine in matching.cosine[chosen]],
-        )
-        for name, chosen in ranges.items()
-    ]
-    title = f"Matched atoms of this run (above) and of {pair.name} (below), their cosine"
-    return atom_pair_strips(strips, title=title)
+    blocks = []
+    for name, chosen in ranges.items():
+        first, second = atoms.vectors[matching.first[chosen]], pair.atoms.vectors[matching.second[chosen]]
+        images, labels = np.stack([subject.images(first), subject.images(second)]), matching.cosine[chosen]
+        below = [""] * len(labels) + [f"{cosine:.2f}" for cosine in labels]
+        blocks.append(Block(images, images.shape[1], below=below, name=name, empty="nothing to match"))
+    return mosaic(blocks, title=f"Matched atoms of this run (above) and of {pair.name} (below), their cosine")

@@ -1,4 +1,4 @@
-"""What analyses found, where TensorBoard shows it: figures among the run's images, embeddings in its projector."""
+"""Results of analyses in TensorBoard: figures among the run's images, embeddings in its projector."""
 
 import io
 import math
@@ -14,11 +14,11 @@ from sparse_ae.analysis.base import Embedding
 from sparse_ae.runs.directory import Run
 
 _VECTORS, _LABELS = "projector_vectors.tsv", "projector_labels.tsv"
-_SPRITE = "projector.sprite"  # a PNG; by that name it would count as a figure
+_SPRITE = "projector.sprite"  # a PNG, which with that suffix would count as a figure
 
 
 def show_figures(run: Run, name: str, figures: Mapping[str, bytes]) -> None:
-    """PNGs as images ``analysis/<name>/<figure>``, in place of those of an earlier analysis of that name."""
+    """Write PNGs as images ``analysis/<name>/<figure>``, in place of those of an earlier analysis of that name."""
     suffix = f".analysis-{name}"
     for old in run.path.glob(f"events.out.tfevents.*{suffix}"):
         old.unlink()
@@ -31,7 +31,7 @@ def show_figures(run: Run, name: str, figures: Mapping[str, bytes]) -> None:
 
 
 def projector_files(embedding: Embedding) -> dict[str, bytes]:
-    """Vectors and labels as text, and all pictures in one square sprite, as the projector wants them."""
+    """Encode an embedding for the projector: vectors and labels as text, all pictures in one square sprite."""
     n, height, width = embedding.pictures.shape
     side = math.ceil(math.sqrt(n))
     sheet = np.zeros((side * height, side * width), dtype=np.uint8)
@@ -50,7 +50,7 @@ def projector_files(embedding: Embedding) -> dict[str, bytes]:
 
 
 def show_embedding(run: Run, name: str, embedding: Embedding) -> None:
-    """Point the projector at the files that the analysis ``name`` wrote."""
+    """Point the projector to the files that the analysis ``name`` wrote."""
     folder, (_, height, width) = f"analysis/{name}", embedding.pictures.shape
     info = EmbeddingInfo(tensor_name=name, tensor_path=f"{folder}/{_VECTORS}", metadata_path=f"{folder}/{_LABELS}")
     info.sprite.image_path = f"{folder}/{_SPRITE}"

@@ -1,7 +1,7 @@
-"""Run analyses and write what they found into the run: numbers, arrays, figures."""
+"""Run analyses and write their results into the run: numbers and labels, arrays, figures."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +10,41 @@ import numpy as np
 from sparse_ae.analysis.base import Result, Subject
 from sparse_ae.analysis.tensorboard import projector_files, show_embedding, show_figures
 from sparse_ae.config.build import build
-from sparse_ae.plotting import to_png, to_svg
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.plotting.style import to_png, to_svg
 from sparse_ae.runs.directory import Run
+
+_LABELS = "labels"
+"""Key in ``result.json`` of the labels of the numbers that runs are compared by."""
 
 
 def write_analyses(
     run: Run, subject: Subject, specs: Mapping[str, Any], *, variant: str = "", svg: bool = False
 ) -> list[Path]:
-    """Each analysis of ``specs`` on ``subject``, into the run's folder and TensorBoard once all are done; returns the
-    paths of the figures, PNG and with ``svg`` SVG too.
+    """Do each analysis of ``specs`` on ``subject``, then write all results into the run's folder and TensorBoard.
 
-    ``variant`` marks results that are not of the run's own weights and threshold: ``analysis/<name>-<variant>``.
+    Returns the paths of the figures, PNG and with ``svg`` SVG too. ``variant`` marks results that are not of the run's
+    own weights and threshold: ``analysis/<name>-<variant>``. Raises ``ConfigError`` for options that do not fit the
+    subject.
     """
     analyses = {name: build(spec, f"analysis.{name}") for name, spec in specs.items()}
-    results = {written_name(name, variant): analyse(subject) for name, analyse in analyses.items()}
+    results = {
+        written_name(name, variant): _analyse(analyse, subject, name, specs[name]) for name, analyse in analyses.items()
+    }
     return [path for name, result in results.items() for path in _write(run, name, result, svg=svg)]
 
 
 def written_name(name: str, variant: str) -> str:
-    """The name that an analysis is written under: its own, unless it is of a ``variant`` of the run."""
+    """Name under which an analysis is written: with the ``variant`` of the run behind it, if there is one."""
     return f"{name}-{variant}" if variant else name
+
+
+def _analyse(analyse: Callable[[Subject], Result], subject: Subject, name: str, spec: Mapping[str, Any]) -> Result:
+    """Call the analysis; its objections to an option of its own get the config key in front, as ``build`` does it."""
+    try:
+        return analyse(subject)
+    except ConfigError as error:
+        raise (error.under(f"analysis.{name}") if not error.key or error.key in spec else error) from error
 
 
 def _write(run: Run, name: str, result: Result, *, svg: bool) -> list[Path]:
@@ -42,7 +57,7 @@ def _write(run: Run, name: str, result: Result, *, svg: bool) -> list[Path]:
         files["arrays.npz"] = buffer.getvalue()
     if result.embedding is not None:
         files |= projector_files(result.embedding)
-    paths = run.write_analysis(name, result.numbers, files)
+    paths = run.write_analysis(name, {**result.numbers, _LABELS: dict(result.labels)}, files)
     show_figures(run, name, figures)
     if result.embedding is not None:
         show_embedding(run, name, result.embedding)

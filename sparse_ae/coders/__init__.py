@@ -1,10 +1,10 @@
-"""Classical coders behind the ``Coder`` protocol, and what learns their dictionaries."""
+"""Classical coders behind the ``Coder`` protocol, and learners of their dictionaries."""
 
-from sparse_ae.coders.base import DictionaryCoder, IterativeLearner, Learner
+from sparse_ae.coders.base import Coder, DictionaryCoder, IterativeLearner, Learner
 from sparse_ae.coders.baselines import DataAtoms, RandomAtoms
-from sparse_ae.coders.ista import L1Coder, fista, ista
+from sparse_ae.coders.ista import L1Coder
 from sparse_ae.coders.ksvd import KSVD
-from sparse_ae.coders.omp import OMP, orthogonal_matching_pursuit
+from sparse_ae.coders.omp import OMP
 from sparse_ae.coders.online_dl import OnlineDictionaryLearning
 from sparse_ae.coders.pca import PCA, Projection
 
@@ -12,6 +12,7 @@ __all__ = [
     "KSVD",
     "OMP",
     "PCA",
+    "Coder",
     "DataAtoms",
     "DictionaryCoder",
     "IterativeLearner",
@@ -20,7 +21,4 @@ __all__ = [
     "OnlineDictionaryLearning",
     "Projection",
     "RandomAtoms",
-    "fista",
-    "ista",
-    "orthogonal_matching_pursuit",
 ]

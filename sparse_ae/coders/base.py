@@ -1,30 +1,49 @@
-"""What classical coders share: a dictionary and a mean, how one is saved, and what learns one."""
+"""The ``Coder`` protocol, the base class of coders with a dictionary, and the base classes of their learners."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
-from sparse_ae.coders.checks import check_data, check_dictionary
+from sparse_ae.coders.checks import check_codes, check_data, check_dictionary, check_samples
+from sparse_ae.config.errors import ConfigError
+
+
+class Coder(Protocol):
+    """Sparse code of data: a trained autoencoder, PCA, OMP on a dictionary.
+
+    ``x (..., D)`` is any real data in the user's own units, ``z (..., N)`` its codes, atoms are ``(N, D)``.
+    """
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Encode data ``(..., D)`` as codes ``(..., N)``."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Decode codes ``(..., N)`` to reconstructions ``(..., D)``."""
+
+    @property
+    def dictionary(self) -> Tensor:
+        """Atoms ``(N, D)``."""
 
 
 class Learner(ABC):
-    """What ``fit`` makes of data."""
+    """Method that learns a coder from data."""
 
     @abstractmethod
     def fit(self, x: Tensor) -> "DictionaryCoder":
-        """The coder learned from ``x (B, D)``."""
+        """Learn a coder from ``x (B, D)``. Raises ``UserError`` if x is empty or not finite."""
 
     def check(self, samples: int, dim: int) -> None:  # noqa: B027, most take any
-        """Raises ``ValueError`` if it cannot be fitted to data of such a size ``(B, D)``, before any is there."""
+        """Raise ``ConfigError`` if data of shape ``(samples, dim)`` cannot be fitted. Needs no data."""
 
 
 class DictionaryCoder(nn.Module, Learner):
-    """x_hat = z @ dictionary + mean; how x becomes z is what coders differ in. A ``Coder``.
+    """x_hat = z @ dictionary + mean. Subclasses say how x becomes z. A ``Coder``.
 
-    ``dictionary (N, D)`` is any; ``mean (D,)`` is 0 where not given. Its own learner: ``fit`` leaves it as it is.
-    Raises ``ValueError`` unless both are finite and fit each other, and no atom is zero.
+    ``dictionary (N, D)`` may have atoms of any norm; ``mean (D,)`` defaults to 0. As a learner it is fitted already:
+    ``fit`` returns the coder itself. Raises ``UserError`` unless dictionary and mean are finite and of the same D, and
+    no atom is zero.
     """
 
     dictionary: Tensor
@@ -34,48 +53,61 @@ class DictionaryCoder(nn.Module, Learner):
         super().__init__()
         check_dictionary(dictionary)
         mean = dictionary.new_zeros(dictionary.shape[1]) if mean is None else mean
-        check_data(mean[None], dictionary, "mean")
+        check_data(mean, dictionary, "mean")
         self.register_buffer("dictionary", dictionary.detach())
         self.register_buffer("mean", mean.detach())
 
-    @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
-        """Data ``(B, D)`` to codes ``(B, N)``."""
+        """Encode data ``(..., D)`` as codes ``(..., N)``.
+
+        Raises ``UserError`` unless x is finite, with the D, dtype and device of the dictionary.
+        """
+        check_data(x, self.dictionary)
+        z = self.encode_centred((x - self.mean).reshape(-1, x.shape[-1]))
+        return z.reshape(*x.shape[:-1], len(self.dictionary))
+
+    @abstractmethod
+    def encode_centred(self, x: Tensor) -> Tensor:
+        """Encode data less the mean, ``(B, D)``, as codes ``(B, N)``. Unchecked."""
 
     def decode(self, z: Tensor) -> Tensor:
-        """Codes ``(B, N)`` to reconstructions ``(B, D)``."""
+        """Decode codes ``(..., N)`` to reconstructions ``(..., D)``. Raises ``UserError`` for another N."""
+        check_codes(z, self.dictionary)
         return z @ self.dictionary + self.mean
 
     @property
     @abstractmethod
     def arguments(self) -> dict[str, Any]:
-        """What beside its tensors it was made with: plain values by the constructor's names."""
+        """Constructor arguments other than tensors, by name, as plain values."""
 
     def check(self, samples: int, dim: int) -> None:
-        """Raises ``ValueError`` unless atoms have ``dim`` values."""
+        """Raise ``ConfigError`` unless atoms have ``dim`` values."""
         if dim != self.dictionary.shape[1]:
-            raise ValueError(f"its atoms have {self.dictionary.shape[1]} values, and the data {dim} (allowed: as many)")
+            reason = f"its atoms have {self.dictionary.shape[1]} values, and the data {dim}"
+            raise ConfigError("", reason=reason, expected="the same number")
 
     def fit(self, x: Tensor) -> "DictionaryCoder":
-        """Itself. Raises ``ValueError`` unless ``x`` is a finite ``(B, D)``."""
+        """Return the coder itself. Raises ``UserError`` unless ``x (B, D)`` is data that it can encode."""
+        check_samples(x)
         check_data(x, self.dictionary)
         return self
 
 
 class IterativeLearner(Learner):
-    """Learns in epochs, and can go on after any of them as if it had not stopped."""
+    """Method that learns in epochs and can resume after any of them, with the same result."""
 
     epochs: int
+    """Number of epochs."""
     state_type: ClassVar[Callable[..., Any]]
-    """The NamedTuple of tensors and numbers that is the state after an epoch."""
+    """NamedTuple of tensors and numbers: the state after an epoch."""
 
     @abstractmethod
     def fit(
         self, x: Tensor, state: Any | None = None, callback: Callable[[Any], None] | None = None
     ) -> DictionaryCoder:
-        """Fit to ``x (B, D)``, from ``state`` on if given; ``callback`` is told the state after each epoch."""
+        """Learn from ``x (B, D)``, resuming from ``state`` if given. ``callback`` receives the state of each epoch."""
 
     @staticmethod
     @abstractmethod
     def progress(state: Any) -> tuple[int, dict[str, float]]:
-        """Epochs done, and what is worth a curve, by name."""
+        """Return the number of epochs done, and values to plot against it, by name."""

@@ -1,41 +1,68 @@
-"""What every coder checks of its input: one line that names the argument, what was given and what is allowed."""
+"""Checks of tensors given to coders; options are checked by the annotations of constructors (``config.checked``)."""
 
 import torch
 from torch import Tensor
 
+from sparse_ae.config.errors import ConfigError, UserError
 
-def check_dictionary(atoms: Tensor) -> None:
-    """Raises ``ValueError`` unless ``atoms`` is a ``(N, D)`` of finite atoms, none zero."""
-    if atoms.ndim != 2 or not atoms.is_floating_point() or 0 in atoms.shape:
-        raise ValueError(f"atoms: {_kind(atoms)} (allowed: floats (N, D), N and D at least 1)")
-    _check_finite("atoms", atoms)
-    zero = (atoms == 0).all(dim=1)
+
+def check_dictionary(dictionary: Tensor) -> None:
+    """Raise ``UserError`` unless ``dictionary`` holds finite atoms ``(N, D)``, none of them zero."""
+    if dictionary.ndim != 2 or not dictionary.is_floating_point() or 0 in dictionary.shape:
+        raise UserError("dictionary", reason=_kind(dictionary), expected="floats (N, D), N and D at least 1")
+    _check_finite("dictionary", dictionary)
+    zero = (dictionary == 0).all(dim=1)
     if zero.any():
-        raise ValueError(f"atoms: {int(zero.sum())} of {len(atoms)} are zero (allowed: none)")
+        raise UserError("dictionary", reason=f"{int(zero.sum())} of {len(dictionary)} atoms are zero")
 
 
-def check_data(x: Tensor, atoms: Tensor | None = None, name: str = "x") -> None:
-    """Raises ``ValueError`` unless ``x`` is a finite ``(B, D)`` with the D, dtype and device of ``atoms``."""
-    if x.ndim != 2 or not x.is_floating_point():
-        raise ValueError(f"{name}: {_kind(x)} (allowed: floats (B, D))")
-    if atoms is not None and x.shape[1] != atoms.shape[1]:
-        raise ValueError(f"{name}: D={x.shape[1]} (allowed: D={atoms.shape[1]}, as the atoms have)")
-    if atoms is not None and x.device != atoms.device:
-        raise ValueError(f"{name}: on {x.device} (allowed: {atoms.device}, where the atoms are)")
-    if atoms is not None and x.dtype != atoms.dtype:
-        raise ValueError(f"{name}: {_dtype(x)} (allowed: {_dtype(atoms)}, as the atoms are)")
+def check_data(x: Tensor, dictionary: Tensor | None = None, name: str = "x") -> None:
+    """Raise ``UserError`` unless ``x (..., D)`` is finite, with the D, dtype and device of ``dictionary (N, D)``."""
+    if x.ndim == 0 or not x.is_floating_point():
+        raise UserError(name, reason=_kind(x), expected="floats (..., D)")
+    if dictionary is not None:
+        if x.shape[-1] != (dim := dictionary.shape[1]):
+            raise UserError(name, reason=f"{x.shape[-1]} values per sample", expected=f"{dim}, as in the dictionary")
+        if x.device != dictionary.device:
+            raise UserError(name, reason=f"on {x.device}", expected=f"{dictionary.device}, as the dictionary")
+        if x.dtype != dictionary.dtype:
+            raise UserError(name, reason=_dtype(x), expected=f"{_dtype(dictionary)}, as the dictionary")
     _check_finite(name, x)
 
 
-def check_count(name: str, value: int, largest: int | None = None) -> None:
-    """Raises ``ValueError`` unless ``value`` is an int in 1 to ``largest``."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1 or (largest is not None and value > largest):
-        raise ValueError(f"{name}={value} (allowed: " + (f"an int from 1 to {largest})" if largest else "an int >= 1)"))
+def check_samples(x: Tensor) -> None:
+    """Raise ``UserError`` unless ``x`` holds finite samples ``(B, D)``, at least one."""
+    if x.ndim != 2:
+        raise UserError("x", reason=_kind(x), expected="floats (B, D)")
+    if not len(x):
+        raise UserError("x", reason="no samples", expected="at least 1")
+    check_data(x)
+
+
+def check_codes(z: Tensor, dictionary: Tensor) -> None:
+    """Raise ``UserError`` unless ``z (..., N)`` has a code for each atom of ``dictionary (N, D)``."""
+    if z.ndim == 0 or z.shape[-1] != len(dictionary):
+        given = f"{z.shape[-1]} codes per sample" if z.ndim else _kind(z)
+        raise UserError("z", reason=given, expected=f"{len(dictionary)}, one for each atom")
+
+
+def check_nonzero(n_nonzero: int, latent_dim: int) -> None:
+    """Raise ``ConfigError`` for more non-zeros per sample than atoms."""
+    if n_nonzero > latent_dim:
+        raise ConfigError("n_nonzero", n_nonzero, "more than there are atoms", f"1 to latent_dim={latent_dim}")
+
+
+def check_atoms(latent_dim: int, samples: int) -> None:
+    """Raise ``ConfigError`` for more atoms than ``samples`` that can become atoms."""
+    if samples < latent_dim:
+        raise ConfigError(
+            "latent_dim", latent_dim, "more atoms than samples that differ from their mean", f"1 to {samples}"
+        )
 
 
 def _check_finite(name: str, x: Tensor) -> None:
-    if x.numel() and not torch.stack(x.aminmax()).isfinite().all():  # a tenth of what it takes to look at each
-        raise ValueError(f"{name}: {int((~x.isfinite()).sum())} of {x.numel()} values are not finite (allowed: none)")
+    if x.numel() and not torch.stack(x.aminmax()).isfinite().all():  # ten times as fast as testing each value
+        raise UserError(name, reason=f"{int((~x.isfinite()).sum())} of {x.numel()} values are not finite")
 
 
 def _kind(x: Tensor) -> str:

@@ -1,43 +1,44 @@
-"""Online dictionary learning, as scikit-learn has it, with codes by our OMP."""
+"""Online dictionary learning: scikit-learn's dictionary, coded by our OMP."""
 
 import warnings
 
 import torch
 import torch.nn.functional as F
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from sparse_ae.coders.base import Learner
-from sparse_ae.coders.checks import check_count
-from sparse_ae.coders.omp import OMP, Selection, check_selection
+from sparse_ae.coders.checks import check_nonzero
+from sparse_ae.coders.omp import OMP, Selection
 from sparse_ae.coders.preprocessing import centre
+from sparse_ae.config.checked import checked
 
 
 class OnlineDictionaryLearning(Learner):
     """min_{A, Z} 1/2 |X - Z A|^2 + penalty |Z|_1 over mini-batches, |a_i| <= 1; ``fit`` returns the ``OMP`` on A.
 
-    scikit-learn's ``MiniBatchDictionaryLearning``, which replaces atoms that no sample uses by samples.
+    Uses scikit-learn's ``MiniBatchDictionaryLearning``, which replaces unused atoms by samples.
 
     Source: J. Mairal, F. Bach, J. Ponce, G. Sapiro, "Online learning for matrix factorization and sparse coding", JMLR
     2010.
+
+    >>> x = torch.rand(50, 4, generator=torch.Generator().manual_seed(0))
+    >>> OnlineDictionaryLearning(latent_dim=6, n_nonzero=2).fit(x).encode(x).shape
+    torch.Size([50, 6])
     """
 
+    @checked
     def __init__(
         self,
-        latent_dim: int,
-        n_nonzero: int,
-        penalty: float = 1.0,
-        epochs: int = 1,
-        batch_size: int = 256,
+        latent_dim: PositiveInt = 1024,
+        n_nonzero: PositiveInt = 32,
+        penalty: NonNegativeFloat = 1.0,
+        epochs: PositiveInt = 1,
+        batch_size: PositiveInt = 256,
         selection: Selection = "correlation",
-        seed: int = 0,
+        seed: NonNegativeInt = 42,
     ) -> None:
-        check_count("latent_dim", latent_dim)
-        check_count("n_nonzero", n_nonzero, latent_dim)
-        check_count("epochs", epochs)
-        check_count("batch_size", batch_size)
-        check_selection(selection)
-        if not 0 <= penalty < float("inf"):
-            raise ValueError(f"penalty={penalty} (allowed: finite and >= 0)")
+        check_nonzero(n_nonzero, latent_dim)
         self.latent_dim = latent_dim
         self.n_nonzero = n_nonzero
         self.penalty = penalty
@@ -47,8 +48,8 @@ class OnlineDictionaryLearning(Learner):
         self.seed = seed
 
     def fit(self, x: Tensor) -> OMP:
-        """Fit to ``x (B, D)`` on the CPU. Raises ``ValueError`` if it is empty or not finite."""
-        # Seconds to import, and only this needs them.
+        """Fit to ``x (B, D)`` on the CPU. Raises ``UserError`` if x is empty or not finite."""
+        # Imported here because it takes seconds.
         from sklearn.decomposition import MiniBatchDictionaryLearning
         from sklearn.exceptions import ConvergenceWarning
 
@@ -59,13 +60,13 @@ class OnlineDictionaryLearning(Learner):
             max_iter=self.epochs,
             batch_size=self.batch_size,
             fit_algorithm="cd",
-            # Its defaults stop it after a hundred batches or so, whatever the epochs: steps are small by then.
+            # The defaults stop after some hundred batches, when steps are small, whatever the number of epochs.
             tol=0.0,
             max_no_improvement=None,
             random_state=self.seed,
         )
         with warnings.catch_warnings():
-            # Of the codes of a batch, in float32, which need not be exact on the way to a dictionary.
+            # The float32 codes of a batch need not converge while the dictionary is still being learned.
             warnings.simplefilter("ignore", ConvergenceWarning)
             learner.fit(centred.cpu().numpy())
         atoms = torch.from_numpy(learner.components_).to(x)

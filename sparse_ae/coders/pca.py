@@ -3,45 +3,56 @@
 from typing import Any
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
 from sparse_ae.coders.base import DictionaryCoder, Learner
-from sparse_ae.coders.checks import check_count, check_data
 from sparse_ae.coders.preprocessing import centre
+from sparse_ae.config.checked import checked
+from sparse_ae.config.errors import ConfigError
 
 
 class Projection(DictionaryCoder):
-    """z = (x - mean) @ dictionary.T: dense codes."""
+    """z = (x - mean) @ dictionary.T: dense codes.
+
+    >>> coder = Projection(torch.eye(3)[:2])
+    >>> coder.encode(torch.tensor([[1.0, 2.0, 3.0]]))
+    tensor([[1., 2.]])
+    """
 
     @property
     def arguments(self) -> dict[str, Any]:
         return {}
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Data ``(B, D)`` to codes ``(B, N)``."""
-        check_data(x, self.dictionary)
-        z: Tensor = (x - self.mean) @ self.dictionary.T
-        return z
+    def encode_centred(self, x: Tensor) -> Tensor:
+        return x @ self.dictionary.T
 
 
 class PCA(Learner):
-    """The ``latent_dim`` directions of largest variance, largest first; ``fit`` returns the ``Projection`` on them.
+    """Directions of largest variance, ``latent_dim`` of them, largest first; ``fit`` returns the ``Projection``.
 
-    They are orthonormal, and each one's largest entry is positive.
+    The directions are orthonormal, and the largest entry of each is positive.
+
+    >>> x = torch.tensor([[0.0, 1.0], [2.0, 1.0], [4.0, 1.0]])
+    >>> PCA(latent_dim=1).fit(x).encode(x)
+    tensor([[-2.],
+            [ 0.],
+            [ 2.]])
     """
 
-    def __init__(self, latent_dim: int) -> None:
-        check_count("latent_dim", latent_dim)
+    @checked
+    def __init__(self, latent_dim: PositiveInt = 32) -> None:
         self.latent_dim = latent_dim
 
     def check(self, samples: int, dim: int) -> None:
-        """Raises ``ValueError`` for more components than dimensions."""
+        """Raise ``ConfigError`` for more components than dimensions."""
         if self.latent_dim > dim:
-            raise ValueError(f"latent_dim={self.latent_dim}: PCA has 1 to D={dim} components")
+            raise ConfigError("latent_dim", self.latent_dim, "more components than dimensions", f"1 to {dim}")
 
     def fit(self, x: Tensor) -> Projection:
-        """Fit to ``x (B, D)``, by an eigendecomposition of its covariance in float64. Raises ``ValueError`` for more
-        components than dimensions, and if x is empty or not finite.
+        """Fit to ``x (B, D)``, by an eigendecomposition of its covariance in float64.
+
+        Raises ``ConfigError`` for more components than dimensions, ``UserError`` if x is empty or not finite.
         """
         _, mean = centre(x)
         self.check(*x.shape)

@@ -38,7 +38,7 @@ class UserError(ValueError):
 
     def __str__(self) -> str:
         place = self.key if self.value is NOT_GIVEN else f"{self.key}={self.value}"
-        text = f"{place}: {self.reason}" if place and self.reason else place or self.reason
+        text = f"{place}: {self.reason}" if place else self.reason
         return f"{text} (expected {self.expected})" if self.expected else text
 
 

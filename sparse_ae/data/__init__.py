@@ -1,9 +1,10 @@
-"""Data modules, the tensor-resident loader, and the MNIST that travels with the package."""
+"""Data modules, the loader of resident data, and the bundled MNIST."""
 
+from sparse_ae.data.device import usable_device
 from sparse_ae.data.fashion_mnist import FashionMNIST
 from sparse_ae.data.kmnist import KMNIST
 from sparse_ae.data.mnist import MNIST
-from sparse_ae.data.module import ImageDataModule, Images, Split, usable_device
+from sparse_ae.data.module import ImageDataModule, Images, Split
 from sparse_ae.data.resident import Batch, ResidentLoader, to_unit_interval
 
 __all__ = [

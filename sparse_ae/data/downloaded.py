@@ -1,4 +1,4 @@
-"""Datasets of MNIST's format that torchvision downloads."""
+"""Datasets in MNIST's format that torchvision downloads."""
 
 from typing import ClassVar
 
@@ -9,14 +9,15 @@ from sparse_ae.data.module import ImageDataModule
 
 
 class Downloaded(ImageDataModule):
-    """28 x 28 images in MNIST's files, kept in ``root/<dataset>/raw``."""
+    """28 x 28 images in MNIST's format, kept in ``root/<dataset>/raw``."""
 
     input_shape = (1, 28, 28)
     train_file_size = 60_000
     dataset: ClassVar[type[datasets.MNIST]]
+    """Dataset class of torchvision."""
 
     def prepare_data(self) -> None:
-        """Download what is missing. Raises ``OSError`` that says which files to put where if that fails."""
+        """Download missing files. Raises ``OSError``, naming the files and their folder, if that fails."""
         try:
             self.dataset(self.root, download=True)
         except (OSError, RuntimeError) as error:
@@ -28,5 +29,6 @@ class Downloaded(ImageDataModule):
             ) from error
 
     def read(self, *, train: bool) -> tuple[Tensor, Tensor]:
+        """Read the training or the test file: images uint8 ``(n, 28, 28)``, labels int64 ``(n,)``."""
         dataset = self.dataset(self.root, train=train)
         return dataset.data, dataset.targets

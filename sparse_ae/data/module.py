@@ -1,7 +1,8 @@
-"""The data module every image dataset shares: splits, loaders, devices."""
+"""Base class of image datasets: splits, loaders, devices."""
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -13,99 +14,120 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from sparse_ae.config.checked import checked
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.data.device import usable_device
 from sparse_ae.data.order import EpochSampler
 from sparse_ae.data.resident import Batch, ResidentLoader, Shift, to_unit_interval
-from sparse_ae.data.transformed import Transform, TransformedImages, transformed_loader
+from sparse_ae.data.transformed import TransformedImages, transformed_loader
 
 Split = Literal["train", "val", "test"]
 
 
 class Images(NamedTuple):
-    """One split: flat images ``(n, D)``, uint8 or, of a user's own data, float in [0, 1], and classes ``(n,)``."""
+    """Rows of one split and their labels."""
 
     x: Tensor
+    """Flat images ``(n, D)``, uint8, or float in [0, 1]."""
     label: Tensor
+    """Classes, int64 ``(n,)``."""
 
 
 class ImageDataModule(LightningDataModule, ABC):
-    """Train, val and test of one image dataset.
+    """Train, val and test split of one image dataset.
 
-    ``val_size`` images, drawn by ``seed``, are held out of the training file for validation; the test file is its own
-    split and is read by nothing but ``split("test")``. By default the images live in one tensor on the training
-    device and batches are made by indexing; with ``resident=False`` they stay on the CPU and training goes through a
-    DataLoader with ``num_workers`` workers, which is what ``transforms`` (of training inputs only) need.
+    ``val_size`` images of the training file, drawn by ``seed``, are the validation split. The test file is a split of
+    its own, read only by ``split("test")``. By default the images are one tensor on the training device, and batches
+    are made by indexing.
 
-    - ``root``: folder of the files; ``None`` is a per-user cache.
-    - ``device``: where the resident tensor lives, as bytes that each batch converts; ``auto`` is the trainer's device.
-    - ``transform_target``: whether the transformed image is also what is to be reconstructed (augmentation) or the
-      clean one (denoising).
+    - ``root``: folder of the files; by default ``$SPARSE_AE_DATA`` if set, else a per-user cache.
+    - ``device``: device of the images, which stay bytes until a batch is made; ``auto`` is the trainer's.
+    - ``resident``: False for a DataLoader on the CPU with ``num_workers`` workers, which ``transforms`` need.
+    - ``transforms``: of training inputs. With ``transform_target`` the transformed image is reconstructed
+      (augmentation), else the clean one (denoising).
     - ``shift``, ``shift_epochs``: augmentation of resident training data, see ``Shift``.
+
+    Raises ``ConfigError`` for sizes that leave no training batch, and for options that exclude each other.
     """
 
     input_shape: ClassVar[tuple[int, ...]]
     """Channels, height, width."""
     train_file_size: ClassVar[int]
-    """Images in the training file, from which train and val are drawn."""
+    """Number of images in the training file, from which train and val are drawn."""
 
+    @checked
     def __init__(
         self,
         *,
-        root: str | None,
-        seed: NonNegativeInt,
-        batch_size: PositiveInt,
-        eval_batch_size: PositiveInt,
-        val_size: NonNegativeInt,
-        device: str,
-        resident: bool,
-        num_workers: NonNegativeInt,
-        transforms: list[Callable[..., Tensor]],
-        transform_target: bool,
-        shift: NonNegativeInt,
-        shift_epochs: NonNegativeInt | None,
+        # Files and splits
+        root: str | None = None,
+        seed: NonNegativeInt = 42,
+        val_size: NonNegativeInt = 5000,
+        # Loading
+        batch_size: PositiveInt = 128,
+        eval_batch_size: PositiveInt = 1000,
+        device: str = "auto",
+        resident: bool = True,
+        num_workers: NonNegativeInt = 0,
+        # Augmentation and corruption of training images
+        transforms: Sequence[Callable[..., Tensor]] = (),
+        transform_target: bool = False,
+        shift: NonNegativeInt = 0,
+        shift_epochs: NonNegativeInt | None = None,
     ) -> None:
         super().__init__()
-        train_size = self.train_file_size - val_size
-        if train_size < 1:
-            raise ValueError(
-                f"val_size={val_size}: leaves no training images (allowed: 0 to {self.train_file_size - 1})"
-            )
-        if batch_size > train_size:
-            raise ValueError(f"batch_size={batch_size}: larger than the data (allowed: 1 to {train_size})")
-        if resident and transforms:
-            raise ValueError("resident=true: transforms need the DataLoader path (allowed: data.resident=false)")
-        if shift and not resident:
-            raise ValueError(f"shift={shift}: is of resident data (allowed: 0, or data.resident=true)")
-        if shift >= min(self.input_shape[-2:]):
-            raise ValueError(f"shift={shift}: is as large as an image (allowed: 0 to {min(self.input_shape[-2:]) - 1})")
-        self.shift = Shift(shift, shift_epochs, self.input_shape)
-        self.root = user_cache_path("sparse_ae") if root is None else Path(root).expanduser()
+        self.root = Path(root or os.environ.get("SPARSE_AE_DATA") or user_cache_path("sparse_ae")).expanduser()
         self.seed = seed
+        self.val_size = val_size
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
-        self.val_size = val_size
         self.device = device if device == "auto" else str(usable_device(device))
         self.resident = resident
         self.num_workers = num_workers
-        self.transforms: list[Transform] = list(transforms)
+        self.transforms = list(transforms)
         self.transform_target = transform_target
+        self.shift = Shift(shift, shift_epochs, self.input_shape)
+        self._check_sizes()
+        self._check_augmentation()
+
+    def _check_sizes(self) -> None:
+        if self.train_size < 1:
+            expected = f"0 to {self.train_file_size - 1}"
+            raise ConfigError("val_size", self.val_size, "leaves no training images", expected)
+        if self.batch_size > self.train_size:
+            raise ConfigError("batch_size", self.batch_size, "larger than the data", f"1 to {self.train_size}")
+
+    def _check_augmentation(self) -> None:
+        pixels, side = self.shift.pixels, min(self.input_shape[-2:])
+        if self.resident and self.transforms:
+            raise ConfigError("resident", "true", "transforms need a DataLoader", "false")
+        if pixels and not self.resident:
+            raise ConfigError("shift", pixels, "needs resident data", "0, or data.resident=true")
+        if pixels >= side:
+            raise ConfigError("shift", pixels, "as large as an image", f"0 to {side - 1}")
 
     @property
     def input_dim(self) -> int:
-        """D, the number of values in one image."""
+        """Number of values in one image, D."""
         return int(torch.Size(self.input_shape).numel())
 
     @property
+    def train_size(self) -> int:
+        """Number of training images, known before any is read."""
+        return self.train_file_size - self.val_size
+
+    @property
     def train_batches(self) -> int:
-        """Batches of one training epoch, of each rank."""
+        """Number of batches in one training epoch of each rank."""
         world_size = self.trainer.world_size if self.trainer else 1
-        return -(-((self.train_file_size - self.val_size) // world_size) // self.batch_size)
+        return -(-(self.train_size // world_size) // self.batch_size)
 
     @abstractmethod
     def read(self, *, train: bool) -> tuple[Tensor, Tensor]:
-        """The training or the test file: images uint8 ``(n, H, W)``, labels int64 ``(n,)``."""
+        """Read the training or the test file: images uint8 ``(n, H, W)``, labels int64 ``(n,)``."""
 
     def split(self, name: Split) -> Images:
-        """One split on the CPU, as it is stored."""
+        """Return one split on the CPU, as stored. Call ``prepare_data`` before."""
         if name == "test":
             return self._test
         train, val = self._train_val
@@ -113,33 +135,36 @@ class ImageDataModule(LightningDataModule, ABC):
 
     @cached_property
     def train_mean(self) -> Tensor:
-        """Mean training image, float32 ``(D,)``: the predictor whose FVU is 1."""
+        """Mean training image, float32 ``(D,)``: the prediction whose FVU is 1."""
         x = self.split("train").x
         sums = torch.stack([to_unit_interval(chunk).sum(dim=0) for chunk in x.split(1000)])
         return (sums.sum(dim=0, dtype=torch.float64) / len(x)).float()
 
     def prepare_data(self) -> None:
-        """Bring the files, once per machine."""
+        """Fetch the files, once per machine."""
 
     def setup(self, stage: str) -> None:
-        """Read what ``stage`` needs: never the test file for ``fit`` or ``validate``."""
+        """Read the files that ``stage`` needs: never the test file for ``fit`` or ``validate``."""
         self.split("test" if stage == "test" else "train")
 
     def train_dataloader(self) -> ResidentLoader | DataLoader[Batch]:
+        """Return the training split in the order of (seed, epoch), augmented."""
         return self._loader("train", self.batch_size, shuffle=True)
 
     def val_dataloader(self) -> ResidentLoader | DataLoader[Batch] | list[Batch]:
+        """Return the validation split in stored order; no batches without one."""
         return self.eval_dataloader("val") if self.val_size else []
 
     def test_dataloader(self) -> ResidentLoader | DataLoader[Batch]:
+        """Return the test split in stored order."""
         return self.eval_dataloader("test")
 
     def eval_dataloader(self, name: Split) -> ResidentLoader | DataLoader[Batch]:
-        """A split in its stored order, each image once."""
+        """Return a split in stored order, each image once."""
         return self._loader(name, self.eval_batch_size, shuffle=False)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Skip Lightning's walk through the batch when the resident tensors live on the device already."""
+        """Move a batch; skip Lightning's walk through it if it is on the device already."""
         if batch[0].device == device:
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
@@ -155,7 +180,7 @@ class ImageDataModule(LightningDataModule, ABC):
             world_size=world_size,
             resume_at=self._resume_at() if name == "train" else (0, 0),
         )
-        if self.resident or not shuffle:  # evaluation transforms nothing
+        if self.resident or not shuffle:  # only training images are transformed
             device = self._resident_device()
             shift = self.shift if shuffle else None
             return ResidentLoader(images.x.to(device), images.label.to(device), sampler, batch_size, shift)
@@ -169,7 +194,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return transformed_loader(dataset, sampler, batch_size, self.num_workers)
 
     def _resume_at(self) -> tuple[int, int]:
-        """The epoch that training goes on in, and how many of this rank's samples it has seen."""
+        """Return the epoch in which training resumes, and the number of this rank's samples it has seen."""
         if self.trainer is None:
             return 0, 0
         fit = self.trainer.fit_loop
@@ -197,19 +222,3 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def _stored(self, images: Tensor, labels: Tensor) -> Images:
         return Images(images.reshape(len(images), self.input_dim), labels)
-
-
-def usable_device(name: str) -> torch.device:
-    """``name`` as a device of this machine; ``auto`` is its accelerator, or the CPU.
-
-    Raises ``ValueError`` for a name torch does not know or cannot use.
-    """
-    if name == "auto":
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device={name}: not usable here ({reason}) (allowed: auto, cpu, cuda, cuda:0 ...)") from error
-    return device

@@ -1,4 +1,4 @@
-"""The per-sample path: any torchvision v2 transform, in worker processes, for augmentation and denoising."""
+"""Loader of transformed samples: any torchvision v2 transform, in worker processes, for augmentation and denoising."""
 
 from collections.abc import Callable, Iterator
 
@@ -15,8 +15,8 @@ Transform = Callable[[Tensor], Tensor]
 class TransformedImages(Dataset[Batch]):
     """Float images ``(C, H, W)`` in [0, 1], transformed, then flattened.
 
-    An item's key is (epoch, index), and its randomness a function of (seed, epoch, index): the same samples come out
-    whatever the number of workers, and after a resume.
+    The key of an item is (epoch, index). Its randomness is a function of (seed, epoch, index), so that samples do not
+    depend on the number of workers or on a resume.
     """
 
     def __init__(
@@ -55,12 +55,13 @@ class TransformedImages(Dataset[Batch]):
 
 
 class EpochKeys(Sampler[tuple[int, int]]):
-    """An ``EpochSampler``'s indices, each with the epoch it belongs to."""
+    """Indices of an ``EpochSampler``, each with its epoch."""
 
     def __init__(self, sampler: EpochSampler) -> None:
         self.sampler = sampler
 
     def set_epoch(self, epoch: int) -> None:
+        """Set the epoch; Lightning calls this before each."""
         self.sampler.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
@@ -73,7 +74,7 @@ class EpochKeys(Sampler[tuple[int, int]]):
 def transformed_loader(
     dataset: TransformedImages, sampler: EpochSampler, batch_size: int, num_workers: int
 ) -> DataLoader[Batch]:
-    """A plain DataLoader over ``dataset`` in the sampler's order."""
+    """Return a DataLoader over ``dataset`` in the order of ``sampler``."""
     return DataLoader(
         dataset,
         batch_size=batch_size,
@@ -81,5 +82,5 @@ def transformed_loader(
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # for the workers' seeds: the global state belongs to training
+        generator=torch.Generator(),  # for the seeds of workers, instead of the global generator of training
     )

@@ -1,4 +1,4 @@
-"""Units that never fire: following them, and bringing them back."""
+"""Dead units: detecting units that never fire, and bringing them back."""
 
 from sparse_ae.dead.auxk import AuxK
 from sparse_ae.dead.base import DeadUnits

@@ -1,4 +1,4 @@
-"""An auxiliary loss that lets dead units explain what the living leave over."""
+"""AuxK: an auxiliary loss that trains dead units on the residual of the living ones."""
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -11,15 +11,16 @@ from sparse_ae.sparsity import Decoder, Forward
 class AuxK(DeadUnits):
     """term = |e - e_hat|^2 / |e|^2, summed over the batch, with e = target - x_hat, detached, e_hat = z_aux @ atoms.
 
-    Of the dead units, at most the ``k_aux`` that have been silent longest take part. z_aux is ReLU(pre) for a unit that
-    this leaves positive for some sample of the batch, and pre for one that is negative for all, which would get no
-    gradient otherwise. Of the decoder only those units' atoms get a gradient from it; of the encoder, whatever their
-    pre-activations depend on: their rows, and what all units share, such as b_pre. With ``LISTA`` these depend, by way
-    of the residual, on all atoms and on the rows of living units too. 0 while no unit is dead, and not computed while
-    the last look found none.
+    At most ``k_aux`` dead units take part, those silent longest. z_aux is ReLU(pre) for a unit that is positive for
+    some sample. For a unit that is negative for all it is pre, as ReLU would pass no gradient.
 
-    Source: Gao et al., arXiv 2406.04093, appendix A.2, with changes that MNIST asks for. There a unit is dead after 10
-    million samples, which would be 180 epochs, and of each sample the k_aux largest pre-activations are rectified:
+    Of the decoder only those units' atoms get a gradient. Of the encoder, everything that their pre-activations depend
+    on does: their rows, and parameters that all units share, such as b_pre. With ``LISTA`` they depend, through the
+    residual, on all atoms and on the rows of living units too. The term is 0 while no unit is dead, and not computed
+    while the last look found none.
+
+    Source: Gao et al., arXiv 2406.04093, appendix A.2, with changes that suit MNIST. There a unit is dead after 10
+    million samples, which would be 180 epochs, and the k_aux largest pre-activations of each sample are rectified:
     experiments/methods compares.
     """
 
@@ -28,10 +29,10 @@ class AuxK(DeadUnits):
     def __init__(
         self,
         *,
-        coefficient: NonNegativeFloat,
-        k_aux: PositiveInt,
-        window_epochs: PositiveFloat,
-        latent_dim: PositiveInt,
+        coefficient: NonNegativeFloat = 0.006,
+        k_aux: PositiveInt = 256,
+        window_epochs: PositiveFloat = 0.5,
+        latent_dim: PositiveInt = 128,
     ) -> None:
         super().__init__(window_epochs=window_epochs, latent_dim=latent_dim)
         self.k_aux = min(k_aux, latent_dim)

@@ -1,6 +1,6 @@
-"""Which units are dead: since how many training samples each has not fired."""
+"""Detection of dead units, by the number of training samples since each unit fired."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -9,54 +9,61 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sparse_ae.models import SparseAutoencoder
-from sparse_ae.sparsity import Decoder, Forward
+from sparse_ae.sparsity import Decoder, Forward, Loss, Part, TrainingData
+
+_LOOK_EVERY = 50
+"""Interval between looks, in steps. Not the logging interval: logging must not change training."""
 
 
 class Moment(NamedTuple):
-    """A point between two epochs, when weights may be worked on."""
+    """Point between two epochs, when weights may be changed."""
 
     epoch: int
-    """How many are done."""
+    """Number of epochs done."""
     progress: float
-    """The share of training that is done."""
+    """Share of training done."""
     samples: Callable[[], Tensor]
-    """Draws training samples ``(B, D)``."""
+    """Function that draws training samples ``(B, D)``."""
     generator: torch.Generator
-    """Of random numbers, on the CPU: the same for the same run and epoch."""
+    """Random generator on the CPU, in the same state for the same run and epoch."""
 
 
-class DeadUnits(nn.Module):
-    """Follows when each unit last had a code != 0, and leaves dead ones alone.
+class DeadUnits(Part):
+    """Counts the samples since each unit last had a code != 0, and leaves dead units alone.
 
-    A unit is dead once it has not fired for ``window_epochs`` epochs of training samples. What brings dead units back
-    is a subclass: a loss term of its own (``losses``), or something done to the weights between epochs (``revive_``).
-    What follows training is in buffers; ``losses`` and ``observe_`` are vmap-safe, as long as ``some_dead``, which is
-    one for all models, is true where any has dead units.
+    A unit is dead once it has not fired for ``window_epochs`` epochs of training samples. Subclasses bring dead units
+    back, by a loss term (``losses``) or by a change of the weights between epochs (``on_epoch_start_``). ``losses`` is
+    vmap-safe, as long as ``some_dead``, which is one for all models, is True where any of them has dead units.
     """
 
     requires_atoms = False
-    """Whether it works on a linear decoder's atoms alone."""
+    """True if it needs a linear decoder's atoms."""
 
     samples_since_fired: Tensor
     window: Tensor
     revived: Tensor
 
-    def __init__(self, *, window_epochs: PositiveFloat, latent_dim: PositiveInt) -> None:
+    def __init__(self, *, window_epochs: PositiveFloat = 1.0, latent_dim: PositiveInt = 128) -> None:
         super().__init__()
         self.window_epochs = window_epochs
         self.register_buffer("samples_since_fired", torch.zeros(latent_dim, dtype=torch.int64))
         unknown = torch.tensor(torch.iinfo(torch.int64).max)
-        self.register_buffer("window", unknown, persistent=False)  # of this run's epochs, whatever it starts from
+        self.register_buffer("window", unknown, persistent=False)  # in this run's epochs, whatever it starts from
         self.register_buffer("revived", torch.tensor(0))
         self.some_dead = True
 
-    def begin_(self, samples_per_epoch: int) -> None:
-        """Say how many training samples an epoch has, before the first step; until then no unit counts as dead."""
-        self.window.fill_(max(1, round(self.window_epochs * samples_per_epoch)))
+    def setup_(self, data: TrainingData) -> None:
+        """Set the window; before, no unit counts as dead."""
+        self.window.fill_(max(1, round(self.window_epochs * data.samples_per_epoch)))
+
+    def on_step_start_(self, step: int, total_steps: float) -> None:
+        if step % _LOOK_EVERY == 0:
+            self.look_()
 
     def look_(self) -> None:
-        """Note whether any unit is dead, for what is worth doing only then. This waits for the device, so it is done
-        now and then, at steps that depend on nothing but their number; in a distributed run the processes agree first
+        """Cache whether any unit is dead in ``some_dead``.
+
+        Synchronises with the device, hence called at every 50th step only. The ranks of a distributed run first agree
         on when each unit last fired.
         """
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -64,21 +71,21 @@ class DeadUnits(nn.Module):
         self.some_dead = bool(self.dead.any())
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The last look goes into each checkpoint."""
+        """Result of the last look, saved with each checkpoint."""
         return {"some_dead": self.some_dead}
 
     def set_extra_state(self, state: Any) -> None:
-        """Restore what ``get_extra_state`` saved."""
+        """Restore the result that ``get_extra_state`` saved."""
         self.some_dead = state["some_dead"]
 
     @property
     def dead(self) -> Tensor:
-        """Boolean ``(N,)``."""
+        """Boolean ``(N,)``, True for dead units."""
         return self.samples_since_fired >= self.window
 
     @property
     def coefficients(self) -> dict[str, Tensor]:
-        """The scalar buffer that weighs each term."""
+        """Scalar buffers that weigh the terms, by name."""
         return {}
 
     def losses(self, forward: Forward, decoder: Decoder) -> dict[str, Tensor]:
@@ -86,13 +93,28 @@ class DeadUnits(nn.Module):
         return {}
 
     @torch.no_grad()
-    def observe_(self, forward: Forward) -> None:
-        """Follow a training batch. Units that fire again after they were dead are counted in ``revived``."""
-        z = forward.z
+    def on_backward_end_(self, loss: Loss) -> None:
+        """Count the batch. Units that fire again after they were dead are counted in ``revived``."""
+        z = loss.forward.z
         fired = z.abs().amax(dim=-2) != 0  # a third of the time of (z != 0).any()
         self.revived.add_((fired & self.dead).sum(dim=-1))
         self.samples_since_fired.add_(z.shape[-2]).masked_fill_(fired, 0)
 
-    def revive_(self, model: SparseAutoencoder, optimizer: Optimizer, moment: Moment) -> int:
-        """Work on the weights, between two epochs. Returns how many units were started anew."""
+    def on_epoch_start_(self, model: SparseAutoencoder, optimizer: Optimizer, moment: Moment) -> int:
+        """Change weights between two epochs. Returns the number of units that were re-initialised."""
         return 0
+
+
+def silent_units(model: SparseAutoencoder, batches: Iterable[Tensor]) -> Tensor:
+    """Boolean ``(N,)``, True for units whose code is 0 for all samples of ``batches``, coded as training codes them."""
+    return ~torch.stack([(model(x, x).z != 0).any(dim=0) for x in batches]).any(dim=0)
+
+
+def broadcast_buffers(module: nn.Module) -> None:
+    """Copy rank 0's buffers to all ranks of a distributed run.
+
+    Otherwise ranks would re-initialise different units, and their weights diverge for good.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        for buffer in module.buffers():
+            torch.distributed.broadcast(buffer, src=0)

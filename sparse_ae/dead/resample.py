@@ -1,4 +1,4 @@
-"""Dead units started anew from inputs that are reconstructed badly."""
+"""Resampling: dead units re-initialised from inputs that are reconstructed badly."""
 
 from typing import Annotated
 
@@ -12,12 +12,13 @@ from sparse_ae.models import SparseAutoencoder
 
 
 class Resample(DeadUnits):
-    """Before every ``every_epochs``-th epoch each dead unit takes an input x - b_pre, drawn with probability ~ its
-    squared error^2: as its atom, at norm 1, and as its encoder row, at ``scale`` times the mean norm of the living
-    units' rows. Its bias becomes 0, and so do the optimizer's moments of its weights. After the share ``until`` of
-    training units are left alone.
+    """Re-initialises each dead unit from an input x - b_pre, drawn with probability ~ its squared error^2.
 
-    Source: Bricken et al., "Towards monosemanticity", 2023, "Neuron resampling"; its ``scale`` 0.2 suits ReLU codes,
+    The input becomes the unit's atom, at norm 1, and its encoder row, at ``scale`` times the mean norm of the living
+    units' rows. Its bias becomes 0, and so do the optimizer's moments of its weights. This happens before every
+    ``every_epochs``-th epoch, up to the share ``until`` of training.
+
+    Source: Bricken et al., "Towards monosemanticity", 2023, "Neuron resampling". Its ``scale`` 0.2 suits ReLU codes,
     where a new unit is active at once. Where units compete (top k), it has to be 1.
     """
 
@@ -26,11 +27,11 @@ class Resample(DeadUnits):
     def __init__(
         self,
         *,
-        window_epochs: PositiveFloat,
-        every_epochs: PositiveInt,
-        until: Annotated[float, Field(ge=0, le=1)],
-        scale: PositiveFloat,
-        latent_dim: PositiveInt,
+        window_epochs: PositiveFloat = 1.0,
+        every_epochs: PositiveInt = 2,
+        until: Annotated[float, Field(ge=0, le=1)] = 0.75,
+        scale: PositiveFloat = 0.2,
+        latent_dim: PositiveInt = 128,
     ) -> None:
         super().__init__(window_epochs=window_epochs, latent_dim=latent_dim)
         self.every_epochs = every_epochs
@@ -38,7 +39,7 @@ class Resample(DeadUnits):
         self.scale = scale
 
     @torch.no_grad()
-    def revive_(self, model: SparseAutoencoder, optimizer: Optimizer, moment: Moment) -> int:
+    def on_epoch_start_(self, model: SparseAutoencoder, optimizer: Optimizer, moment: Moment) -> int:
         units = self.dead.nonzero().squeeze(-1)
         if moment.epoch % self.every_epochs or moment.progress > self.until or not len(units):
             return 0

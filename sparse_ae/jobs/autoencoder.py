@@ -11,7 +11,7 @@ from lightning.pytorch.accelerators import AcceleratorRegistry, CUDAAccelerator,
 from pydantic import Field, NonNegativeFloat, PositiveInt, StrictStr
 
 from sparse_ae.analysis.coefficient_path import path_figures
-from sparse_ae.config.build import build, locate
+from sparse_ae.config.build import build
 from sparse_ae.config.errors import ConfigError, Mistakes, did_you_mean, listed
 from sparse_ae.jobs.base import Job, StartingPoint, check_config
 from sparse_ae.models import build_autoencoder
@@ -21,15 +21,15 @@ from sparse_ae.runs.directory import Run
 from sparse_ae.runs.errors import CheckpointError, RunError
 from sparse_ae.runs.export import save_model
 from sparse_ae.training.checkpointing import SealedCheckpointIO, check_fits
-from sparse_ae.training.dead import DeadUnitsCallback
+from sparse_ae.training.fast import NoProfiler
 from sparse_ae.training.health import Health
 from sparse_ae.training.logger import RunLogger
-from sparse_ae.training.module import SparseAutoencoderModule, make_scheduler
+from sparse_ae.training.module import SparseAutoencoderModule
 from sparse_ae.training.objective import Objective
-from sparse_ae.training.process import NoProfiler, tune_process
+from sparse_ae.training.process import tune_process
 from sparse_ae.training.progress import EpochBar, StatusProgress, progress_callbacks
 from sparse_ae.training.resume import ResumeState
-from sparse_ae.training.schedulers import ObjectiveSchedule
+from sparse_ae.training.schedulers import make_scheduler
 from sparse_ae.training.stop import StopSignals
 
 
@@ -54,7 +54,7 @@ _GROUPS: dict[str, tuple[str, ...]] = {
     "optimizer": ("params",),
     "scheduler": ("optimizer", "total_steps"),
     "trainer": ("logger", "callbacks", "plugins", "default_root_dir"),
-    "checkpoint": ("folder", "validates", "stop"),
+    "checkpoint": ("folder", "stop"),
     "visuals": (),
 }
 """Groups of the config, and the arguments that the framework supplies to the constructor of each."""
@@ -90,6 +90,7 @@ class AutoencoderJob(Job):
             optimizer=optimizer,
             scheduler=scheduler,
             threshold=settings.active_threshold,
+            seed=settings.seed,
             compile_objective=settings.compile,
             config=config,
         )
@@ -140,7 +141,7 @@ class AutoencoderJob(Job):
     def write_results(self) -> None:
         """Write the metrics, the exported model and the front along a coefficient path, if the run took one."""
         config, module, target = self.config, self.module, self.module.objective.target
-        self.run.add_metrics(module.latest | module.results)
+        self.run.add_metrics(module.results)
         model = module.model.cpu().float().eval()
         shape = self.data.input_shape
         save_model(self.run, model, network=config["model"], sparsity=self.sparsity_spec, input_shape=shape)
@@ -159,8 +160,7 @@ class AutoencoderJob(Job):
         target = build(config["target"], "target") if config["target"] else None
         self.sparsity_spec = dict(config["sparsity"])
         if target is not None:
-            method: Any = locate(self.sparsity_spec["_target_"], "sparsity")
-            self.sparsity_spec |= target.arguments_for(method, config["model"]["latent_dim"])
+            self.sparsity_spec = target.sparsity_spec(self.sparsity_spec, config["model"]["latent_dim"])
         model = build_autoencoder(config["model"], self.sparsity_spec, input_dim=self.data.input_dim)
         dead = build(config["dead"], "dead", latent_dim=model.network.latent_dim)
         return Objective(model, dead, target, threshold=self.active_threshold)
@@ -175,10 +175,9 @@ class AutoencoderJob(Job):
                 mistakes.add(ConfigError("trainer.limit_val_batches", limit, reason, "above 0"))
             else:
                 mistakes.add(ConfigError("data.val_size", 0, reason, "above 0"))
-        sparsity = objective.model.sparsity
         steered = {
             "a target's controller": objective.target is not None,
-            "the threshold that codes single samples": sparsity.couples_samples and sparsity.any_density is None,
+            "the threshold that codes single samples": objective.model.sparsity.traits.learns_threshold,
         }
         for what, is_there in steered.items():
             if is_there and trainer["precision"] in _HALF:
@@ -192,13 +191,11 @@ class AutoencoderJob(Job):
     def _trainer(self) -> Trainer:
         config, run = self.config, self.run
         progress = progress_callbacks(config["trainer"]["enable_progress_bar"])
-        checkpoints = {"folder": run.path / "checkpoints", "validates": self.validates, "stop": self.stop}
+        checkpoints = {"folder": run.path / "checkpoints", "stop": self.stop}
         callbacks = [
             *progress,
             StatusProgress(run),
             ResumeState(self.logger),
-            ObjectiveSchedule(),
-            DeadUnitsCallback(self.settings.seed),
             Health(),
             build(config["visuals"], "visuals"),
             build(config["checkpoint"], "checkpoint", **checkpoints),

@@ -16,7 +16,7 @@ from sparse_ae.config.errors import describe
 from sparse_ae.data import to_unit_interval
 from sparse_ae.jobs.base import Job, StartingPoint, analyses_of, missing_analyses
 from sparse_ae.reporting.console import tell, warn
-from sparse_ae.reporting.run_page import write_run_page
+from sparse_ae.reporting.pages import write_run_page
 from sparse_ae.runs.checkpoint import read_checkpoint
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.errors import CheckpointError, RunError
@@ -44,7 +44,7 @@ def execute(job: Job, sources: Mapping[str, str], sweep: str | None = None) -> b
         with run.lock(), _logging_into(run.log):
             if is_settled(run, job.config, sweep):
                 return True
-            if run.read_state() == "finished" and not _starts_over(run, job.rerun, sweep):
+            if not _starts_over(run, job.rerun, sweep) and run.read_state() == "finished":
                 _analyse(job, missing_analyses(run, job.config))
             else:
                 _train(job, sources, sweep)
@@ -83,8 +83,10 @@ def _recording(job: Job) -> Iterator[None]:
 
 def is_settled(run: Run, config: Mapping[str, Any], sweep: str | None = None) -> bool:
     """True if there is nothing to do. Raises ``RunError`` if the folder holds another run."""
+    if _starts_over(run, config["rerun"], sweep):  # first: a damaged status is no reason not to
+        return False
     state = run.read_state()
-    if state == "new" or _starts_over(run, config["rerun"], sweep):
+    if state == "new":
         return False
     if run.status.config_hash != config_hash(config):
         reason = "holds another run; rerun=all replaces it, another hydra.run.dir leaves it"

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from hydra.utils import to_absolute_path
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from sparse_ae.coders import OMP, L1Coder
@@ -26,14 +26,14 @@ def omp(
     """
     dictionary, mean = _dictionary(run, atoms)
     if n_nonzero > len(dictionary):
-        raise ConfigError("n_nonzero", n_nonzero, "is more than the run has atoms", f"1 to {len(dictionary)}")
+        raise ConfigError("n_nonzero", n_nonzero, "more than the run has atoms", f"1 to {len(dictionary)}")
     return OMP(dictionary, n_nonzero, mean=mean, selection=selection)
 
 
 def l1(
     run: str = "???",
     atoms: str | None = None,
-    penalty: PositiveFloat = 0.5,
+    penalty: NonNegativeFloat = 0.5,
     steps: PositiveInt = 300,
     tolerance: NonNegativeFloat = 1e-4,
     positive: bool = False,

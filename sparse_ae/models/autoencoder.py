@@ -1,67 +1,49 @@
-"""The sparse autoencoder: a network and a sparsity method joined."""
+"""Sparse autoencoder: a network and a sparsity method."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
 from sparse_ae.config.build import build
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.models.network import Activation, Network
+from sparse_ae.models.network import Network
 from sparse_ae.sparsity.base import Forward, Sparsity
 
 
-class Coder(Protocol):
-    """Anything that codes data sparsely: a trained autoencoder, PCA, OMP on a dictionary ...
-
-    ``x (B, D)`` is any real data, ``z (B, N)`` its codes, atoms ``(N, D)``.
-    """
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Data ``(B, D)`` to codes ``(B, N)``."""
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Codes ``(B, N)`` to reconstructions ``(B, D)``."""
-
-    @property
-    def dictionary(self) -> Tensor:
-        """Atoms ``(N, D)``."""
-
-
 class SparseAutoencoder(nn.Module):
-    """x_hat = decode(z), z = activate(encoder(x)). Satisfies ``Coder``.
+    """x_hat = decode(z), z = activate(encode(x)). Satisfies ``Coder``.
 
-    Raises ``ValueError`` if the sparsity method needs atoms and the network has none, or if the method codes a batch
-    together and the network codes it in several steps.
+    Raises ``ConfigError`` if the two parts do not go together: another number of units, a method that needs atoms with
+    a network that has none, or a method that codes a batch together with a network that codes in several steps.
+
+    >>> import torch
+    >>> from sparse_ae.models import MLP
+    >>> from sparse_ae.sparsity import L1
+    >>> model = SparseAutoencoder(MLP(input_dim=784), L1())
+    >>> x = torch.rand(2, 784)
+    >>> model.encode(x).shape, model.decode(model.encode(x)).shape
+    (torch.Size([2, 128]), torch.Size([2, 784]))
     """
 
     def __init__(self, network: Network, sparsity: Sparsity) -> None:
         super().__init__()
-        if sparsity.requires_atoms and not network.has_atoms:
-            raise ValueError(
-                f"sparsity: {type(sparsity).__name__} as configured weighs codes by the norms of a linear decoder's "
-                f"atoms, and {type(network).__name__} has none (allowed: model=linear)"
-            )
-        if sparsity.code_range is not None and network.refine_steps:
-            raise ValueError(
-                f"model.refine_steps={network.refine_steps}: would take {type(sparsity).__name__}'s codes out of their "
-                "range (allowed: 0)"
-            )
-        if sparsity.couples_samples and network.codes_in_steps:
-            raise ValueError(
-                f"sparsity: {type(sparsity).__name__} learns one threshold for coding a sample alone, and "
-                f"{type(network).__name__} codes in several steps (allowed: model=linear, or sparsity=topk)"
-            )
+        _check_pair(network, sparsity)
         self.network = network
         self.sparsity = sparsity
 
+    def forward(self, x: Tensor, target: Tensor) -> Forward:
+        """Run a training batch ``(B, D)``, keeping all that the losses need."""
+        pre, z = self._code(x, self.sparsity.activate_batch)
+        support = self.sparsity.support(pre, z) if self.network.has_atoms else None  # no other decoder skips zeros
+        return Forward(x, target, pre, z, self.network.decode(z, support))
+
     def encode(self, x: Tensor) -> Tensor:
-        """Data ``(B, D)`` to codes ``(B, N)``."""
-        activation = Activation(self.sparsity.activate, self.sparsity.support)
-        return self.network.refine(x, activation.codes(self.network.encode(x, activation)))
+        """Map data ``(B, D)`` to codes ``(B, N)``, each sample independently."""
+        return self.network.refine(x, self._code(x, self.sparsity.activate)[1])
 
     def decode(self, z: Tensor) -> Tensor:
-        """Codes ``(B, N)`` to reconstructions ``(B, D)``."""
+        """Map codes ``(B, N)`` to reconstructions ``(B, D)``."""
         return self.network.decode(z)
 
     @property
@@ -71,25 +53,37 @@ class SparseAutoencoder(nn.Module):
 
     @property
     def learning_rates(self) -> dict[str, float]:
-        """Parameters, by name, that learn at so many times the optimizer's rate."""
+        """Multiples of the optimizer's learning rate, by parameter name; 1 for all others."""
         parts = {"network": self.network.learning_rates, "sparsity": self.sparsity.learning_rates}
         return {f"{part}.{name}": rate for part, rates in parts.items() for name, rate in rates.items()}
 
-    def forward(self, x: Tensor, target: Tensor) -> Forward:
-        """One pass of a training batch, everything in it kept for the losses."""
-        activation = Activation(self.sparsity.activate_batch, self.sparsity.support)
-        pre = self.network.encode(x, activation)
-        z = activation.codes(pre)
-        support = activation.support(pre, z) if self.network.has_atoms else None  # no other decoder skips zeros
-        return Forward(x, target, pre, z, self.network.decode(z, support))
+    def _code(self, x: Tensor, activate: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Pre-activations and codes, ``(B, N)`` each."""
+        pre = self.network.encode(x)
+        z = activate(pre)
+        for correct in self.network.corrections(x):
+            pre = correct(z, self.sparsity.support(pre, z))
+            z = activate(pre)
+        return pre, z
 
 
 def build_autoencoder(network: Mapping[str, Any], sparsity: Mapping[str, Any], *, input_dim: int) -> SparseAutoencoder:
-    """The autoencoder of a ``model`` and a ``sparsity`` spec, freshly initialised from torch's global RNG."""
-    try:
-        net: Network = build(network, "model", input_dim=input_dim)
-        return SparseAutoencoder(net, build(sparsity, "sparsity", latent_dim=net.latent_dim))
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    """Build the autoencoder of a ``model`` and a ``sparsity`` spec, initialised from torch's global generator."""
+    net: Network = build(network, "model", input_dim=input_dim)
+    return SparseAutoencoder(net, build(sparsity, "sparsity", latent_dim=net.latent_dim))
+
+
+def _check_pair(network: Network, sparsity: Sparsity) -> None:
+    method, net, traits = type(sparsity).__name__, type(network).__name__, sparsity.traits
+    if sparsity.latent_dim != network.latent_dim:
+        reason = f"{method} has another number of units than {net}"
+        raise ConfigError("latent_dim", sparsity.latent_dim, reason, f"{network.latent_dim}")
+    if traits.needs_atoms and not network.has_atoms:
+        reason = f"{method} as configured weighs codes by the norms of a linear decoder's atoms, and {net} has none"
+        raise ConfigError("sparsity", reason=reason, expected="model=linear")
+    if traits.code_range is not None and network.refine_steps:
+        reason = f"would take {method}'s codes out of their range"
+        raise ConfigError("model.refine_steps", network.refine_steps, reason, "0")
+    if traits.couples_samples and network.codes_in_steps:
+        reason = f"{method} learns one threshold for coding a sample alone, and {net} codes in several steps"
+        raise ConfigError("sparsity", reason=reason, expected="model=linear, or sparsity=topk")

@@ -1,5 +1,6 @@
-"""One linear map on either side of the code: the sparse dictionary of the interpretability literature."""
+"""Linear encoder and decoder: the sparse dictionary of the interpretability literature."""
 
+import inspect
 from typing import Literal
 
 import torch
@@ -7,9 +8,11 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from sparse_ae.config.errors import ConfigError
 from sparse_ae.functional import geometric_median
-from sparse_ae.models.network import Activation, Network
+from sparse_ae.models.network import Network
 from sparse_ae.models.sparse_products import code_product, linear
+from sparse_ae.sparsity import TrainingData
 
 BPre = Literal["zeros", "mean", "geometric_median"]
 Start = Literal["random", "patches"]
@@ -23,33 +26,50 @@ class Linear(Network):
     - ``tied``: W_e *is* the atoms throughout.
     - ``unit_norm``: |atom_i|_2 = 1. The gradient's part parallel to each atom is removed before the step, so that the
       optimizer's moments stay on the sphere's tangent, and the atoms are renormalised after it.
-    - ``b_pre``: what the learned bias b_pre starts from: ``zeros``, the training data's ``mean`` or their
+    - ``b_pre``: initial value of the learned bias b_pre: ``zeros``, the training data's ``mean`` or their
       ``geometric_median``.
-    - ``start``: the atoms start as ``random`` directions, or as ``patches``: training images less their mean, seen
-      through a Gaussian window around one of their bright pixels.
-    - ``encoder_scale``: W_e starts at so many times the atoms.
-    - ``atom_rate``: the atoms learn at so many times the optimizer's rate.
+    - ``start``: initial atoms: ``random`` directions, or ``patches``: training images less their mean, seen through a
+      Gaussian window around one of their bright pixels.
+    - ``encoder_scale``: ratio of the initial W_e to the atoms.
+    - ``atom_rate``: learning rate of the atoms, as a multiple of the optimizer's.
 
+    A subclass takes these options as ``**options`` and shows them in its own signature.
     Source: Bricken et al., "Towards monosemanticity", 2023; Gao et al., arXiv 2406.04093.
+
+    >>> network = Linear(input_dim=784, latent_dim=64)
+    >>> network.dictionary.shape
+    torch.Size([64, 784])
+    >>> bool(torch.allclose(network.atom_norms(), torch.ones(64)))
+    True
     """
 
     has_atoms = True
+
+    def __init_subclass__(cls) -> None:
+        """Replace ``**options`` in the signature of a subclass by the options of ``Linear`` that it does not name."""
+        super().__init_subclass__()
+        own = inspect.signature(cls.__init__).parameters
+        inherited = inspect.signature(Linear.__init__).parameters
+        named = {name: p for name, p in own.items() if p.kind is not p.VAR_KEYWORD}
+        together = {**named, **{name: p for name, p in inherited.items() if name not in named}}
+        signature = inspect.Signature([p for name, p in together.items() if name != "self"])
+        cls.__signature__ = signature  # type: ignore[attr-defined]
 
     def __init__(
         self,
         *,
         input_dim: PositiveInt,
-        latent_dim: PositiveInt,
-        tied: bool,
-        unit_norm: bool,
-        b_pre: BPre,
-        start: Start,
-        encoder_scale: PositiveFloat,
-        atom_rate: PositiveFloat,
+        latent_dim: PositiveInt = 128,
+        tied: bool = False,
+        unit_norm: bool = True,
+        b_pre: BPre = "mean",
+        start: Start = "random",
+        encoder_scale: PositiveFloat = 1.0,
+        atom_rate: PositiveFloat = 1.0,
     ) -> None:
         super().__init__(input_dim, latent_dim)
         if tied and encoder_scale != 1:
-            raise ValueError(f"encoder_scale={encoder_scale:g}: tied weights are the atoms (allowed: 1)")
+            raise ConfigError("encoder_scale", f"{encoder_scale:g}", "tied weights are the atoms", "1")
         self.start = start
         self.encoder_scale = encoder_scale
         self.atom_rate = atom_rate
@@ -60,7 +80,7 @@ class Linear(Network):
         self.encoder_bias = nn.Parameter(torch.zeros(latent_dim))
         self.b_pre = nn.Parameter(torch.zeros(input_dim))
 
-    def encode(self, x: Tensor, activate: Activation) -> Tensor:
+    def encode(self, x: Tensor) -> Tensor:
         weight = self.atoms if self.encoder_weight is None else self.encoder_weight
         return linear(x - self.b_pre, weight, self.encoder_bias)
 
@@ -106,41 +126,41 @@ class Linear(Network):
         return {"atoms": self.atom_rate}
 
     @torch.no_grad()
-    def fit_to_(self, sample: Tensor, mean: Tensor, shape: tuple[int, ...]) -> None:
+    def setup_(self, data: TrainingData) -> None:
         if self.start == "patches":
-            self.set_atoms_(_patches(sample, mean, shape, self.latent_dim))
+            self.set_atoms_(_patches(data, self.latent_dim))
         if self.b_pre_init == "mean":
-            self.b_pre.copy_(mean)
+            self.b_pre.copy_(data.mean)
         elif self.b_pre_init == "geometric_median":
-            self.b_pre.copy_(geometric_median(sample))
+            self.b_pre.copy_(geometric_median(data.sample))
 
     @torch.no_grad()
     def set_atoms_(self, atoms: Tensor) -> None:
-        """Start from these atoms ``(N, D)``, normalised, and whatever else starts from them."""
+        """Set the atoms to ``atoms (N, D)``, normalised, and all weights that are initialised from them."""
         self.atoms.copy_(F.normalize(atoms, dim=1))
         if self.encoder_weight is not None:
             self.encoder_weight.copy_(self.encoder_scale * self.atoms)
 
     @torch.no_grad()
-    def before_step_(self) -> None:
+    def on_before_optimizer_step_(self) -> None:
         gradient = self.atoms.grad
         if self.unit_norm and gradient is not None:
             parallel = (gradient * self.atoms).sum(dim=1, keepdim=True)
             gradient.addcmul_(parallel, self.atoms, value=-1)
 
     @torch.no_grad()
-    def after_step_(self) -> None:
+    def on_step_end_(self) -> None:
         if self.unit_norm:
             self.atoms.copy_(F.normalize(self.atoms, dim=1))
 
 
-def _patches(sample: Tensor, mean: Tensor, shape: tuple[int, ...], n: int) -> Tensor:
-    """(image - mean) exp(-|p - c|^2 / (2 * _PATCH^2)), ``(n, D)``: images at random, centres c as likely as bright."""
-    images = sample[torch.randint(len(sample), (n,))]
-    height, width = shape[-2:]
+def _patches(data: TrainingData, n: int) -> Tensor:
+    """(image - mean) exp(-|p - c|^2 / (2 * _PATCH^2)), ``(n, D)``: random images, centres c drawn by brightness."""
+    images = data.sample[torch.randint(len(data.sample), (n,))]
+    height, width = data.shape[-2:]
     brightness = images.reshape(n, -1, height, width).sum(dim=1).flatten(1).clamp_min(0) + 1e-9
     centre = torch.multinomial(brightness, 1)
     rows, columns = torch.arange(height * width) // width, torch.arange(height * width) % width
     distance = (rows - centre // width).square() + (columns - centre % width).square()
-    window = torch.exp(-distance / (2 * _PATCH**2)).repeat(1, shape[0])
-    return (images - mean) * window + 1e-3 * torch.randn_like(images)
+    window = torch.exp(-distance / (2 * _PATCH**2)).repeat(1, data.shape[0])
+    return (images - data.mean) * window + 1e-3 * torch.randn_like(images)

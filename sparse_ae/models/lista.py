@@ -1,12 +1,16 @@
-"""An encoder that corrects its codes by what they fail to reconstruct, a learned number of times over."""
+"""LISTA: an encoder that refines its codes from the reconstruction residual in a fixed number of learned steps."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from sparse_ae.models.linear import BPre, Linear, Start
-from sparse_ae.models.network import Activation
+from sparse_ae.models.linear import Linear
+from sparse_ae.models.network import Correction
 from sparse_ae.models.sparse_products import code_product, linear
 
 
@@ -17,13 +21,18 @@ class LISTA(Linear):
         z_t = a(pre_t),  r_t = x - b_pre - z_t @ atoms
         pre_{t+1} = z_t + W_t r_t
 
-    for ``steps`` steps; x_hat = z @ atoms + b_pre. Proximal gradient descent has W_t = step size * atoms; here the W_t
+    for ``steps`` steps; x_hat = z @ atoms + b_pre. Proximal gradient descent has W_t = step size * atoms. Here the W_t
     are learned, one for all steps (``shared``) or one for each, and start from ``step_size`` * atoms.
 
-    Once trained, ``refine_steps`` steps of conjugate gradients improve the codes that are not 0, towards the least
-    squares solution on those atoms; a positive code stays positive or becomes 0. Training is without: with it more
+    After training, ``refine_steps`` steps of conjugate gradients move the codes that are not 0 towards the least
+    squares solution on their atoms; a positive code stays positive or becomes 0. Training goes without: with it more
     units died and the error was higher (experiments/frontier).
+    Further ``options`` are those of ``Linear``.
     Source: Gregor and LeCun, "Learning fast approximations of sparse coding", ICML 2010.
+
+    >>> network = LISTA(input_dim=784, latent_dim=64, steps=2)
+    >>> [tuple(weight.shape) for weight in network.step_weights]
+    [(64, 784), (64, 784)]
     """
 
     codes_in_steps = True
@@ -31,42 +40,27 @@ class LISTA(Linear):
     def __init__(
         self,
         *,
-        input_dim: PositiveInt,
-        latent_dim: PositiveInt,
-        steps: PositiveInt,
-        shared: bool,
-        step_size: NonNegativeFloat,
-        refine_steps: NonNegativeInt,
-        unit_norm: bool,
-        b_pre: BPre,
-        start: Start,
-        encoder_scale: PositiveFloat,
-        atom_rate: PositiveFloat,
+        steps: PositiveInt = 1,
+        shared: bool = False,
+        step_size: NonNegativeFloat = 0.2,
+        refine_steps: NonNegativeInt = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            input_dim=input_dim,
-            latent_dim=latent_dim,
-            tied=False,
-            unit_norm=unit_norm,
-            b_pre=b_pre,
-            start=start,
-            encoder_scale=encoder_scale,
-            atom_rate=atom_rate,
-        )
+        super().__init__(**options)
         self.steps = steps
         self.step_size = step_size
         self.refine_steps = refine_steps
         weights = [nn.Parameter(step_size * self.atoms.detach()) for _ in range(1 if shared else steps)]
         self.step_weights = nn.ParameterList(weights)
 
-    def encode(self, x: Tensor, activate: Activation) -> Tensor:
-        pre = super().encode(x, activate)
+    def corrections(self, x: Tensor) -> Sequence[Correction]:
         centred = x - self.b_pre
-        for step in range(self.steps):
-            z = activate.codes(pre)
-            residual = centred - code_product(z, self.atoms, activate.support(pre, z))
-            pre = z + linear(residual, self.step_weights[step % len(self.step_weights)])
-        return pre
+        weights = [self.step_weights[step % len(self.step_weights)] for step in range(self.steps)]
+        return [partial(self._correct, centred, weight) for weight in weights]
+
+    def _correct(self, centred: Tensor, weight: Tensor, z: Tensor, support: Tensor) -> Tensor:
+        """z + W (x - b_pre - z @ atoms), ``(B, N)``."""
+        return z + linear(centred - code_product(z, self.atoms, support), weight)
 
     def refine(self, x: Tensor, z: Tensor) -> Tensor:
         """min_z |x - b_pre - z @ atoms|^2 over the codes != 0, by conjugate gradients on the normal equations."""

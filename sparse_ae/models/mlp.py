@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons on both sides of the code."""
+"""Multi-layer perceptrons as encoder and decoder."""
 
 from itertools import pairwise
 
@@ -7,22 +7,32 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from sparse_ae.models.network import Activation, Network
+from sparse_ae.models.network import Network
 
 
 class MLP(Network):
     """Encoder D - hidden - N and decoder N - reversed hidden - D; ReLU between layers, sigmoid on the output.
 
-    The output lies in (0, 1), for data in [0, 1]. ``hidden_sizes`` may be empty: one layer on each side.
+    The output lies in (0, 1), for data in [0, 1]. With ``hidden_sizes=[]`` each side is one layer.
+
+    >>> mlp = MLP(input_dim=784)
+    >>> [tuple(p.shape) for p in mlp.encoder.parameters()]
+    [(256, 784), (256,), (128, 256), (128,)]
     """
 
-    def __init__(self, *, input_dim: PositiveInt, latent_dim: PositiveInt, hidden_sizes: list[PositiveInt]) -> None:
+    def __init__(
+        self,
+        *,
+        input_dim: PositiveInt,
+        latent_dim: PositiveInt = 128,
+        hidden_sizes: list[PositiveInt] = [256],  # noqa: B006, only read
+    ) -> None:
         super().__init__(input_dim, latent_dim)
         widths = [input_dim, *hidden_sizes, latent_dim]
         self.encoder = _perceptron(widths)
         self.decoder = _perceptron(widths[::-1]).append(nn.Sigmoid())
 
-    def encode(self, x: Tensor, activate: Activation) -> Tensor:
+    def encode(self, x: Tensor) -> Tensor:
         return self.encoder(x)  # type: ignore[no-any-return]
 
     def decode(self, z: Tensor, support: Tensor | None = None) -> Tensor:
@@ -37,7 +47,7 @@ class MLP(Network):
 
     @property
     def dictionary(self) -> Tensor:
-        """Each unit decoded alone at 1: decode(I), ``(N, D)``."""
+        """decode(I) ``(N, D)``: each unit decoded alone at 1."""
         like = next(self.decoder.parameters())
         return self.decode(torch.eye(self.latent_dim, dtype=like.dtype, device=like.device))
 

@@ -1,49 +1,33 @@
-"""A deeper encoder in front of a linear decoder."""
+"""Linear decoder behind a deeper encoder."""
+
+from typing import Any
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from sparse_ae.models.linear import BPre, Linear, Start
-from sparse_ae.models.network import Activation
+from sparse_ae.models.linear import Linear
 
 
 class MLPEncoder(Linear):
     """pre = W_e (x - b_pre) + b_e + W_2 ReLU(W_1 (x - b_pre) + b_1);  x_hat = z @ atoms + b_pre.
 
-    A linear encoder and a perceptron with one layer of ``hidden_dim`` units beside it. W_2 starts near 0, so that
-    training begins about where that of ``Linear`` does.
+    A linear encoder and, beside it, a perceptron with one layer of ``hidden_dim`` units. W_2 starts near 0, so that
+    training begins about where that of ``Linear`` does. Further ``options`` are those of ``Linear``.
+
+    >>> MLPEncoder(input_dim=784, latent_dim=64).hidden
+    Linear(in_features=784, out_features=1024, bias=True)
     """
 
-    def __init__(
-        self,
-        *,
-        input_dim: PositiveInt,
-        latent_dim: PositiveInt,
-        hidden_dim: PositiveInt,
-        unit_norm: bool,
-        b_pre: BPre,
-        start: Start,
-        encoder_scale: PositiveFloat,
-        atom_rate: PositiveFloat,
-    ) -> None:
-        super().__init__(
-            input_dim=input_dim,
-            latent_dim=latent_dim,
-            tied=False,
-            unit_norm=unit_norm,
-            b_pre=b_pre,
-            start=start,
-            encoder_scale=encoder_scale,
-            atom_rate=atom_rate,
-        )
-        self.hidden = nn.Linear(input_dim, hidden_dim)
-        self.correction = nn.Linear(hidden_dim, latent_dim, bias=False)
+    def __init__(self, *, hidden_dim: PositiveInt = 1024, **options: Any) -> None:
+        super().__init__(**options)
+        self.hidden = nn.Linear(self.input_dim, hidden_dim)
+        self.correction = nn.Linear(hidden_dim, self.latent_dim, bias=False)
         nn.init.normal_(self.correction.weight, std=0.01)
 
-    def encode(self, x: Tensor, activate: Activation) -> Tensor:
+    def encode(self, x: Tensor) -> Tensor:
         correction: Tensor = self.correction(torch.relu(self.hidden(x - self.b_pre)))
-        return super().encode(x, activate) + correction
+        return super().encode(x) + correction
 
     @torch.no_grad()
     def replace_units_(self, units: Tensor, x: Tensor, scale: float) -> list[nn.Parameter]:

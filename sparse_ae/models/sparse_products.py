@@ -1,7 +1,7 @@
-"""Matrix products that skip zeros: of sparse codes with atoms, and of their sparse gradients with data and weights.
+"""Matrix products that skip zeros: sparse codes times atoms, and their sparse gradients times data and weights.
 
-On a GPU a dense product is faster than finding the zeros, and under ``torch.func``, ``torch.compile`` and mixed
-precision shapes must not depend on data: there, and where too little is 0, these are the dense products.
+Dense products take over where skipping does not pay or is not possible. On a GPU they are faster than finding the
+zeros. Under ``torch.func``, ``torch.compile`` and mixed precision shapes must not depend on data.
 Measured in experiments/speed/sparse_products.py.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _DENSE_FROM = 0.15
-"""The share of non-zeros from which a dense product is faster on a CPU."""
+"""Share of non-zeros from which a dense product is faster on a CPU."""
 
 
 def code_product(z: Tensor, atoms: Tensor, support: Tensor | None) -> Tensor:
@@ -24,7 +24,7 @@ def code_product(z: Tensor, atoms: Tensor, support: Tensor | None) -> Tensor:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``F.linear`` with a backward pass that skips what is 0 in the gradient ``(B, N)`` of its result."""
+    """``F.linear`` with a backward pass that skips zeros of the gradient ``(B, N)`` of its result."""
     if not (torch.is_grad_enabled() and _may_skip(x, weight)):
         return F.linear(x, weight, bias)
     result: Tensor = _Linear.apply(x, weight, bias)
@@ -32,7 +32,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _may_skip(a: Tensor, b: Tensor) -> bool:
-    transformed = torch._C._are_functorch_transforms_active()  # asked for by torch.autograd.Function itself
+    transformed = torch._C._are_functorch_transforms_active()  # torch.autograd.Function asks it too
     return (
         a.dtype == b.dtype
         and a.device.type == "cpu"
@@ -51,7 +51,7 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _bags(a: Tensor, b: Tensor, support: Tensor) -> Tensor:
-    """a @ b, where row i of the result is the bag of those rows of b that row i of ``support`` names, weighed by a."""
+    """a @ b: row i of the result sums the rows of b that row i of ``support`` selects, weighed by a."""
     rows, columns = support.contiguous().nonzero().unbind(dim=1)  # a transposed view takes four times as long
     starts = torch.searchsorted(rows, torch.arange(len(a)))
     return F.embedding_bag(columns, b, starts, mode="sum", per_sample_weights=a[rows, columns])

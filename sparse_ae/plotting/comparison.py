@@ -1,4 +1,4 @@
-"""Single numbers of many runs side by side."""
+"""Panels of single numbers of many runs, side by side."""
 
 import math
 import textwrap
@@ -12,12 +12,13 @@ from sparse_ae.plotting.style import Array, finish, looks
 
 _COLUMNS = 3
 _LABEL = 36
-"""Characters below a panel side by side."""
+"""Characters in a line of the label below a panel."""
 
 
 def dot_panels(values: Mapping[str, Array], method: Sequence[str], group: Sequence[str], *, title: str) -> Figure:
-    """A panel for each of ``values (R,)``, by label, with a row for each different ``group``: a dot for each of its
-    runs and a line at their mean. NaN is not drawn. ``method`` sets colour and marker.
+    """A panel for each of ``values (R,)``, by label, with a row for each different ``group`` of runs.
+
+    A row has a dot for each run and a line at their mean; NaN is not drawn. ``method`` sets colour and marker.
     """
     groups = list(dict.fromkeys(zip(method, group, strict=True)))
     row_of = np.array([groups.index(pair) for pair in zip(method, group, strict=True)])

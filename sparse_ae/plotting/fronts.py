@@ -1,4 +1,4 @@
-"""Two quantities to be minimised against each other."""
+"""Fronts: two quantities to be minimised against each other."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,20 +12,30 @@ from sparse_ae.plotting.style import GREY, Array, finish, log_positions, looks
 
 
 class Front(NamedTuple):
-    """One panel: R runs."""
+    """One panel: a quantity of R runs, and those of them on the front."""
 
     xlabel: str
+    """Label of the x axis."""
     x: Array
-    """``(R,) >= 0``; NaN is not drawn."""
+    """Values ``(R,) >= 0``; NaN is not drawn."""
     best: npt.NDArray[np.bool_]
-    """``(R,)``: the runs on the front."""
+    """True for the runs on the front, ``(R,)``."""
     knee: int | None
-    """One of them, to be ringed."""
+    """Index of the run to be ringed."""
     knee_label: str
+    """Text at the knee."""
+
+
+def non_dominated(x: Array, y: Array) -> npt.NDArray[np.bool_]:
+    """True for the points ``(R,), (R,)`` that no other point equals in both and betters in one; False for NaN."""
+    as_good = (x[None] <= x[:, None]) & (y[None] <= y[:, None])
+    better = (x[None] < x[:, None]) | (y[None] < y[:, None])
+    known: npt.NDArray[np.bool_] = ~(np.isnan(x) | np.isnan(y))
+    return known & ~(as_good & better).any(axis=1)
 
 
 def front_panels(y: Array, fronts: Sequence[Front], method: Sequence[str], *, ylabel: str, title: str) -> Figure:
-    """Each front over its ``x``, both axes logarithmic: its runs joined, the others faded, the knee ringed and named.
+    """A panel per front, both axes logarithmic: its runs joined, the others faded, the knee ringed and named.
 
     ``y (R,)``; ``method`` of each run sets colour and marker.
     """
@@ -50,14 +60,14 @@ def front_panels(y: Array, fronts: Sequence[Front], method: Sequence[str], *, yl
 
 
 def _join(axes: Axes, x: Array, y: Array, front: Front) -> None:
-    """A line through the front, from where x is more than 0."""
+    """Draw a line through the points of the front with x > 0."""
     joined = np.flatnonzero(front.best & (front.x > 0))
     order = joined[np.argsort(x[joined])]
     axes.plot(x[order], y[order], "-", color=GREY, linewidth=1, zorder=1, label="front")
 
 
 def _mark_knee(axes: Axes, x: float, y: float, label: str) -> None:
-    """The label stands at the lower left: nothing can lie below and left of every point of a front."""
+    """Ring the knee. Its label stands at the lower left, below and left of every point of a front."""
     axes.plot([x], [y], "o", color="black", fillstyle="none", markersize=14, markeredgewidth=1.5, zorder=3)
     axes.plot([], [], "o", color="black", fillstyle="none", markersize=9, markeredgewidth=1.5, label="knee")
     axes.annotate(

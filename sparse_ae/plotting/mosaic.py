@@ -1,41 +1,184 @@
-"""Images in rows and columns that have names."""
+"""Images in rows and columns as one figure.
+
+All images of a figure share one axes, in pixels: an axes per image would take longer to draw than an epoch to train.
+"""
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sparse_ae.plotting.style import GREY, Array
 
-_IMAGE_INCHES = 0.85
-_CHARACTER_INCHES = 0.085
-_MARGIN = 0.15
+_IMAGE_INCHES, _MOST_INCHES = 0.9, 11.0
+"""Width of an image, unless all images side by side would be wider than the second."""
+_MARGIN, _BETWEEN = 0.15, 0.4
+"""Inches around the figure and between blocks."""
+_BELOW, _ABOVE, _NAME, _LINE = 0.2, 0.22, 0.28, 0.2
+"""Inches for a label below an image, a name above a column, the name of a block, a line of the title."""
+_TITLE_CHARACTER, _NAME_CHARACTER = 0.095, 0.075
+"""Inches of a character of the title and of the name of a row, both on the wide side."""
 
 
-def image_table(images: Array, rows: Sequence[str], columns: Sequence[str], *, title: str) -> Figure:
-    """Images ``(R, C, H, W)`` in [0, 1], with a name beside each row and above each column; NaN is left blank."""
-    count, across, height, width = images.shape
-    gap = math.ceil(width / 14)
-    sheet = np.full((count * (height + gap), across * (width + gap)), np.nan)
-    for (row, column), _ in np.ndenumerate(images[:, :, 0, 0]):
-        top, start = row * (height + gap), column * (width + gap)
-        sheet[top : top + height, start : start + width] = images[row, column]
+class Block(NamedTuple):
+    """A table of images with optional names, one of several side by side."""
 
-    high, wide = (size * _IMAGE_INCHES / width for size in sheet.shape)
-    left = _CHARACTER_INCHES * max(map(len, rows)) + _MARGIN
+    images: Array
+    """Images ``(R, C, H, W)``; photographs are in [0, 1], and left blank where NaN."""
+    atoms: int = 0
+    """Number of leading columns that hold atoms. An atom has its own scale; one of NaN with a label is crossed out."""
+    rows: Sequence[str] = ()
+    """Names left of the rows."""
+    columns: Sequence[str] = ()
+    """Names above the columns."""
+    below: Sequence[str] = ()
+    """Labels below the images, row by row; may end early."""
+    name: str = ""
+    """Name above the block."""
+    empty: str = "nothing to show"
+    """Text in place of the images, where there are none."""
+
+    def label(self, row: int, column: int) -> str:
+        """Label below one image; empty if it has none."""
+        place = row * self.images.shape[1] + column
+        return self.below[place] if place < len(self.below) else ""
+
+
+class _Places(NamedTuple):
+    """Positions of the images of a block in pixels."""
+
+    tops: list[int]
+    """Tops of the rows, and the bottom of the last."""
+    starts: list[int]
+    """Left ends of the columns."""
+    width: int
+    """Width of the whole block."""
+
+
+def mosaic(blocks: Sequence[Block], *, title: str, signed: bool = False) -> Figure:
+    """Figure of blocks side by side.
+
+    Atoms are drawn in grey, or on a diverging map symmetric around 0 if ``signed`` or if one has a negative value.
+    """
+    height, width = blocks[0].images.shape[2:]
+    signed = signed or any(bool((block.images[:, : block.atoms] < 0).any()) for block in blocks)
+    title = f"{title}\nred is positive, blue negative" if signed else title
+    columns = sum(_across(block) for block in blocks)
+    inches = min(_IMAGE_INCHES, _MOST_INCHES / (columns * (1 + 1 / 14))) / width  # of a pixel
+    lefts = [_left_inches(block, first=block is blocks[0]) / inches for block in blocks]
+    places = [_places(block, math.ceil(_BELOW / inches)) for block in blocks]
+
+    starts: list[int] = []
+    end = 0
+    for left, place in zip(lefts, places, strict=True):
+        starts.append(end + (0 if not starts else math.ceil(left)))
+        end = starts[-1] + place.width
+    bottom = max(place.tops[-1] for place in places)
+    axes = _canvas((bottom, end), inches, lefts[0] * inches, title, _head_inches(blocks))
+    atoms, photographs = np.full((2, bottom, end), np.nan)
+    for block, start, place in zip(blocks, starts, places, strict=True):
+        for row, column in np.ndindex(block.images.shape[:2]):
+            top, left = place.tops[row], start + place.starts[column]
+            image = block.images[row, column]
+            is_atom = column < block.atoms
+            sheet = atoms if is_atom else photographs
+            sheet[top : top + height, left : left + width] = _own_scale(image, signed=signed) if is_atom else image
+            if is_atom and block.label(row, column) and np.isnan(image).all():
+                for rise in ((top, top + height), (top + height, top)):
+                    axes.plot((left, left + width), rise, color=GREY, linewidth=0.8)
+        _write_names(axes, block, place, start, (height, width), inches)
+    extent = (0, end, bottom, 0)
+    if any(block.atoms for block in blocks):
+        colours, low = ("RdBu_r", -1) if signed else ("gray", 0)
+        axes.imshow(atoms, cmap=colours, clim=(low, 1), interpolation="nearest", aspect="auto", extent=extent)
+    if any(block.atoms < block.images.shape[1] for block in blocks):
+        axes.imshow(photographs, cmap="gray", clim=(0, 1), interpolation="nearest", aspect="auto", extent=extent)
+    return axes.figure  # type: ignore[return-value]  # of a figure that is no subfigure
+
+
+def feature_grid(images: Array, labels: Sequence[str], *, title: str, signed: bool = False) -> Figure:
+    """Square grid of atoms ``(n, H, W)`` with a label below each; see ``mosaic``."""
+    count, *shape = images.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    table = np.full((rows * columns, *shape), np.nan)
+    table[:count] = images
+    block = Block(table.reshape(rows, columns, *shape), atoms=columns, below=labels)
+    return mosaic([block], title=title, signed=signed)
+
+
+def _across(block: Block) -> int:
+    """Number of images side by side; the text of an empty block needs the width of two."""
+    columns: int = block.images.shape[1]
+    return columns if block.images.size else max(2, columns)
+
+
+def _own_scale(image: Array, *, signed: bool) -> Array:
+    """Image divided by its largest |value|, or stretched from 0 to 1 if not ``signed``."""
+    low = 0.0 if signed else image.min()
+    scaled: Array = (image - low) / np.maximum(np.abs(image - low).max(), 1e-12)
+    return scaled
+
+
+def _places(block: Block, label_gap: int) -> _Places:
+    """Rows stand close together unless there are labels between them; photographs stand apart from atoms."""
+    rows, columns, height, width = block.images.shape
+    gap, apart = math.ceil(width / 14), width // 3
+    tops = [0]
+    for row in range(rows):
+        labelled = any(block.label(row, column) for column in range(columns))
+        tops.append(tops[-1] + height + (label_gap if labelled else gap))
+    across = _across(block)
+    split = block.atoms if 0 < block.atoms < columns else across
+    starts = [column * (width + gap) + (apart if column >= split else 0) for column in range(across)]
+    return _Places(tops if rows else [0, height + gap], starts, starts[-1] + width)
+
+
+def _left_inches(block: Block, *, first: bool) -> float:
+    """Space left of a block: for the names of its rows, or to keep it apart from the block before."""
+    longest = max((len(line) for name in block.rows for line in name.split("\n")), default=0)
+    return _NAME_CHARACTER * longest + _MARGIN if longest or first else _BETWEEN
+
+
+def _head_inches(blocks: Sequence[Block]) -> float:
+    """Space for the names above the images."""
+    columns = _ABOVE if any(block.columns for block in blocks) else 0.0
+    return columns + (_NAME if any(block.name for block in blocks) else 0.0)
+
+
+def _canvas(shape: tuple[int, int], inches: float, left: float, title: str, names: float) -> Axes:
+    """Axes of a new figure in pixels, y downwards, with ``names`` inches above them and the title on top."""
+    high, wide = (size * inches for size in shape)
     lines = title.split("\n")
-    head = 0.5 + 0.2 * len(lines)
-    figure_width = max(left + wide, _CHARACTER_INCHES * max(map(len, lines))) + _MARGIN
-    figure = Figure(figsize=(figure_width, high + head))
-    axes = figure.add_axes((left / figure_width, 0, wide / figure_width, high / (high + head)))
+    head = 2 * _MARGIN + _LINE * len(lines) + names
+    figure = Figure(figsize=(max(left + wide, _TITLE_CHARACTER * max(map(len, lines))) + _MARGIN, high + head))
+    width, height = figure.get_size_inches()
+    start = left + (width - _MARGIN - left - wide) / 2
+    axes = figure.add_axes((start / width, 0, wide / width, high / height))
     axes.set_axis_off()
-    axes.imshow(
-        sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto", extent=(0, *sheet.shape[::-1], 0)
-    )
-    for row, name in enumerate(rows):
-        axes.text(-gap, row * (height + gap) + height / 2, name, ha="right", va="center", fontsize=9)
-    for column, name in enumerate(columns):
-        axes.text(column * (width + gap) + width / 2, -gap, name, ha="center", va="bottom", fontsize=9, color=GREY)
-    figure.suptitle(title, y=1 - _MARGIN / (high + head), va="top")
-    return figure
+    figure.suptitle(title, y=1 - _MARGIN / height, va="top")
+    return axes
+
+
+def _write_names(axes: Axes, block: Block, place: _Places, start: int, shape: tuple[int, int], inches: float) -> None:
+    """Names and labels of a block whose left end is at ``start``; ``shape`` of an image."""
+    height, width = shape
+    gap = 0.05 / inches
+    if block.name:
+        above = gap + (_ABOVE / inches if block.columns else 0)
+        axes.text(start + place.width / 2, -above, block.name, ha="center", va="bottom", fontsize=11)
+    if not block.images.size:
+        middle = (start + place.width / 2, height / 2)
+        axes.text(*middle, block.empty, ha="center", va="center", color=GREY, fontsize=9)
+        return
+    for name, top in zip(block.rows, place.tops, strict=False):
+        axes.text(start - 1.5 * gap, top + height / 2, name, ha="right", va="center", fontsize=9)
+    for name, left in zip(block.columns, place.starts, strict=True) if block.columns else ():
+        axes.text(start + left + width / 2, -gap, name, ha="center", va="bottom", fontsize=9, color=GREY)
+    for row, column in np.ndindex(block.images.shape[:2]):
+        if label := block.label(row, column):
+            at = (start + place.starts[column] + width / 2, place.tops[row] + height + 0.6 * gap)
+            axes.text(*at, label, ha="center", va="top", fontsize=8, color=GREY)

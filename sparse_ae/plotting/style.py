@@ -1,4 +1,4 @@
-"""What all figures share: colours, logarithmic axes, and how they become files."""
+"""Style of all figures: colours, logarithmic axes, legends, and conversion to PNG and SVG."""
 
 import io
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ LINES = ("-", "--", "-.", ":")
 
 
 class Look(NamedTuple):
-    """How one method is drawn, in every panel."""
+    """Colour, marker and line of one method, in every panel."""
 
     colour: str
     marker: str
@@ -33,8 +33,8 @@ class Look(NamedTuple):
 
 
 def looks(methods: Sequence[str]) -> dict[str, Look]:
-    """A look for each different method, in their alphabetical order."""
-    colours, markers = len(_COLOURS), len(_MARKERS)  # as many: the second round pairs them anew
+    """Map each different method to its look, in alphabetical order."""
+    colours, markers = len(_COLOURS), len(_MARKERS)  # equal in number: the second round pairs them differently
     return {
         method: Look(_COLOURS[i % colours], _MARKERS[(i + i // colours) % markers], LINES[i % len(LINES)])
         for i, method in enumerate(sorted(set(methods)))
@@ -48,9 +48,9 @@ def lighter(colour: str, share: float) -> Colour:
 
 
 def log_positions(axes: Axes, which: str, values: Array) -> Array:
-    """Make the axis ``which`` (x or y) logarithmic for ``values (R,) >= 0``, and return where to draw them.
+    """Make the axis ``which`` (x or y) logarithmic for ``values (R,) >= 0``; returns the positions to draw them at.
 
-    A logarithmic axis has no 0: zeros stand off at its lower end, behind a dotted line, at a tick that says 0.
+    A logarithmic axis has no 0: zeros stand apart at its lower end, behind a dotted line, at a tick labelled 0.
     """
     positive = values[values > 0]
     if len(positive) == 0:
@@ -77,7 +77,7 @@ def log_positions(axes: Axes, which: str, values: Array) -> Array:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Decades, at most 7 of them; 1, 2, 5 of each where there are few."""
+    """Ticks at decades, at most 7 of them, or at 1, 2 and 5 of each decade where there are few."""
     first, last = int(np.floor(np.log10(low))), int(np.ceil(np.log10(high)))
     digits = (1,) if np.log10(high / low) > 2 else (1, 2, 5)
     step = -(-(last - first) // 7) if len(digits) == 1 else 1
@@ -86,7 +86,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def _log_labels(ticks: Sequence[float]) -> list[str]:
-    """Plain numbers, or powers of ten if one of them would be long; at most 4 and 3 digits."""
+    """Labels of ticks: plain numbers of 4 digits, or powers of ten with 3 digits if a plain one would be long."""
     if all(0.001 <= tick <= 1000 for tick in ticks):
         return [f"{tick:.4g}" for tick in ticks]
     parts = [f"{tick:.2e}".split("e") for tick in ticks]
@@ -95,9 +95,7 @@ def _log_labels(ticks: Sequence[float]) -> list[str]:
 
 
 def to_png(figure: Figure, dpi: int = 110, *, palette: bool = False) -> bytes:
-    """The figure as a PNG file's bytes; with ``palette`` in 256 colours, which is enough for lines and a fifth the
-    size.
-    """
+    """Bytes of the figure as a PNG file; ``palette`` reduces lines to 256 colours and a fifth of the size."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     if not palette:
@@ -108,7 +106,7 @@ def to_png(figure: Figure, dpi: int = 110, *, palette: bool = False) -> bytes:
 
 
 def to_svg(figure: Figure) -> bytes:
-    """The figure as an SVG file's bytes, with text as text, the same for the same figure."""
+    """Bytes of the figure as an SVG file, with text as text; equal for equal figures."""
     buffer = io.BytesIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "sparse_ae"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -116,7 +114,7 @@ def to_svg(figure: Figure) -> bytes:
 
 
 def finish(figure: Figure, title: str, *, columns: int) -> None:
-    """Title above, one legend for all panels below, frames open."""
+    """Put the title above and one legend for all panels below; open the frames."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#dddddd", linewidth=0.7)
@@ -135,3 +133,9 @@ def finish(figure: Figure, title: str, *, columns: int) -> None:
             frameon=False,
             fontsize=9,
         )
+
+
+def note(axes: Axes, text: str) -> None:
+    """Write ``text`` into the middle of a panel, such as the reason why it is empty."""
+    box = {"facecolor": "white", "edgecolor": "none"}
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY, bbox=box)

@@ -1,4 +1,4 @@
-"""How measures depend on one option that was swept."""
+"""Panels of measures over one option that was swept."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,23 +12,27 @@ from sparse_ae.plotting.style import LINES, Array, Look, finish, lighter, log_po
 
 _MOST_TICKS = 8
 _MOST_GROUPS = 8
-"""With more, a legend of all would be longer than the figure."""
+"""Number of groups that a legend can name before it is longer than the figure."""
 
 
 class Panel(NamedTuple):
-    """A measure of R runs."""
+    """One panel: a measure of R runs."""
 
     ylabel: str
+    """Label of the y axis."""
     values: Array
-    """``(R,)``; NaN is not drawn."""
+    """Values ``(R,)``; NaN is not drawn."""
     log: bool = False
+    """True for a logarithmic y axis."""
 
 
 def sweep_panels(
     x: Array, panels: Sequence[Panel], method: Sequence[str], group: Sequence[str], *, xlabel: str, title: str
 ) -> Figure:
-    """A panel per measure over ``x (R,) >= 0``, logarithmic. Runs of one ``group`` and ``x`` are repetitions: a line
-    joins their means, and where there are several each stands behind it, faint. ``method`` sets colour and marker.
+    """A panel per measure over ``x (R,) >= 0``, logarithmic.
+
+    Runs of one ``group`` and ``x`` are repetitions: a line joins their means, and each stands faint behind it.
+    ``method`` sets colour and marker.
     """
     figure = Figure(figsize=(10, 3.9), layout="constrained")
     styles, groups = looks(method), list(dict.fromkeys(zip(method, group, strict=True)))
@@ -61,8 +65,9 @@ def sweep_panels(
 def _draw_group(
     axes: Axes, x: Array, y: Array, values: Array, zero: np.ndarray, look: Look, shade: float, label: str
 ) -> None:
-    """One line through the means of ``values``, which are drawn at ``x, y``; what stands at the tick 0 of a logarithmic
-    x axis is not joined to it.
+    """Draw one line through the means of ``values``, which stand at ``x, y``.
+
+    Points at the tick 0 of a logarithmic x axis are not joined to it.
     """
     colour = lighter(look.colour, shade)
     places = np.unique(x)

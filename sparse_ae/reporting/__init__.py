@@ -1,1 +1,1 @@
-"""From a folder of runs to one table, figures and a page: reads run directories, writes beside them, trains nothing."""
+"""Reports: read run directories, print what they say, and write tables, figures and pages beside them."""

@@ -1,89 +1,95 @@
-"""From folders to the runs in them, each with its state, its configuration and, once finished, its test metrics."""
+"""Collect the runs of folders into one table: the options in which they differ, and their order."""
 
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from sparse_ae.reporting.columns import METHOD, Flat, as_method, as_number, flatten, sort_key, varying
-from sparse_ae.reporting.console import TIMES
-from sparse_ae.runs.directory import Run
+import pandas as pd
+
+from sparse_ae.reporting.columns import METHOD, SEED, Flat, cell_text
+from sparse_ae.reporting.entries import Entry, Sweep, is_run, read_entry
+from sparse_ae.reporting.labels import TIMES
 from sparse_ae.runs.errors import RunError
-from sparse_ae.runs.naming import relevant_config
-
-FINISHED, DAMAGED, NOT_STARTED = "finished", "damaged", "not started"
-_ORDER = [FINISHED, "running", NOT_STARTED, "interrupted", "failed", DAMAGED]
-
-
-class Entry(NamedTuple):
-    """One run, as far as it can be read."""
-
-    run: Run
-    name: str
-    """The folder's name; with its parents' where two have the same."""
-    state: str
-    error: str
-    """Why it failed, was interrupted or cannot be read; else empty."""
-    times: dict[str, float | None]
-    """By the names of ``TIMES``; None where it is not known yet."""
-    config: Flat
-    """What changes the result; empty if it cannot be read."""
-    metrics: dict[str, float | None]
-    """``test/<name>``; empty unless finished. None is undefined."""
-
-
-class Sweep(NamedTuple):
-    """All runs of a report, in the order of the columns in which they differ."""
-
-    entries: list[Entry]
-    columns: list[str]
-    """The method, then the other keys that differ between the runs."""
-
-    @property
-    def finished(self) -> list[Entry]:
-        """The runs that have results."""
-        return [entry for entry in self.entries if entry.state == FINISHED]
-
-    @property
-    def unfinished(self) -> list[Entry]:
-        """The others."""
-        return [entry for entry in self.entries if entry.state != FINISHED]
-
-    @property
-    def verdict(self) -> str:
-        """``10 finished``, or ``partial: 7 finished, 2 running, 1 failed``."""
-        counts = Counter(entry.state for entry in self.entries)
-        states = sorted(counts, key=lambda state: (_ORDER.index(state) if state in _ORDER else len(_ORDER), state))
-        text = ", ".join(f"{counts[state]} {state}" for state in states)
-        if not self.unfinished:
-            return text
-        return f"partial: {text}" if self.finished else f"partial: 0 finished, {text}"
 
 
 def collect(folders: Sequence[Path]) -> Sweep:
-    """Every run in ``folders``, however deep. Raises ``RunError`` for a folder that is missing or holds none."""
+    """Collect every run in ``folders``, at any depth. Raises ``RunError`` for a folder that is missing or has none."""
     paths: dict[Path, Path] = {}
     for folder in folders:
-        if not folder.is_dir():
-            raise RunError(f"{folder}: no such folder (allowed: a folder of runs, such as outputs/default)")
         found = list(_run_folders(folder))
         if not found:
-            raise RunError(f"{folder}: holds no runs (allowed: a folder of runs, such as outputs/default)")
+            reason = "holds no runs" if folder.is_dir() else "no such folder"
+            raise RunError(str(folder), reason=reason, expected="a folder of runs, such as outputs/default")
         paths |= {path.resolve(): path for path in found}
-    entries = [_read(path, name) for path, name in zip(paths.values(), _names(list(paths)), strict=True)]
+    entries = [read_entry(path, name) for path, name in zip(paths.values(), _names(list(paths)), strict=True)]
     configs = [entry.config for entry in entries if entry.config]
     columns = [METHOD, *(key for key in varying(configs) if key != METHOD)]
-    return Sweep(sorted(entries, key=lambda entry: (sort_key(entry.config, columns), entry.name)), columns)
+    return Sweep(in_order(sorted(entries, key=lambda entry: entry.name), columns), columns)
 
 
-def is_run(folder: Path) -> bool:
-    """Whether a command has made, or begun to make, a run here."""
-    return (folder / "status.json").is_file() or (folder / ".hydra" / "config.yaml").is_file()
+def varying(configs: Sequence[Flat]) -> list[str]:
+    """List the keys in which ``configs`` differ, in the order of the configurations; the seed comes last.
+
+    A key that only some runs have varies if it does among runs with the same option of its section, such as
+    ``sparsity``. A key that always repeats the top-level key of its name, as ``data.seed`` does, is left out.
+    """
+    text = _config_text(configs)
+    keys = [key for key in text if _varies(text, key) and not _repeats(text, key)]
+    return sorted(keys, key=lambda key: key == SEED)
+
+
+def in_order(entries: Sequence[Entry], keys: Sequence[str]) -> list[Entry]:
+    """Sort by the options ``keys``: numbers by size, then text, then missing keys. Ties keep their order."""
+    text = _config_text([entry.config for entry in entries]).reindex(columns=list(keys))
+    return [entries[place] for place in text.sort_values(list(keys), key=_rank, kind="stable").index]
+
+
+def to_csv(sweep: Sweep) -> str:
+    """Return a row per run: ``run``, the options in which runs differ, test metrics, ``TIMES``, ``state``.
+
+    Numbers have full precision. A cell is empty if it is unknown, undefined or not among the keys of the run.
+    """
+    entries = sweep.entries
+    parts = [
+        pd.DataFrame({"run": [entry.name for entry in entries]}, dtype=object),
+        _config_text([entry.config for entry in entries]).reindex(columns=sweep.columns),
+        pd.DataFrame([entry.metrics for entry in entries], dtype=object),
+        pd.DataFrame([entry.times for entry in entries], columns=[time.name for time in TIMES], dtype=object),
+        pd.DataFrame({"state": [entry.state for entry in entries]}, dtype=object),
+    ]
+    return str(pd.concat(parts, axis=1).to_csv(index=False, lineterminator="\n"))
+
+
+def _config_text(configs: Sequence[Flat]) -> pd.DataFrame:
+    """Return options as text, a row per run; NaN where a run has no such key.
+
+    As values, pandas would turn a whole number into 64.0 beside a missing one, and None into a missing one.
+    """
+    return pd.DataFrame([{key: cell_text(value) for key, value in config.items()} for config in configs], dtype=object)
+
+
+def _varies(text: pd.DataFrame, key: str) -> bool:
+    if text[key].nunique() > 1:
+        return True
+    section = key.partition(".")[0] if "." in key and not key.startswith("coder.") else METHOD
+    options = text[section].fillna("null") if section in text else pd.Series("null", index=text.index)
+    return bool((text[key].isna().groupby(options).nunique() > 1).any())
+
+
+def _repeats(text: pd.DataFrame, key: str) -> bool:
+    section, _, leaf = key.rpartition(".")
+    own = text[key].dropna()
+    return bool(section) and leaf in text and bool((text.loc[own.index, leaf] == own).all())
+
+
+def _rank(column: pd.Series) -> pd.Series:
+    numbers = pd.to_numeric(column, errors="coerce")
+    return numbers.rank(method="dense").fillna(column.rank(method="dense") + len(column))
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:
-    """The runs at or below ``folder``, links followed once."""
+    """List the runs at or below ``folder``; links are followed once."""
     seen: set[Path] = set()
     for here, below, _ in os.walk(folder, followlinks=True):
         path = Path(here)
@@ -99,40 +105,10 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """Each folder's name, with as many parents as it takes to tell all apart."""
+    """Name each folder, with as many parents as it takes to tell all apart."""
     depth = 1
     while len(names := {"/".join(path.parts[-depth:]) for path in paths}) < len(paths):
         depth += 1
     repeated = {name for name, count in Counter(path.name for path in paths).items() if count > 1}
     assert len(names) == len(paths)
     return ["/".join(path.parts[-depth:]) if path.name in repeated else path.name for path in paths]
-
-
-def _read(path: Path, name: str) -> Entry:
-    """One run; what is wrong with its files is its own affair and no reason to report nothing of the others."""
-    run = Run(path)
-    config: Flat = {}
-    try:
-        config = flatten(relevant_config(run.config), run.choices)
-        status = run.status  # before the metrics: those of a finished run are complete
-        error = status.error
-        found = run.read_state()
-        state = NOT_STARTED if found == "new" else found
-        metrics = _test_metrics(run) if state == FINISHED else {}
-        times = {shown.name: as_number(getattr(status, shown.name)) for shown in TIMES}
-        config = as_method(config, run.units if state == FINISHED and "coder" in config else None)
-    except Exception as reason:
-        known = isinstance(reason, RunError)
-        error = " ".join(str(reason).split()) if known else f"cannot be read ({type(reason).__name__}: {reason})"
-        return Entry(run, name, DAMAGED, error, {}, config, {})
-    return Entry(run, name, state, str(error or ""), times, config, metrics)
-
-
-def _test_metrics(run: Run) -> dict[str, float | None]:
-    found = {name: value for name, value in run.metrics.items() if name.startswith("test/")}
-    if not found:
-        raise RunError(f"{run.path}: is finished but has no test metrics")
-    for name, value in found.items():
-        if value is not None and as_number(value) is None:
-            raise RunError(f"{run.path}/metrics.json: is damaged ({name} is no number)")
-    return found

@@ -1,38 +1,38 @@
-"""What of their configurations tells runs apart."""
+"""Configurations of runs as columns of a table: keys, values and their text."""
 
 import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sparse_ae.config.flat import flatten
+
 Flat = Mapping[str, Any]
-"""A configuration as dotted keys; a section that a class is built from has its option too: ``model: mlp``."""
+"""A configuration under dotted keys. A section built from a class also has its option: ``model: mlp``."""
 
 METHOD, COEFFICIENT, UNITS, SEED = "sparsity", "sparsity.coefficient", "model.latent_dim", "seed"
 TARGET, TARGET_MEASURE, TARGET_VALUE = "target", "target.measure", "target.value"
-_TARGET = "_target_"
+_TARGET = "._target_"
 
 
-def flatten(config: Mapping[str, Any], choices: Mapping[str, str], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys. A section's ``_target_`` becomes the option it was chosen by, or else its class's name in lower
-    case.
+def flat_config(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
+    """Return ``config`` under dotted keys, the option of a section in place of its ``_target_``.
+
+    The option is the one in ``choices``, else the name of the class in lower case.
     """
     flat: dict[str, Any] = {}
-    for name, value in config.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            flat |= flatten(value, choices, f"{key}.")
-        elif name == _TARGET:
-            section = prefix.removesuffix(".")
-            flat[section] = choices.get(section) or str(value).rpartition(".")[2].lower()
-        else:
-            flat[key] = value
+    for key, value in flatten(config).items():
+        section = key.removesuffix(_TARGET)
+        option = choices.get(section) or str(value).rpartition(".")[2].lower()
+        flat |= {key: value} if section == key else {section: option}
     return flat
 
 
 def as_method(flat: Flat, units: int | None) -> Flat:
-    """A classical coder's configuration as an autoencoder's: it stands where a method does, and its ``units`` where a
-    network's do, so that both can be compared. An autoencoder's stays as it is.
+    """Return a classical coder's configuration under an autoencoder's keys, so that tables compare both.
+
+    The coder takes the place of the sparsity method, and its ``units`` those of the network. An autoencoder's
+    configuration is returned unchanged.
     """
     if "coder" not in flat:
         return flat
@@ -41,58 +41,22 @@ def as_method(flat: Flat, units: int | None) -> Flat:
     return renamed if units is None else {UNITS: units} | renamed
 
 
-def varying(configs: Sequence[Flat]) -> list[str]:
-    """The keys in which ``configs`` differ, in the order in which these name them; the seed last, so that runs which
-    differ in it alone stand together.
-
-    A key that only some methods have varies if it does among their runs: that the others lack it, the method tells.
-    One that repeats the key of the same name at the top everywhere, as ``data.seed`` does, tells nothing.
-    """
-    keys = dict.fromkeys(key for config in configs for key in config)
-    chosen = [key for key in keys if _varies(key, configs) and not _repeats(key, configs)]
-    return sorted(chosen, key=lambda key: key == SEED)
-
-
-def _varies(key: str, configs: Sequence[Flat]) -> bool:
-    having = [config for config in configs if key in config]
-    if len({cell_text(config[key]) for config in having}) > 1:
-        return True
-    section = key.partition(".")[0] if "." in key and not key.startswith("coder.") else METHOD
-    comparable = {cell_text(config.get(section)) for config in having}
-    lacking = (config for config in configs if key not in config)
-    return any(cell_text(config.get(section)) in comparable for config in lacking)
-
-
-def _repeats(key: str, configs: Sequence[Flat]) -> bool:
-    section, _, leaf = key.rpartition(".")
-    return bool(section) and all(leaf in c and c[leaf] == c[key] for c in configs if key in c)
-
-
-def cell_text(value: Any) -> str:
-    """A value of a configuration as YAML would show it: text bare, all else as JSON, with every digit."""
-    return value if isinstance(value, str) else json.dumps(value)
-
-
 def group_name(config: Flat, columns: Sequence[str], *besides: str) -> str:
-    """What tells repetitions of a method from others: ``columns`` without the seed and what is drawn ``besides``."""
+    """Name the group of a run: its values in ``columns``, without method, seed and the keys in ``besides``.
+
+    Runs of one method and group are repetitions of each other.
+    """
     keys = [key for key in columns if key not in (METHOD, SEED, *besides) and key in config]
     return ", ".join(f"{key.rpartition('.')[2]} {cell_text(config[key])}" for key in keys)
 
 
-def sort_key(config: Flat, keys: Sequence[str]) -> tuple[Any, ...]:
-    """Order by the values of ``keys``: numbers by size, then text, then what is missing."""
-    return tuple(_rank(config, key) for key in keys)
-
-
-def _rank(config: Flat, key: str) -> tuple[int, float, str]:
-    if key not in config:
-        return (2, 0.0, "")
-    number = as_number(config[key])
-    return (1, 0.0, cell_text(config[key])) if number is None else (0, number, "")
+def cell_text(value: Any) -> str:
+    """Return a value of a configuration as YAML shows it: text bare, all else as JSON with every digit."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def as_number(value: Any) -> float | None:
-    """``value`` if it is a finite number, else None."""
+    """Return ``value`` as a float if it is a finite number, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

@@ -1,117 +1,118 @@
-"""What commands print about runs."""
+"""Console output of every command: single lines, the metrics of a run, and the table of many runs."""
 
 import logging
-import math
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from functools import cache
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from sparse_ae.reporting.entries import Sweep
+from sparse_ae.reporting.labels import KEY_METRICS, METRICS, TIMES
 from sparse_ae.runs.directory import Run
 
 log = logging.getLogger(__name__)
 
-
-class Shown(NamedTuple):
-    """How a metric is shown."""
-
-    name: str
-    """Without its split."""
-    label: str
-    meaning: str
-    """What the label leaves open, where there is room for it."""
-    form: str
-    brief: str
-    """Its label where there is little room; empty: left out there."""
+_WIDTH = 100
+"""Characters in a line where no terminal sets the limit; paths are never broken."""
+_WIDEST = 1000
+"""Limit of the table of runs where no terminal sets one."""
 
 
-METRICS = (
-    Shown("mse", "MSE", "", "{:.5f}", "MSE"),
-    Shown("fvu", "FVU", "", "{:.4f}", "FVU"),
-    Shown("l0", "L0", "codes != 0 per sample", "{:.1f}", "L0"),
-    Shown("population_sparsity", "population sparsity", "share of units active per sample", "{:.4f}", "population"),
-    Shown("lifetime_sparsity", "lifetime sparsity", "share of samples active, mean over units", "{:.4f}", ""),
-    Shown("hoyer", "Hoyer sparseness", "", "{:.4f}", ""),
-    Shown("inactive_units", "inactive units", "active on < 1 % of samples", "{:.0f}", "inactive"),
-    Shown("dead_units", "dead units", "never != 0", "{:.0f}", "dead"),
-)
+@cache
+def console() -> Console:
+    """Return the console on standard output that all lines, tables and progress bars of a process share."""
+    out = Console(soft_wrap=True, highlight=False, emoji=False)
+    return out if out.is_terminal else Console(soft_wrap=True, highlight=False, emoji=False, width=_WIDTH)
 
-TIMES = (
-    Shown("wall_seconds", "seconds", "seconds in all", "{:.0f}", ""),
-    Shown("fit_seconds", "fit seconds", "seconds to fit", "{:.1f}", "fit"),
-    Shown("encode_microseconds", "encode µs", "µs to encode an image", "{:.1f}", "encode"),
-)
-"""What ``status.json`` says of a run's times."""
+
+def tell(line: str) -> None:
+    """Print a line, above a progress bar if there is one, and write it into the log of the run under way."""
+    console().print(_plain(line))
+    log.info(line)
+
+
+def warn(line: str) -> None:
+    """Tell a line that begins with ``warning:``."""
+    tell(f"warning: {line}")
 
 
 def print_metrics(metrics: Mapping[str, float | None], split: str, *, title: str, units: int) -> None:
-    """The metrics of one split as a table, counts of units out of ``units``."""
-    table = Table(title=title, title_justify="left")
+    """Print the metrics of one split as a table, numbers of units out of ``units``."""
+    table = Table(title=_plain(title), title_justify="left")
     table.add_column(split)
     table.add_column("value", justify="right")
     for shown in METRICS:
-        value = metrics.get(f"{split}/{shown.name}")
-        text = "undefined" if value is None or math.isnan(value) else shown.form.format(value)
+        text = shown.text(metrics.get(f"{split}/{shown.name}")) or "undefined"
         label = f"{shown.label} ({shown.meaning})" if shown.meaning else shown.label
-        table.add_row(label, f"{text} / {units}" if _counts_units(shown) else text)
+        table.add_row(label, f"{text} / {units}" if shown.counts_units else text)
     console().print(table)
 
 
 def key_metrics(run: Run) -> str:
-    """A finished run in one line: ``MSE 0.00470  FVU 0.0700  L0 49.4 ...``"""
+    """Return a finished run as one line: ``MSE 0.00470  FVU 0.0700  L0 49.4 ...``"""
     units, metrics = run.units, run.metrics
-    parts = []
-    for shown in METRICS:
-        value = metrics.get(f"test/{shown.name}")
-        if shown.brief and value is not None:
-            of = f"/{units}" if _counts_units(shown) else ""
-            parts.append(f"{shown.brief} {shown.form.format(value)}{of}")
+    parts = [
+        f"{shown.brief} {text}{f'/{units}' if shown.counts_units else ''}"
+        for shown in KEY_METRICS
+        if (text := shown.text(metrics.get(f"test/{shown.name}")))
+    ]
     target = run.status.target
     if target and not target["met"]:
         parts.append(f"target {target['measure']}={target['wanted']:g} missed")
     return "  ".join(parts)
 
 
-def _counts_units(shown: Shown) -> bool:
-    return shown.name.endswith("_units")
-
-
 def print_run(run: Run, *ideas: str) -> None:
-    """A finished run's test metrics, where everything is, and ``ideas`` of what to run next."""
+    """Print a finished run's test metrics, the places of its files, and ``ideas`` of what to run next.
+
+    ``{run}`` in an idea stands for the run's folder.
+    """
     path = run.shown_path
     print_metrics(run.metrics, "test", title=run.path.name, units=run.units)
     figures = [str(figure.relative_to(run.path)) for figure in run.figures]
-    out = console()
-    out.print(f"run:      {path}")
-    out.print(f"took:     {', '.join(_times(run))}")
+    tell(f"run:      {path}")
+    tell(f"took:     {', '.join(_times(run))}")
     if figures:
-        out.print(f"figures:  {', '.join(figures)}")
-    out.print(f"report:   {path / 'report.html'}")
-    out.print(f"watch:    tensorboard --logdir {path.parent}")
+        tell(f"figures:  {', '.join(figures)}")
+    tell(f"report:   {path / 'report.html'}")
+    tell(f"watch:    tensorboard --logdir {path.parent}")
     for label, idea in zip(("next:", *[""] * len(ideas)), ideas, strict=False):
-        out.print(f"{label:<10}{idea.format(run=path)}", markup=False)
+        tell(f"{label:<10}{idea.format(run=path)}")
+
+
+def print_sweep(sweep: Sweep, title: str) -> None:
+    """Print the runs with their key metrics, the number in each state, and why runs are not finished."""
+    table = Table(title=_plain(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("run", overflow="fold", min_width=12)
+    for column in sweep.columns:
+        table.add_column(_plain(column.replace(".", ".\n")), overflow="fold", min_width=4)
+    for shown in (*KEY_METRICS, *TIMES):
+        table.add_column(shown.label.replace(" ", "\n"), justify="right", overflow="fold", min_width=7)
+    table.add_column("state", overflow="fold", min_width=8)
+    for entry in sweep.entries:
+        config = map(entry.config_text, sweep.columns)
+        cells = [*config, *map(entry.metric_text, KEY_METRICS), *map(entry.time_text, TIMES)]
+        table.add_row(*map(_plain, [entry.name, *cells, entry.state]))
+    out = console()
+    if not out.is_terminal:
+        width = out.measure(table, options=out.options.update(max_width=_WIDEST)).maximum
+        out = Console(soft_wrap=True, highlight=False, width=width)
+    out.print(table)
+    tell(sweep.verdict)
+    for entry in sweep.unfinished:
+        tell(f"  {entry.state}: {entry.name}{f': {entry.error}' if entry.error else ''}")
 
 
 def _times(run: Run) -> Iterator[str]:
+    status = run.status
     for shown in TIMES:
-        value = getattr(run.status, shown.name)
-        if value is not None:
-            yield f"{shown.form.format(value)} {shown.meaning}"
+        if text := shown.text(getattr(status, shown.name)):
+            yield f"{text} {shown.meaning}"
 
 
-def console() -> Console:
-    """Standard output, wide enough that paths are not broken where it is no terminal."""
-    plain = Console(soft_wrap=True, highlight=False)
-    return plain if plain.is_terminal else Console(soft_wrap=True, highlight=False, width=100)
-
-
-def tell(line: str) -> None:
-    """Print one line."""
-    print(line, flush=True)
-
-
-def warn(line: str) -> None:
-    """Print a warning, one line, and log it."""
-    log.warning(line)
-    print(f"warning: {line}", flush=True)
+def _plain(text: str) -> Text:
+    """Return text, perhaps from a run's files, without markup or characters that control a terminal."""
+    return Text("".join(character if character.isprintable() or character == "\n" else " " for character in text))

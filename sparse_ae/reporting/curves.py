@@ -1,36 +1,40 @@
-"""Training curves, read back from TensorBoard's event files."""
+"""Training curves, read from TensorBoard's event files."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sparse_ae.runs.directory import Run
 
-_KEEP_SCALARS_ONLY = {"scalars": 0, "images": 1, "audio": 1, "histograms": 1, "compressedHistograms": 1, "tensors": 1}
-"""0 is all of them."""
+_SCALARS_ONLY = {"scalars": 0, "images": 1, "audio": 1, "histograms": 1, "compressedHistograms": 1, "tensors": 1}
+"""Number of events to keep of each kind; 0 keeps all."""
 
 
 class Curve(NamedTuple):
-    """A scalar over training, ``(T,)`` each."""
+    """One scalar over training."""
 
-    step: np.ndarray
-    value: np.ndarray
+    step: npt.NDArray[np.int64]
+    """Training steps ``(T,)``, increasing."""
+    value: npt.NDArray[np.float64]
+    """Values ``(T,)``."""
 
 
 def read_curves(run: Run, tags: Sequence[str]) -> dict[str, Curve]:
-    """Those of ``tags`` that the run has logged. It may have written several files, if it was resumed, and be writing
-    one now.
+    """Return those of ``tags`` that the run has logged, joined over all of its event files.
+
+    A resumed run has several files, and a running one may be writing one now.
     """
-    events = EventAccumulator(str(run.path), size_guidance=_KEEP_SCALARS_ONLY)
+    events = EventAccumulator(str(run.path), size_guidance=_SCALARS_ONLY)
     events.Reload()
     known = events.Tags()["scalars"]
     return {tag: _curve((e.step, e.value) for e in events.Scalars(tag)) for tag in tags if tag in known}
 
 
 def _curve(points: Iterable[tuple[int, float]]) -> Curve:
-    """A step that is logged twice, by a run that was killed and has not yet gone on, counts as logged later."""
+    """Join points in the order of logging. A run that was killed may log a step twice; the later value counts."""
     kept: list[tuple[int, float]] = []
     for step, value in points:
         while kept and kept[-1][0] >= step:

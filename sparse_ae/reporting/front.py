@@ -1,4 +1,4 @@
-"""What is worth its cost: the non-dominated points of two quantities to be minimised, and the knee of their front."""
+"""Knee of a front of two quantities to be minimised."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,21 +8,14 @@ Array = npt.NDArray[np.floating]
 _ROUNDING = 1e-9
 
 
-def non_dominated(x: Array, y: Array) -> npt.NDArray[np.bool_]:
-    """Which of the points ``(R,), (R,)`` no other is as good as in both and better in one; NaN never is."""
-    as_good = (x[None] <= x[:, None]) & (y[None] <= y[:, None])
-    better = (x[None] < x[:, None]) | (y[None] < y[:, None])
-    known: npt.NDArray[np.bool_] = ~(np.isnan(x) | np.isnan(y))
-    return known & ~(as_good & better).any(axis=1)
-
-
 def knee(x: Array, y: Array) -> int | None:
-    """Where a front bends most towards the origin, as an index into it: to go on from there, either way, costs more
-    than it brings. It is the point farthest below the chord between the front's ends, with log x and log y each scaled
-    to [0, 1].
+    """Return the index of the point at which a front bends most towards the origin; None if no point lies below the
+    chord between its ends.
 
-    ``x (F,), y (F,)`` are positive and non-dominated, in any order. None if no point lies below the chord. Source: the
-    difference curve of Satopää et al., "Finding a 'Kneedle' in a Haystack", 2011, without its smoothing.
+    Beyond the knee, in either direction, a gain in one quantity costs more of the other. It is the point farthest below
+    the chord, with log x and log y each scaled to [0, 1]. ``x (F,), y (F,)`` are positive and non-dominated, in any
+    order. Source: the difference curve of Satopää et al., "Finding a 'Kneedle' in a Haystack", 2011, without its
+    smoothing.
     """
     if len(np.unique(np.stack([x, y]), axis=1).T) < 3:
         return None

@@ -1,6 +1,6 @@
-"""One file per method: its activation and its loss terms together."""
+"""Sparsity methods, one file each: an activation and its loss terms together."""
 
-from sparse_ae.sparsity.base import Decoder, Forward, Sparsity
+from sparse_ae.sparsity.base import Decoder, Forward, Loss, Part, Sparsity, TrainingData, Traits
 from sparse_ae.sparsity.batch_topk import BatchTopK
 from sparse_ae.sparsity.gated import Gated
 from sparse_ae.sparsity.hoyer import Hoyer
@@ -24,8 +24,12 @@ __all__ = [
     "Hoyer",
     "JumpReLU",
     "KSparse",
+    "Loss",
     "Matryoshka",
     "NoSparsity",
+    "Part",
     "Sparsity",
     "TopK",
+    "TrainingData",
+    "Traits",
 ]

@@ -1,13 +1,17 @@
-"""What every sparsity method keeps to: an activation, named loss terms, and a buffer per coefficient."""
+"""Base class of sparsity methods, and what the parts of an objective exchange with training.
+
+Shapes: B samples, D input dimensions, N units (``latent_dim``).
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
+from sparse_ae.config.errors import ConfigError
 from sparse_ae.functional import Reduction
 
 Coefficient = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -19,7 +23,7 @@ class Forward(NamedTuple):
     x: Tensor
     """Input ``(B, D)``."""
     target: Tensor
-    """What to reconstruct ``(B, D)``; differs from ``x`` when denoising."""
+    """Data to reconstruct ``(B, D)``; differs from ``x`` when denoising."""
     pre: Tensor
     """Pre-activations ``(B, N)``."""
     z: Tensor
@@ -28,16 +32,72 @@ class Forward(NamedTuple):
     """Reconstruction ``(B, D)``."""
 
 
+class Loss(NamedTuple):
+    """Training loss and its parts; all scalars but ``forward``."""
+
+    loss: Tensor
+    """recon + sum_t coefficient_t * terms[t]."""
+    recon: Tensor
+    """Reconstruction error."""
+    terms: dict[str, Tensor]
+    """Loss terms by name, before their coefficients."""
+    forward: Forward
+    """Forward pass that the loss was computed from."""
+
+
+class TrainingData(NamedTuple):
+    """Statistics of the training split, for initialisation before the first step."""
+
+    sample: Tensor
+    """Training samples ``(B, D)``."""
+    mean: Tensor
+    """Mean of all training samples ``(D,)``."""
+    shape: tuple[int, ...]
+    """Shape of one sample, D = C H W."""
+    samples_per_epoch: int
+    """Number of training samples that this process sees in an epoch."""
+
+
+class Part(nn.Module):
+    """Part of an objective (network, sparsity method, dead units, target) with the hooks of training, in call order.
+
+    Every hook does nothing unless a subclass overrides it. State that follows training is in buffers or extra state.
+    """
+
+    @property
+    def needs_an_end(self) -> bool:
+        """True if ``on_step_start_`` needs a finite number of steps."""
+        return False
+
+    def setup_(self, data: TrainingData) -> None:
+        """Initialise from the training data, once, before a checkpoint is restored."""
+
+    def on_step_start_(self, step: int, total_steps: float) -> None:
+        """Apply schedules before a batch. ``step`` counts the optimizer steps taken, of ``total_steps``."""
+
+    def on_backward_end_(self, loss: Loss) -> None:
+        """Update running state from a batch, after its backward pass. vmap-safe."""
+
+    def on_before_optimizer_step_(self) -> None:
+        """Project gradients onto the tangent of the constraint set, before clipping."""
+
+    def on_step_end_(self) -> None:
+        """Project parameters onto the constraint set, after an optimizer step."""
+
+    def on_validation_end_(self, metrics: Mapping[str, float]) -> None:
+        """Update running state from a validation's ``val/...`` metrics."""
+
+
 class Decoder(Protocol):
-    """What a loss term may ask of the decoder."""
+    """Decoder as loss terms see it."""
 
     def decode(self, z: Tensor, support: Tensor | None = None) -> Tensor:
-        """Codes ``(B, N)`` to reconstructions ``(B, D)``. Outside of ``support (B, N)`` the codes are 0 and need no
+        """Map codes ``(B, N)`` to reconstructions ``(B, D)``. Outside of ``support (B, N)`` the codes are 0 and need no
         gradient.
         """
 
     def decode_frozen(self, z: Tensor, support: Tensor | None = None) -> Tensor:
-        """The same, with a gradient to the codes alone."""
+        """``decode``, with a gradient to the codes alone."""
 
     def combine(self, z: Tensor, units: Tensor) -> Tensor:
         """z @ atoms[units] ``(B, D)``, without a bias, from the codes ``(B, m)`` of m units; only where
@@ -45,31 +105,37 @@ class Decoder(Protocol):
         """
 
     def decode_prefix(self, z: Tensor, width: int, support: Tensor | None = None) -> Tensor:
-        """The reconstruction ``(B, D)`` from the first ``width`` units."""
+        """Reconstruction ``(B, D)`` from the first ``width`` units."""
 
     def atom_norms(self) -> Tensor:
         """|atom_i|_2, ``(N,)``; only where ``has_atoms``."""
 
 
-class Sparsity(nn.Module, ABC):
+class Traits(NamedTuple):
+    """Capabilities of a sparsity method that other parts ask for. Contract tests check each against behaviour."""
+
+    steered: str | None = None
+    """Term whose coefficient makes codes sparser the larger it is; None if no coefficient does."""
+    needs_atoms: bool = False
+    """True if the losses read ``decoder.atom_norms()``, which only a linear decoder has."""
+    couples_samples: bool = False
+    """True if the samples of a training batch compete, so that a sample alone is coded by another rule."""
+    learns_threshold: bool = False
+    """True if ``on_backward_end_`` moves a threshold by which ``activate`` codes a sample alone."""
+    code_range: tuple[float, float] | None = None
+    """Interval at both ends of which the activation saturates, if there is one."""
+
+
+class Sparsity(Part, ABC):
     """``z = activate(pre)`` and ``loss = reconstruction + sum_t coefficient_t * losses()[t]``.
 
     A method is one subclass in one file: its activation and its loss terms together. All of it is vmap-safe: no
-    data-dependent Python branch, no ``.item()``, and what weighs a term or follows training is a buffer.
-    Evaluating the loss changes nothing; what follows training, such as a threshold, is moved by ``observe_`` and
-    ``validated_`` alone.
+    data-dependent Python branch, no ``.item()``, and every weight of a term is a buffer. Evaluating the loss changes no
+    state; only the hooks of ``Part`` do.
     """
 
-    requires_atoms = False
-    """Whether the losses read ``decoder.atom_norms()``, which only a linear decoder has."""
-    steered: str | None = None
-    """The term whose coefficient makes the codes sparser the larger it is; None if the sparsity is set directly."""
-    couples_samples: ClassVar[bool] = False
-    """Whether in training the samples of a batch are coded together, and later each by a threshold learned there."""
-    any_density: str | None = None
-    """The option that lets a sample alone have any number of active units, whatever training keeps."""
-    code_range: ClassVar[tuple[float, float] | None] = None
-    """Where the activation saturates on both sides, if it does."""
+    traits: Traits = Traits()
+    """Capabilities of the method; options of an instance may change them."""
 
     def __init__(
         self,
@@ -79,9 +145,8 @@ class Sparsity(nn.Module, ABC):
         reduction: Reduction,
         warmup_steps: NonNegativeInt = 0,
     ) -> None:
-        """``coefficients`` names the loss terms and gives each its weight; ``latent_dim`` is N; ``reduction`` holds for
-        the reconstruction too, so that the two conventions cannot be mixed; ``warmup_steps`` is how long the
-        steered coefficient takes to rise from 0.
+        """``coefficients`` names the loss terms and weighs each. ``reduction`` holds for the reconstruction too, so
+        that the two conventions cannot be mixed. The steered coefficient rises from 0 over ``warmup_steps``.
         """
         super().__init__()
         self.latent_dim = latent_dim
@@ -92,25 +157,25 @@ class Sparsity(nn.Module, ABC):
             self.add_term_(term, value)
 
     def add_term_(self, name: str, coefficient: float) -> None:
-        """One more loss term, and what weighs it."""
+        """Add a loss term and the buffer that weighs it."""
         self.full_coefficients[name] = coefficient
         self.register_buffer(f"{name}_coefficient", torch.tensor(float(coefficient)))
 
     @property
     def coefficients(self) -> dict[str, Tensor]:
-        """The scalar buffer that weighs each term; write to it in place to steer it."""
+        """Scalar buffers that weigh the terms, by name; write to one in place to steer it."""
         return {term: self.get_buffer(f"{term}_coefficient") for term in self.full_coefficients}
 
     @abstractmethod
     def activate(self, pre: Tensor) -> Tensor:
-        """Pre-activations ``(B, N)`` to codes ``(B, N)``, each sample's from its own alone."""
+        """Map pre-activations ``(B, N)`` to codes ``(B, N)``, each sample independently."""
 
     def activate_batch(self, pre: Tensor) -> Tensor:
-        """The codes ``(B, N)`` that training uses, where the samples of a batch may compete."""
+        """Map pre-activations ``(B, N)`` to the codes ``(B, N)`` of training, where samples may compete."""
         return self.activate(pre)
 
     def support(self, pre: Tensor, z: Tensor) -> Tensor:
-        """Where codes may differ from 0, or get a gradient from the reconstruction, boolean ``(B, N)``."""
+        """Boolean ``(B, N)``, True where codes may differ from 0 or get a gradient from the reconstruction."""
         return z != 0
 
     def losses(self, forward: Forward, decoder: Decoder) -> dict[str, Tensor]:
@@ -118,61 +183,50 @@ class Sparsity(nn.Module, ABC):
         return {}
 
     @torch.no_grad()
-    def schedule_(self, step: int, total_steps: float) -> None:
-        """Set what is a function of the optimizer steps taken so far: coefficient(t) = full * min(1, (t + 1) / warmup).
-
-        A pure function, so that a resumed run goes on where it was.
+    def on_step_start_(self, step: int, total_steps: float) -> None:
+        """coefficient(t) = full * min(1, (t + 1) / warmup_steps) for the steered term: a pure function of the step, so
+        that a resumed run continues exactly.
         """
-        if self.steered is not None and self.warmup_steps and step <= self.warmup_steps:
+        steered = self.traits.steered
+        if steered is not None and self.warmup_steps and step <= self.warmup_steps:
             factor = min(1.0, (step + 1) / self.warmup_steps)
-            self.coefficients[self.steered].fill_(self.full_coefficients[self.steered] * factor)
-
-    def observe_(self, forward: Forward) -> None:
-        """Follow a training batch with the buffers that do. Called once for each, after its backward pass."""
-
-    def validated_(self, metrics: Mapping[str, float]) -> None:
-        """Follow a validation, with its ``val/...`` metrics."""
+            self.coefficients[steered].fill_(self.full_coefficients[steered] * factor)
 
     def reset_units_(self, units: Tensor) -> list[nn.Parameter]:
-        """Start anew what is learned for each of ``units``, an index; returns those parameters, ``(N, ...)``."""
+        """Re-initialise per-unit state of ``units``, an index. Returns the parameters written, ``(N, ...)``."""
         return []
 
     @property
     def learning_rates(self) -> dict[str, float]:
-        """Parameters, by name, that learn at so many times the optimizer's rate."""
+        """Multiples of the optimizer's learning rate, by parameter name; 1 for all others."""
         return {}
 
-    @property
-    def is_scheduled(self) -> bool:
-        """Whether ``schedule_`` has anything to set."""
-        return self.warmup_steps > 0
-
-    @property
-    def needs_an_end(self) -> bool:
-        """Whether ``schedule_`` needs to know how many steps there are."""
-        return False
+    def check_target(self) -> None:
+        """Raise ``ConfigError`` if the options of this instance rule out a target for its sparsity."""
 
     @classmethod
     def arguments_for(cls, l0: float, latent_dim: int) -> dict[str, Any]:
-        """The constructor's arguments that give ``l0`` active units of ``latent_dim``; none if a coefficient is steered
-        there. Raises ``ValueError`` for an ``l0`` that the method cannot have.
+        """Constructor arguments that give ``l0`` active units of ``latent_dim``; empty if a coefficient is steered.
+
+        Raises ``ConfigError`` for an ``l0`` that the method cannot have.
         """
-        if cls.steered is None:
-            raise ValueError(f"{cls.__name__} has no sparsity to set (allowed: another sparsity=, or target=none)")
+        if cls.traits.steered is None:
+            reason = f"{cls.__name__} has no sparsity to set; choose another sparsity=, or target=none"
+            raise ConfigError("l0", l0, reason)
         return {}
 
 
 def check_units(name: str, value: int, latent_dim: int) -> int:
-    """``value``, a number of units. Raises ``ValueError`` unless there are so many."""
+    """Return ``value``. Raises ``ConfigError`` unless it is a number of units, 1 to ``latent_dim``."""
     if not 1 <= value <= latent_dim:
-        raise ValueError(f"{name}={value}: is no number of units (allowed: 1 to model.latent_dim={latent_dim})")
+        raise ConfigError(name, value, "not a number of units", f"1 to model.latent_dim={latent_dim}")
     return value
 
 
 def whole_units(l0: float, latent_dim: int) -> int:
-    """``l0`` as a number of units that can be kept. Raises ``ValueError`` unless it is one."""
+    """Return ``l0`` as a number of units to keep. Raises ``ConfigError`` unless it is a whole one, up to
+    ``latent_dim``.
+    """
     if l0 != int(l0) or not 1 <= l0 <= latent_dim:
-        raise ValueError(
-            f"{l0:g} active units: a whole number of them is kept (allowed: 1 to model.latent_dim={latent_dim})"
-        )
+        raise ConfigError("l0", f"{l0:g}", "not a whole number of units", f"1 to model.latent_dim={latent_dim}")
     return int(l0)

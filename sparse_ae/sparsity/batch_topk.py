@@ -1,4 +1,4 @@
-"""The k B largest pre-activations of a batch of B samples, which share them out among themselves."""
+"""BatchTopK: the k B largest pre-activations of a batch of B samples."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,22 +8,27 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from sparse_ae.functional import Reduction
-from sparse_ae.sparsity.base import Forward, Sparsity, check_units, whole_units
+from sparse_ae.sparsity.base import Loss, Sparsity, Traits, check_units, whole_units
 from sparse_ae.sparsity.threshold import Threshold
 
 
 class BatchTopK(Sparsity):
-    """In training z = ReLU(pre) where it is among the k B largest of the batch, else 0: k units a sample on average.
+    """z = ReLU(pre) where it is among the k B largest of the batch, else 0: k units per sample on average.
 
-    A sample's code must not depend on its batch, so ``activate`` keeps what passes a ``Threshold`` that k units of a
-    sample pass on average. Before the first batch it is 0, and the code ReLU(pre). The source takes the mean of the
-    smallest activations kept, which ends at the same. Source: Bussmann et al., "BatchTopK sparse autoencoders", arXiv
-    2412.06410.
+    A sample's code must not depend on its batch. ``activate`` therefore keeps every activation above a ``Threshold``
+    that k units of a sample exceed on average; before the first batch it is 0, and the code ReLU(pre). The source uses
+    the mean of the smallest activations kept, which converges to the same.
+    Source: Bussmann et al., "BatchTopK sparse autoencoders", arXiv 2412.06410.
+
+    >>> pre = torch.tensor([[3.0, 2.0, 1.0], [0.5, 0.1, 0.0]])
+    >>> BatchTopK(k=1, latent_dim=3).activate_batch(pre)  # 2 of 6
+    tensor([[3., 2., 0.],
+            [0., 0., 0.]])
     """
 
-    couples_samples = True
+    traits = Traits(couples_samples=True, learns_threshold=True)
 
-    def __init__(self, *, k: int, reduction: Reduction, latent_dim: PositiveInt) -> None:
+    def __init__(self, *, k: int = 32, reduction: Reduction = "mean", latent_dim: PositiveInt = 128) -> None:
         super().__init__({}, latent_dim=latent_dim, reduction=reduction)
         self.k = check_units("k", k, latent_dim)
         self.threshold = Threshold()
@@ -36,11 +41,11 @@ class BatchTopK(Sparsity):
         return torch.relu(pre) * (pre >= smallest)
 
     @torch.no_grad()
-    def observe_(self, forward: Forward) -> None:
-        self.threshold.follow_(forward.pre, forward.z, self.k / self.latent_dim, dims=(-2, -1))
+    def on_backward_end_(self, loss: Loss) -> None:
+        self.threshold.follow_(loss.forward.pre, loss.forward.z, self.k / self.latent_dim, dims=(-2, -1))
 
     @torch.no_grad()
-    def validated_(self, metrics: Mapping[str, float]) -> None:
+    def on_validation_end_(self, metrics: Mapping[str, float]) -> None:
         self.threshold.calibrate_(metrics["val/l0"] / self.k)
 
     @classmethod

@@ -1,33 +1,36 @@
-"""Which units are active, and how strongly, decided apart."""
+"""Gated sparse autoencoder: separate decisions on which units are active and how strongly."""
 
 import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from sparse_ae.functional import Reduction, l1_penalty, reconstruction_error
-from sparse_ae.sparsity.base import Coefficient, Decoder, Forward, Sparsity
+from sparse_ae.sparsity.base import Coefficient, Decoder, Forward, Sparsity, Traits
 
 
 class Gated(Sparsity):
-    """z = H(pre) ReLU(exp(r) pre + b): pre gates, and scaled and shifted for each unit it gives the magnitude.
+    """z = H(pre) ReLU(exp(r) pre + b): pre is the gate; scaled by exp(r) and shifted by b per unit, the magnitude.
 
-    The step has no gradient, so ReLU(pre) gets two terms: ``l1``, |ReLU(pre)|_1, and ``gate``, the error of
-    reconstructing from ReLU(pre) through a decoder that is not trained by it. The penalty thus shrinks the gate and not
-    the magnitudes. loss = reconstruction + coefficient * l1 + gate.
-    Source: Rajamanoharan et al., "Improving dictionary learning with gated sparse autoencoders", arXiv 2404.16014,
-    where the magnitude has a bias of its own instead of the gate's, scaled, and b: the same functions, but here the
+    The step H has no gradient, so ReLU(pre) gets two terms. ``l1`` is |ReLU(pre)|_1. ``gate`` is the error of
+    reconstructing from ReLU(pre) through a frozen decoder. The penalty thus shrinks the gate and not the magnitudes:
+    loss = reconstruction + coefficient * l1 + gate.
+    Source: Rajamanoharan et al., "Improving dictionary learning with gated sparse autoencoders", arXiv 2404.16014.
+    There the magnitude has a bias of its own, here the gate's, scaled, plus b: the same functions, but the
     reconstruction trains the gate's bias too.
+
+    >>> Gated(latent_dim=3).activate(torch.tensor([[-1.0, 0.0, 2.0]])).detach()
+    tensor([[0., 0., 2.]])
     """
 
-    steered = "l1"
+    traits = Traits(steered="l1")
 
     def __init__(
         self,
         *,
-        coefficient: Coefficient,
-        reduction: Reduction,
-        warmup_steps: NonNegativeInt,
-        latent_dim: PositiveInt,
+        coefficient: Coefficient = 0.01,
+        reduction: Reduction = "mean",
+        warmup_steps: NonNegativeInt = 0,
+        latent_dim: PositiveInt = 128,
     ) -> None:
         coefficients = {"l1": coefficient, "gate": 1.0}
         super().__init__(coefficients, latent_dim=latent_dim, reduction=reduction, warmup_steps=warmup_steps)

@@ -1,4 +1,4 @@
-"""A learned threshold for each unit, trained through a penalty on L0 itself."""
+"""JumpReLU: a learned threshold per unit, trained through a penalty on L0 itself."""
 
 import math
 from typing import Annotated
@@ -7,45 +7,50 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from sparse_ae.config.errors import ConfigError
 from sparse_ae.functional import Reduction
-from sparse_ae.sparsity.base import Coefficient, Decoder, Forward, Sparsity
+from sparse_ae.sparsity.base import Coefficient, Decoder, Forward, Sparsity, Traits
 
 
 class JumpReLU(Sparsity):
-    """z = pre H(pre - theta), theta > 0 learned for each unit; loss = reconstruction + coefficient * L0(z).
+    """z = pre H(pre - theta), theta > 0 learned per unit; loss = reconstruction + coefficient * L0(z).
 
-    Neither the jump nor L0 has a gradient to theta, so both get that of a rectangle K of width e = ``bandwidth`` around
-    it (straight-through): dz/dtheta = -(theta/e) K((pre - theta)/e), dH/dtheta = -(1/e) K((pre - theta)/e). To pre, z
-    has its true gradient H(pre - theta).
+    Neither the jump nor L0 has a gradient to theta. Both get that of a rectangle K of width e = ``bandwidth`` around it
+    (straight-through): dz/dtheta = -(theta/e) K((pre - theta)/e), dH/dtheta = -(1/e) K((pre - theta)/e). To pre, z has
+    its true gradient H(pre - theta).
 
-    log theta is what is learned, at ``theta_rate`` times the optimizer's rate: the source trains a hundred times as
-    many steps as suit MNIST.
+    The parameter is log theta, learned at ``theta_rate`` times the optimizer's rate: the source takes a hundred times
+    as many steps as suit MNIST.
 
-    L0 is the active units per sample; ``reduction: mean`` divides it by N. ``l0_target`` penalises the distance from
-    it instead: coefficient * (L0/l0_target - 1)^2.
+    L0 is the number of active units per sample; ``reduction: mean`` divides it by N. ``l0_target`` penalises the
+    distance from it instead: coefficient * (L0/l0_target - 1)^2.
     Source: Rajamanoharan et al., "Jumping ahead", arXiv 2407.14435.
+
+    >>> JumpReLU(theta=0.5, latent_dim=3).activate(torch.tensor([[0.4, 0.6, -1.0]])).detach()
+    tensor([[0.0000, 0.6000, -0.0000]])
     """
 
-    steered: str | None = "l0"
+    traits = Traits(steered="l0")
 
     def __init__(
         self,
         *,
-        coefficient: Coefficient,
-        theta: PositiveFloat,
-        theta_rate: PositiveFloat,
-        bandwidth: PositiveFloat,
-        l0_target: Annotated[float, Field(gt=0)] | None,
-        reduction: Reduction,
-        warmup_steps: NonNegativeInt,
-        latent_dim: PositiveInt,
+        coefficient: Coefficient = 0.01,
+        theta: PositiveFloat = 0.1,
+        theta_rate: PositiveFloat = 10.0,
+        bandwidth: PositiveFloat = 0.1,
+        l0_target: Annotated[float, Field(gt=0)] | None = None,
+        reduction: Reduction = "mean",
+        warmup_steps: NonNegativeInt = 0,
+        latent_dim: PositiveInt = 128,
     ) -> None:
         super().__init__({"l0": coefficient}, latent_dim=latent_dim, reduction=reduction, warmup_steps=warmup_steps)
         if l0_target is not None and l0_target > latent_dim:
-            raise ValueError(f"l0_target={l0_target:g}: is more than model.latent_dim={latent_dim} (allowed: up to it)")
+            reason = f"more than model.latent_dim={latent_dim}"
+            raise ConfigError("l0_target", f"{l0_target:g}", reason, f"up to {latent_dim}")
         self.l0_target = l0_target
         if l0_target is not None:  # a larger coefficient brings L0 nearer to that, not down
-            self.steered = None
+            self.traits = self.traits._replace(steered=None)
         self.log_start = math.log(theta)
         self.log_theta = nn.Parameter(torch.full((latent_dim,), self.log_start))
         self.theta_rate = theta_rate
@@ -60,7 +65,7 @@ class JumpReLU(Sparsity):
         return pre * (pre > theta) - theta.detach() * self._jump(pre, theta)
 
     def support(self, pre: Tensor, z: Tensor) -> Tensor:
-        """The codes just below their threshold too, whose gradient moves it."""
+        """Include codes just below their threshold, whose gradient moves it."""
         return pre > self.log_theta.exp() - self.get_buffer("bandwidth") / 2
 
     def losses(self, forward: Forward, decoder: Decoder) -> dict[str, Tensor]:
@@ -76,8 +81,12 @@ class JumpReLU(Sparsity):
         self.log_theta[units] = self.log_start
         return [self.log_theta]
 
+    def check_target(self) -> None:
+        if self.l0_target is not None:
+            raise ConfigError("sparsity.l0_target", f"{self.l0_target:g}", "a target already", "null, or target=none")
+
     def _jump(self, pre: Tensor, theta: Tensor) -> Tensor:
-        """0, with gradient K((pre - theta)/e)/e to theta, ``(B, N)``."""
+        """Return 0, with gradient K((pre - theta)/e)/e to theta, ``(B, N)``."""
         bandwidth = self.get_buffer("bandwidth")
         kernel = ((pre - theta).abs() < bandwidth / 2).to(pre.dtype) / bandwidth
         return kernel.detach() * (theta - theta.detach())

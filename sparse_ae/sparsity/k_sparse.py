@@ -1,4 +1,4 @@
-"""The k-sparse autoencoder: a linear code cut to its k largest entries, k annealed."""
+"""k-sparse autoencoder: a linear code cut to its k largest entries, with k annealed."""
 
 import math
 from typing import Annotated, Any
@@ -7,6 +7,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from sparse_ae.config.errors import ConfigError
 from sparse_ae.functional import Reduction, keep_largest
 from sparse_ae.sparsity.base import Sparsity, check_units, whole_units
 
@@ -14,9 +15,12 @@ from sparse_ae.sparsity.base import Sparsity, check_units, whole_units
 class KSparse(Sparsity):
     """z = pre where it is among the k largest of its sample, else 0; no rectification.
 
-    So that units do not die at the start, k falls linearly from ``anneal_from`` * k to k over the first
-    ``anneal_share`` of training. ``activate`` keeps ``alpha`` * k, which the source found to classify better.
-    Source: Makhzani and Frey, "k-sparse autoencoders", arXiv 1312.5663, with the weights tied (``model.tied=true``).
+    To keep units alive at the start, k falls linearly from ``anneal_from`` * k to k over the first ``anneal_share`` of
+    training. ``activate`` keeps ``alpha`` * k, which the source found to classify better.
+    Source: Makhzani and Frey, "k-sparse autoencoders", arXiv 1312.5663, with tied weights (``model.tied=true``).
+
+    >>> KSparse(k=2, latent_dim=4).activate(torch.tensor([[0.1, -0.2, 0.3, -0.4]]))
+    tensor([[0.1000, 0.0000, 0.3000, 0.0000]])
     """
 
     k_now: Tensor
@@ -24,12 +28,12 @@ class KSparse(Sparsity):
     def __init__(
         self,
         *,
-        k: int,
-        alpha: Annotated[float, Field(ge=1)],
-        anneal_from: Annotated[float, Field(ge=1)],
-        anneal_share: Annotated[float, Field(ge=0, le=1)],
-        reduction: Reduction,
-        latent_dim: PositiveInt,
+        k: int = 32,
+        alpha: Annotated[float, Field(ge=1)] = 1.0,
+        anneal_from: Annotated[float, Field(ge=1)] = 4.0,
+        anneal_share: Annotated[float, Field(ge=0, le=1)] = 0.5,
+        reduction: Reduction = "mean",
+        latent_dim: PositiveInt = 128,
     ) -> None:
         super().__init__({}, latent_dim=latent_dim, reduction=reduction)
         self.k = check_units("k", k, latent_dim)
@@ -47,20 +51,17 @@ class KSparse(Sparsity):
         return pre * (pre >= smallest)
 
     @property
-    def is_scheduled(self) -> bool:
+    def needs_an_end(self) -> bool:
         return self.k_start > self.k
 
-    @property
-    def needs_an_end(self) -> bool:
-        return self.is_scheduled
-
     @torch.no_grad()
-    def schedule_(self, step: int, total_steps: float) -> None:
+    def on_step_start_(self, step: int, total_steps: float) -> None:
         """k(t) = k_start + (k - k_start) min(1, t / (anneal_share * T)), rounded."""
-        if not self.is_scheduled:
+        if not self.needs_an_end:
             return
         if math.isinf(total_steps):
-            raise ValueError("trainer.max_epochs=-1: k is annealed over a share of training (allowed: an end to it)")
+            reason = "k is annealed over a share of training, which needs an end"
+            raise ConfigError("trainer.max_epochs", -1, reason, "a number of epochs")
         progress = min(1.0, step / max(1.0, self.anneal_share * total_steps))
         self.k_now.fill_(round(self.k_start + (self.k - self.k_start) * progress))
 

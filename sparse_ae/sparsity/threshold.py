@@ -1,27 +1,34 @@
-"""Thresholds that code a sample alone as sparsely as training codes a whole batch."""
+"""Running thresholds that code a sample alone as sparsely as training codes a batch."""
 
 import torch
 from torch import Tensor, nn
 
 _RATE = 0.01
-"""How much of its size a threshold loses after a batch of which nothing exceeds it."""
+"""Share of its size that a threshold loses after a batch of which nothing exceeds it."""
 _LARGEST_EXCESS = 10
-"""Of how many exceed it over how many should."""
+"""Upper bound of (share that exceeds the threshold / share that should) - 1 in one update."""
 _LOST = 0.01
-"""So many times smaller than the smallest activation kept, a threshold starts anew: at 1 % a batch it would not get
-there."""
+"""Ratio to the smallest kept activation below which a threshold is re-initialised: at 1 % a batch it would never catch
+up."""
 _SMOOTHING = 0.05
 """Weight of the newest batch in the running mean of the excess."""
 _AIMS = (0.5, 2.0)
+"""Bounds of ``aim``."""
 
 
 class Threshold(nn.Module):
-    """t, of all units ``()`` or of each ``(N,)``, that a given share of what training sees exceeds.
+    """Threshold t, of all units ``()`` or of each ``(N,)``, that a given share of training activations exceeds.
 
     It starts from the smallest activation that the first batch kept and follows the batches (Robbins and Monro, 1951):
-    t *= 1 + 0.01 (share that exceeds t / (aim * share that should) - 1). The mean of the smallest kept is too high
-    where few are: tails are convex. ``aim`` is 1 until a validation says that other samples exceed t more or less
-    often than those of the batches do.
+    t *= 1 + 0.01 (share that exceeds t / (aim * share that should) - 1). The mean of the smallest kept activations
+    would be too high where few are kept, as tails are convex. ``aim`` is 1 until a validation measures that its samples
+    exceed t more or less often than training batches do.
+
+    >>> threshold = Threshold()
+    >>> pre = torch.tensor([[3.0, 1.0], [2.0, 0.5]])
+    >>> threshold.follow_(pre, pre * (pre >= 2), share=0.5, dims=(-2, -1))
+    >>> threshold.value
+    tensor(2.)
     """
 
     value: Tensor
@@ -35,11 +42,11 @@ class Threshold(nn.Module):
         self.register_buffer("excess", torch.tensor(1.0))
 
     def passes(self, pre: Tensor) -> Tensor:
-        """Where ``pre (B, N)`` is positive and not below t."""
+        """Boolean ``(B, N)``, True where ``pre (B, N)`` is positive and not below t."""
         return (pre >= self.value) & (pre > 0)
 
     def follow_(self, pre: Tensor, z: Tensor, share: float, dims: tuple[int, ...]) -> None:
-        """After a batch whose ``pre (B, N)`` was coded as ``z``: ``share`` of it should pass, counted over ``dims``."""
+        """Update t after a batch ``pre (B, N)``, coded as ``z``, of which ``share`` should pass, over ``dims``."""
         passing = self.passes(pre).to(self.value.dtype).mean(dim=dims)
         smallest = torch.where(z > 0, z, torch.inf).amin(dim=dims).to(self.value.dtype)
         unknown = (self.value < _LOST * smallest) & smallest.isfinite()
@@ -49,7 +56,8 @@ class Threshold(nn.Module):
         self.excess.add_(_SMOOTHING * (excess.mean() - self.excess))
 
     def calibrate_(self, excess: float) -> None:
-        """Other samples pass ``excess`` times as often as they should: go halfway to the aim that makes that 1 if the
-        ratio of theirs to the batches' stays as it is.
+        """Move ``aim`` halfway to where validation samples pass as often as they should.
+
+        They pass ``excess`` times too often now; the ratio of that to the excess in training is taken to be constant.
         """
         self.aim.copy_((self.aim + self.excess / excess).div(2).clamp(*_AIMS))

@@ -1,4 +1,4 @@
-"""The k largest pre-activations of each sample."""
+"""TopK: the k largest pre-activations of each sample."""
 
 from typing import Any
 
@@ -16,9 +16,22 @@ class TopK(Sparsity):
     ``signed`` keeps the k largest by magnitude, z = TopK_k(|pre|) sign(pre), as orthogonal matching pursuit would.
     Source: Gao et al., "Scaling and evaluating sparse autoencoders", arXiv 2406.04093. Its auxiliary loss for dead
     units is ``dead=auxk``.
+
+    >>> pre = torch.tensor([[-3.0, 2.0, 1.0]])
+    >>> TopK(k=1, latent_dim=3).activate(pre)
+    tensor([[0., 2., 0.]])
+    >>> TopK(k=1, signed=True, latent_dim=3).activate(pre)
+    tensor([[-3.,  0.,  0.]])
     """
 
-    def __init__(self, *, k: int, signed: bool, reduction: Reduction, latent_dim: PositiveInt) -> None:
+    def __init__(
+        self,
+        *,
+        k: int = 32,
+        signed: bool = False,
+        reduction: Reduction = "mean",
+        latent_dim: PositiveInt = 128,
+    ) -> None:
         super().__init__({}, latent_dim=latent_dim, reduction=reduction)
         self.k = check_units("k", k, latent_dim)
         self.signed = signed

@@ -1,4 +1,4 @@
-"""What steers a method's coefficient while it trains: towards a sparsity that was asked for, or along a path."""
+"""Targets: control of a coefficient in training, towards a sparsity that was asked for or along a path."""
 
 from sparse_ae.targets.base import Target, Verdict
 from sparse_ae.targets.coefficient_path import CoefficientPath

@@ -1,75 +1,80 @@
-"""What every target keeps to."""
+"""Base class of targets."""
 
 from abc import ABC
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from sparse_ae.sparsity import Forward, Sparsity
+from sparse_ae.config.build import locate
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.sparsity import Part, Sparsity
 
 
 class Verdict(NamedTuple):
-    """Whether a run has the sparsity that was asked for."""
+    """Outcome of a run that was asked for a sparsity."""
 
     measure: str
+    """Metric that the target is about."""
     wanted: float
+    """Value that was asked for."""
     reached: float
-    """On the validation split, at the end."""
+    """Value on the validation split at the end."""
     met: bool
+    """True if ``reached`` is within the tolerance of ``wanted``."""
     reason: str
-    """One line; empty if it is met."""
+    """Reason for a miss, one line; empty if the target is met."""
 
 
-class Target(nn.Module, ABC):
-    """Writes to one coefficient of a ``Sparsity``. State is in buffers; ``observe_`` is vmap-safe."""
+class Target(Part, ABC):
+    """Controls one coefficient of a ``Sparsity``: ``attach_`` it first, then call the hooks of ``Part``."""
 
-    needs_an_end = False
-    """Whether ``schedule_`` needs to know how many steps there are."""
     measure: str = "l0"
-    """The metric that it is about."""
+    """Metric that the target is about."""
+
+    def sparsity_spec(self, spec: Mapping[str, Any], latent_dim: int) -> dict[str, Any]:
+        """Return ``spec``, a sparsity method's, with the arguments that the target sets, such as k."""
+        method: Any = locate(spec["_target_"], "sparsity")
+        return {**spec, **self.arguments_for(method, latent_dim)}
 
     def arguments_for(self, method: type[Sparsity], latent_dim: int) -> dict[str, Any]:
-        """What the target sets among the method's own arguments, such as k."""
+        """Arguments of the method's constructor that the target sets, such as k; empty if it sets none."""
         return {}
 
-    def begin_(self, sparsity: Sparsity, threshold: float) -> None:
-        """Take over before the first step; a code is active above ``threshold``. Raises ``ValueError`` if there is
-        nothing to steer, or it is steered already.
+    def attach_(self, sparsity: Sparsity, threshold: float) -> None:
+        """Take control of ``sparsity`` before the first step; a code is active above ``threshold``.
+
+        Raises ``ConfigError`` if there is nothing to steer, or if it is steered already.
         """
+        self._attached = (sparsity,)  # in a tuple, as no submodule: its state belongs to the model
+        self.threshold = threshold
 
-    def schedule_(self, sparsity: Sparsity, step: int, total_steps: float) -> None:
-        """Before each step, of ``total_steps``."""
+    @property
+    def sparsity(self) -> Sparsity:
+        """Method that the target is attached to."""
+        return self._attached[0]
 
-    def observe_(self, sparsity: Sparsity, forward: Forward, recon: Tensor, terms: Mapping[str, Tensor]) -> None:
-        """After each training batch, with its reconstruction error and the method's raw terms."""
-
-    def validated_(self, sparsity: Sparsity, metrics: Mapping[str, float]) -> None:
-        """After each validation, with its ``val/...`` metrics."""
+    @property
+    def coefficient(self) -> Tensor:
+        """Scalar buffer that the target steers. Raises ``ConfigError`` unless there is one, free to be steered."""
+        sparsity = self.sparsity
+        if sparsity.traits.steered is None:
+            reason = f"{type(sparsity).__name__} has no coefficient to steer"
+            raise ConfigError("target", reason=reason, expected="a penalty as sparsity=, or target=none")
+        if sparsity.warmup_steps:
+            raise ConfigError("sparsity.warmup_steps", sparsity.warmup_steps, "the target steers the coefficient", "0")
+        return sparsity.coefficients[sparsity.traits.steered]
 
     @property
     def stuck(self) -> str | None:
-        """Why the target cannot be met, if that is clear already."""
+        """Reason why the target cannot be met; None while it may be."""
         return None
 
     @property
     def points(self) -> list[dict[str, float]]:
-        """What was measured along the way, where that is what the run is for."""
+        """Measurements along the way, for a target that records them."""
         return []
 
     def verdict(self, metrics: Mapping[str, float]) -> Verdict | None:
-        """How it ended, from the last validation's metrics; None if nothing was asked for."""
+        """Judge the last validation's ``metrics``; None if no sparsity was asked for."""
         return None
-
-
-def steered_coefficient(sparsity: Sparsity) -> Tensor:
-    """The coefficient to write to. Raises ``ValueError`` unless it is free to be steered."""
-    if sparsity.steered is None:
-        raise ValueError(
-            f"target: {type(sparsity).__name__} has no coefficient to steer (allowed: a penalty, or target=none)"
-        )
-    if sparsity.warmup_steps:
-        raise ValueError(
-            f"sparsity.warmup_steps={sparsity.warmup_steps}: the target steers the coefficient (allowed: 0)"
-        )
-    return sparsity.coefficients[sparsity.steered]

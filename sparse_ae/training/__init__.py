@@ -1,1 +1,1 @@
-"""The LightningModule and the callbacks around it."""
+"""Training: the LightningModule, its objective and the callbacks around it."""

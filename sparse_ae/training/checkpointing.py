@@ -1,4 +1,4 @@
-"""When checkpoints are written, and how Lightning reads and writes them."""
+"""Checkpoints: when they are written, and how Lightning reads and writes them."""
 
 import math
 import time
@@ -12,18 +12,20 @@ from lightning.pytorch.callbacks import Checkpoint
 from pydantic import PositiveFloat
 
 from sparse_ae.atomic import link
+from sparse_ae.config.errors import ConfigError
 from sparse_ae.metrics import NAMES
 from sparse_ae.runs.checkpoint import read_checkpoint, write_checkpoint
 from sparse_ae.runs.errors import CheckpointError
-from sparse_ae.training.module import NonFiniteLossError, SparseAutoencoderModule
+from sparse_ae.training.losses import NonFiniteLossError
+from sparse_ae.training.module import ours
 from sparse_ae.training.stop import StopSignals
 
 
 class SealedCheckpointIO(TorchCheckpointIO):
-    """Lightning's way to ``checkpoint_file``."""
+    """Lightning ``CheckpointIO`` on top of ``runs.checkpoint``."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Lightning's hook; ``storage_options`` are for remote file systems and not used."""
+        """Write a sealed checkpoint; ``storage_options`` are for remote file systems and not used."""
         write_checkpoint(Path(path), checkpoint)
 
     def load_checkpoint(
@@ -36,65 +38,65 @@ class SealedCheckpointIO(TorchCheckpointIO):
 
 
 _MUST_AGREE = ("model", "sparsity", "target", "dead", "optimizer", "scheduler")
-"""What a checkpoint's tensors, coefficients and moments belong to; the trainer and the data may differ."""
+"""Config groups that a checkpoint's tensors, coefficients and moments belong to; trainer and data may differ."""
 
 
 def check_fits(path: Path, checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Raise ``CheckpointError`` unless the checkpoint was trained with the model, method and optimizer of ``config``.
 
-    Its buffers and moments would silently take the place of what ``config`` asks for.
+    Its buffers and moments would silently replace those that ``config`` asks for.
     """
     if "hyper_parameters" not in checkpoint:
-        raise CheckpointError(f"{path}: is a classical coder's (allowed: a checkpoint of sparse-ae-train)")
+        raise CheckpointError(str(path), reason="a classical coder's checkpoint", expected="one of sparse-ae-train")
     trained_with = checkpoint["hyper_parameters"].get("config", {})
     for section in _MUST_AGREE:
         saved, wanted = trained_with.get(section) or {}, config.get(section) or {}
         for key in [*wanted, *saved]:
             if saved.get(key) != wanted.get(key):
-                raise CheckpointError(
-                    f"{path}: was trained with {section}.{key}={saved.get(key)}, "
-                    f"and {wanted.get(key)} is asked for (allowed: the same {', '.join(_MUST_AGREE)})"
-                )
+                reason = f"trained with {section}.{key}={saved.get(key)}, but {wanted.get(key)} is asked for"
+                raise CheckpointError(str(path), reason=reason, expected=f"the same {', '.join(_MUST_AGREE)}")
 
 
 def _evaluation_follows(trainer: Trainer) -> bool:
-    """Whether validation or the end of the epoch comes next: Lightning would leave them out if it resumed here."""
+    """True if validation or the end of the epoch comes next: Lightning would skip them if it resumed here."""
     epoch_loop = trainer.fit_loop.epoch_loop
     fetcher = trainer.fit_loop._data_fetcher
     assert fetcher is not None
     return epoch_loop._is_training_done or epoch_loop._should_check_val_fx(fetcher)
 
 
-class Checkpoints(Checkpoint):
-    """``last.ckpt`` at the end of every epoch, every ``every_n_minutes`` in between, and when the run is asked to stop
-    or fails between two steps; ``previous.ckpt``, the one before it; ``best.ckpt``, the last whose ``monitor`` was
-    never better. The latter two are links. Where no epoch ends with a validation there is no ``best.ckpt``.
+class RunCheckpoint(Checkpoint):
+    """Writes the checkpoints of a run, each of a moment between two optimizer steps.
 
-    Each is of a moment between two optimizer steps, and a run that goes on from it ends with the same bytes. Lightning
-    runs this callback after every other, so that no state which fails a check is saved. Raises ``ValueError`` for a
-    metric that no validation logs.
+    - ``last.ckpt``: at the end of every epoch, every ``every_n_minutes`` in between, and when the run is asked to stop
+      or fails between two steps.
+    - ``previous.ckpt``: the ``last.ckpt`` before it.
+    - ``best.ckpt``: the checkpoint with the best ``monitor`` so far; ties keep the earlier one. Needs epochs that end
+      with a validation.
+
+    ``previous`` and ``best`` are hard links. A run resumed from any of them ends with the same bytes. Lightning runs
+    this callback after every other, so that no state which fails a check is saved. Raises ``ConfigError`` for a metric
+    that no validation logs.
     """
 
     def __init__(
         self,
         *,
         folder: Path,
-        monitor: str,
-        mode: Literal["min", "max"],
-        every_n_minutes: PositiveFloat,
-        validates: bool,
+        monitor: str = "val/mse",
+        mode: Literal["min", "max"] = "min",
+        every_n_minutes: PositiveFloat = 5.0,
         stop: StopSignals,
     ) -> None:
-        allowed = [f"val/{name}" for name in NAMES]
-        if monitor not in allowed:
-            raise ValueError(f"monitor={monitor}: is no validation metric (allowed: {', '.join(allowed)})")
+        metrics = [f"val/{name}" for name in NAMES]
+        if monitor not in metrics:
+            raise ConfigError("monitor", monitor, "not a validation metric", ", ".join(metrics))
         self.last = folder / "last.ckpt"
         self.previous = folder / "previous.ckpt"
         self.best = folder / "best.ckpt"
         self.monitor = monitor
         self.sign = 1 if mode == "min" else -1
         self.seconds = 60 * every_n_minutes
-        self.validates = validates
         self.stop = stop
         self.best_score: float | None = None
         self._is_best = False
@@ -102,25 +104,24 @@ class Checkpoints(Checkpoint):
         self._saved_at = math.inf
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far, and whether this very checkpoint has it."""
+        """Best value so far, and whether this checkpoint has it."""
         return {"best_score": self.best_score, "is_best": self._is_best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what ``state_dict`` saved."""
+        """Restore the state that ``state_dict`` saved."""
         self.best_score = state_dict["best_score"]
         self._is_best = state_dict["is_best"]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """What was the best of another run says nothing about this one."""
-        assert isinstance(pl_module, SparseAutoencoderModule)
-        if not pl_module.wrote(checkpoint):
+        """Ignore the best value of another run."""
+        if not ours(pl_module).is_own(checkpoint):
             del checkpoint["callbacks"][self.state_key]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock, and wait for the end of a step with whatever asks to stop from here on."""
+        """Start the clock. From here on a signal to stop waits for the end of a step."""
         self._saved_at = time.monotonic()
         self.stop.defer()
-        if self._is_best and trainer.is_global_zero:  # the run may have been killed before it was linked
+        if self._is_best and trainer.is_global_zero:  # the process may have been killed before linking
             link(Path(str(trainer.ckpt_path)), self.best)
         self._is_best = False
 
@@ -130,12 +131,12 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save if it is time to, and if a resumed run could go on from here."""
+        """Save if it is due and a run could resume from here."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches or _evaluation_follows(trainer):
             return
         stops = self.stop.requested is not None
         due = stops or time.monotonic() - self._saved_at >= self.seconds
-        if trainer.world_size > 1:  # the ranks have to save, and to stop, after the same step
+        if trainer.world_size > 1:  # ranks have to save and stop after the same step
             if (batch_idx + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
                 return
             stops, due = (trainer.strategy.reduce_boolean_decision(flag, all=False) for flag in (stops, due))
@@ -146,10 +147,10 @@ class Checkpoints(Checkpoint):
         self._between_steps = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, with the epoch's validation behind it; as the best only if that was of these very weights."""
-        assert isinstance(pl_module, SparseAutoencoderModule)
-        validated_now = pl_module.evaluated_at.get("val") == trainer.global_step
-        self._is_best = validated_now and self._improved(trainer)
+        """Save, after the epoch's validation; as the best only if that measured these weights."""
+        module = ours(pl_module)
+        validated_now = module.evaluated_at.get("val") == trainer.global_step
+        self._is_best = validated_now and self._improved(module.results.get(self.monitor))
         self._save(trainer, pl_module)
         if self._is_best and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             link(self.last, self.best)
@@ -161,27 +162,25 @@ class Checkpoints(Checkpoint):
         self._between_steps = False
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Keep what was trained, if the exception did not come from the middle of a step."""
+        """Save, unless the exception came from the middle of a step."""
         whole = self._between_steps and trainer.world_size == 1
         if whole and isinstance(exception, Exception) and not isinstance(exception, NonFiniteLossError):
             self._save(trainer, pl_module)
 
     def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, SparseAutoencoderModule)
-        self._between_steps = False  # an exception while saving is no reason to save
+        self._between_steps = False  # an exception while saving must not save again
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        pl_module.check_finite()
+        ours(pl_module).check_finite()
         if trainer.is_global_zero and self.last.exists():
             link(self.last, self.previous)
         trainer.save_checkpoint(self.last)
         self._saved_at = time.monotonic()
 
-    def _improved(self, trainer: Trainer) -> bool:
-        score = trainer.callback_metrics.get(self.monitor) if self.validates else None
+    def _improved(self, score: float | None) -> bool:
         if score is None or not math.isfinite(score):
             return False
-        if self.best_score is not None and self.sign * float(score) >= self.sign * self.best_score:
+        if self.best_score is not None and self.sign * score >= self.sign * self.best_score:
             return False
-        self.best_score = float(score)
+        self.best_score = score
         return True

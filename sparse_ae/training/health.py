@@ -1,7 +1,7 @@
-"""Warnings while training, each with its reason and a remedy, and each once."""
+"""Health warnings in training, each issued once, with its reason and a remedy."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -11,29 +11,31 @@ from torch.optim import Optimizer
 
 from sparse_ae.data import to_unit_interval
 from sparse_ae.training.logger import RunLogger
-from sparse_ae.training.module import SparseAutoencoderModule
+from sparse_ae.training.module import SparseAutoencoderModule, ours
 from sparse_ae.training.progress import tell
 
 log = logging.getLogger(__name__)
 
 _SAMPLES = 512
-"""So many training images are looked at after each epoch."""
+"""Number of training images that the check after each epoch codes."""
 _MOST = 0.5
+"""Share of dead units that is worth a warning."""
 _NEGLIGIBLE = 1e-3
-"""A penalty whose gradient is so small a share of the reconstruction's changes nothing."""
+"""Ratio of penalty to reconstruction gradient below which the penalty has no effect."""
 _NOTHING_LEARNED = 0.99
-"""The FVU of a model that says little more than the mean."""
+"""FVU above which a model predicts little more than the mean."""
 _CONSTANT = 0.05
-"""Codes whose standard deviation is so small a share of their size do not tell one image from another."""
+"""Ratio of standard deviation to size below which codes do not distinguish images."""
 _FLAT = 1e-3
 """Mean of (z - low)(high - z)/(high - low)^2, the slope of a sigmoid, below which no gradient passes."""
 _RUNAWAY = 10.0
-"""By such a factor the decoder's weights may grow."""
+"""Factor by which the decoder's weights may grow."""
 
 
 class Health(Callback):
-    """Looks at the state of training after every epoch, and at the start, and tells what a user would want to mend:
-    on the console, in the log and as TensorBoard text. It changes nothing.
+    """Checks training at the start and after every epoch, and warns on the console, in the log and in TensorBoard.
+
+    It changes no state of training.
     """
 
     def __init__(self) -> None:
@@ -43,41 +45,39 @@ class Health(Callback):
         self._clipped: Tensor | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """What was told already, and what later states are compared with."""
+        """Warnings issued so far, and the values that later states are compared with."""
         clipped = 0 if self._clipped is None else int(self._clipped)
         return {"told": list(self._told), "norm": self._norm_at_start, "steps": self._steps, "clipped": clipped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what ``state_dict`` saved."""
+        """Restore the state that ``state_dict`` saved."""
         self._told, self._norm_at_start = state_dict["told"], state_dict["norm"]
         self._steps, self._clipped = state_dict["steps"], torch.tensor(state_dict["clipped"])
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """What another run was told, this one was not."""
-        assert isinstance(pl_module, SparseAutoencoderModule)
-        if not pl_module.wrote(checkpoint):
+        """Do not inherit warnings that another run has already issued."""
+        if not ours(pl_module).is_own(checkpoint):
             checkpoint["callbacks"].pop(self.state_key, None)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, SparseAutoencoderModule)
         if not self._norm_at_start:
-            self._norm_at_start = _decoder_norm(pl_module)
+            self._norm_at_start = _decoder_norm(ours(pl_module))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        assert isinstance(pl_module, SparseAutoencoderModule)
         if trainer.global_step > 0:
             return
-        units, dead = pl_module.model.network.latent_dim, pl_module.results.get("train/dead_at_init", 0)
+        module = ours(pl_module)
+        units, dead = module.model.network.latent_dim, module.results.get("train/dead_at_init", 0)
         if dead > _MOST * units:
             self._warn(
                 trainer,
                 "dead_at_init",
                 f"{dead:.0f} of {units} units fire for no training image before training begins. Such units may stay "
-                f"dead: {_more_alive(pl_module)}",
+                f"dead: {_more_alive(module)}",
             )
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Count the steps whose gradient is about to be clipped."""
+        """Count steps whose gradient is about to be clipped."""
         limit = trainer.gradient_clip_val
         if not limit:
             return
@@ -91,14 +91,9 @@ class Health(Callback):
         self._steps += 1
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look, before the checkpoint is written."""
-        assert isinstance(pl_module, SparseAutoencoderModule)
-        for name, message in (
-            *self._clipping(trainer),
-            *_codes(pl_module),
-            *self._norms(pl_module),
-            *_target(pl_module),
-        ):
+        """Check, before the checkpoint is written."""
+        module = ours(pl_module)
+        for name, message in (*self._clipping(trainer), *_codes(module), *self._norms(module), *_target(module)):
             self._warn(trainer, name, message)
 
     def _clipping(self, trainer: Trainer) -> Iterator[tuple[str, str]]:
@@ -136,14 +131,24 @@ def _decoder_norm(module: SparseAutoencoderModule) -> float:
 
 
 def _codes(module: SparseAutoencoderModule) -> Iterator[tuple[str, str]]:
-    """What a batch's codes and gradients say."""
-    objective, sparsity = module.objective, module.model.sparsity
+    """Diagnose the codes and gradients of a batch."""
     x = to_unit_interval(module.data.split("train").x[:_SAMPLES]).to(next(module.parameters()))
     with torch.enable_grad():
-        loss = objective(x, x)
+        loss = module.objective(x, x)
         recon = _gradient_norm(module, loss.recon)
-        penalties = {name: _gradient_norm(module, loss.terms[name]) for name in sparsity.coefficients}
-    for name, size in penalties.items():
+        penalties = {name: _gradient_norm(module, loss.terms[name]) for name in module.model.sparsity.coefficients}
+    z = loss.forward.z.detach()
+    yield from _penalties(module, penalties, recon)
+    if penalties:
+        yield from _constant_codes(module, z)
+    yield from _saturation(module, z)
+    yield from _dead(module)
+
+
+def _penalties(module: SparseAutoencoderModule, sizes: Mapping[str, float], recon: float) -> Iterator[tuple[str, str]]:
+    """Diagnose penalties by the ``sizes`` of their unweighted gradients and that of the reconstruction's."""
+    sparsity = module.model.sparsity
+    for name, size in sizes.items():
         weighted = float(sparsity.coefficients[name]) * size
         if size == 0:
             yield (
@@ -151,53 +156,63 @@ def _codes(module: SparseAutoencoderModule) -> Iterator[tuple[str, str]]:
                 f"the term {name} has no gradient: nothing that is trained can change it. The codes may all be 0, or "
                 "stuck: lower sparsity.coefficient, or use another sparsity=",
             )
-        elif name == sparsity.steered and _is_settled(module) and weighted < _NEGLIGIBLE * recon:
+        elif name == sparsity.traits.steered and _is_settled(module) and weighted < _NEGLIGIBLE * recon:
             yield (
                 "negligible",
                 f"sparsity.coefficient={sparsity.full_coefficients[name]:g} changes nothing: the gradient of {name} "
                 f"is {weighted / recon:.1g} of the reconstruction's. Raise it, or ask for a sparsity with target=l0",
             )
-    z = loss.forward.z.detach()
+
+
+def _constant_codes(module: SparseAutoencoderModule, z: Tensor) -> Iterator[tuple[str, str]]:
     fvu, variation = module.results.get("val/fvu", 0.0), float(z.std(dim=0).mean() / z.abs().mean().clamp_min(1e-12))
-    if penalties and objective.target is None and fvu > _NOTHING_LEARNED and variation < _CONSTANT:
+    if module.objective.target is None and fvu > _NOTHING_LEARNED and variation < _CONSTANT:
         yield (
             "penalty_won",
-            f"the codes are the same for every image (val/fvu {fvu:.3f}), and a larger coefficient cannot change that. "
-            "Lower sparsity.coefficient, or raise it step by step with sparsity.warmup_steps or target=l0",
+            f"the codes are the same for every image (val/fvu {fvu:.3f}): the penalty dominates. Lower "
+            "sparsity.coefficient, or ramp it with sparsity.warmup_steps or target=l0",
         )
-    if sparsity.code_range is not None:
-        low, high = sparsity.code_range
-        slope = float(((z - low) * (high - z)).mean()) / (high - low) ** 2
-        if slope < _FLAT:
-            yield (
-                "saturated",
-                f"the codes are saturated at {low:g} or {high:g}, where no gradient passes (mean slope {slope:.1g}). "
-                "Lower sparsity.coefficient or optimizer.lr, or raise sparsity.rho",
-            )
-    dead, units = int(objective.dead.dead.sum()), module.model.network.latent_dim
+
+
+def _saturation(module: SparseAutoencoderModule, z: Tensor) -> Iterator[tuple[str, str]]:
+    if module.model.sparsity.traits.code_range is None:
+        return
+    low, high = module.model.sparsity.traits.code_range
+    slope = float(((z - low) * (high - z)).mean()) / (high - low) ** 2
+    if slope < _FLAT:
+        yield (
+            "saturated",
+            f"the codes are saturated at {low:g} or {high:g}, where no gradient passes (mean slope {slope:.1g}). "
+            "Lower sparsity.coefficient or optimizer.lr, or raise sparsity.rho",
+        )
+
+
+def _dead(module: SparseAutoencoderModule) -> Iterator[tuple[str, str]]:
+    counter, units = module.objective.dead, module.model.network.latent_dim
+    dead = int(counter.dead.sum())
     if dead > _MOST * units:
         yield (
             "dead",
-            f"{dead} of {units} units have not fired for {objective.dead.window_epochs:g} epochs: "
-            f"{_more_alive(module)}",
+            f"{dead} of {units} units have not fired for {counter.window_epochs:g} epochs: {_more_alive(module)}",
         )
 
 
 def _is_settled(module: SparseAutoencoderModule) -> bool:
-    """Whether the steered coefficient is the one that the user gave, and not 0."""
+    """True if the steered coefficient has reached the one that the user gave, and that is not 0."""
     sparsity = module.model.sparsity
-    assert sparsity.steered is not None
-    full = sparsity.full_coefficients[sparsity.steered]
-    return module.objective.target is None and 0 < full <= float(sparsity.coefficients[sparsity.steered]) * 1.001
+    steered = sparsity.traits.steered
+    assert steered is not None
+    full = sparsity.full_coefficients[steered]
+    return module.objective.target is None and 0 < full <= float(sparsity.coefficients[steered]) * 1.001
 
 
 def _more_alive(module: SparseAutoencoderModule) -> str:
-    """What this run could do about dead units."""
+    """Remedies against dead units that are open to this run."""
     sparsity, network, dead = module.model.sparsity, module.model.network, module.objective.dead
     denser = "a denser target" if module.objective.target else "a smaller sparsity.coefficient"
     remedies = [
         "fewer units (model.latent_dim)",
-        denser if sparsity.steered or module.objective.target else "a larger sparsity.k or share",
+        denser if sparsity.traits.steered or module.objective.target else "a larger sparsity.k or share",
         *(["dead=auxk"] if network.has_atoms and not dead.coefficients else []),
         *([] if network.has_atoms else ["a network whose dead units can be brought back (model=linear dead=auxk)"]),
     ]

@@ -1,4 +1,4 @@
-"""TensorBoard, writing straight into the run directory."""
+"""TensorBoard logger that writes straight into the run directory."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -27,7 +27,7 @@ class RunLogger(TensorBoardLogger):
 
     @rank_zero_only
     def begin(self, config: Mapping[str, Any], metrics: Iterable[str]) -> None:
-        """Open the HParams row: the flattened config, and which scalars are its metrics."""
+        """Open the HParams row: the flattened config, and the names of the scalars that are its metrics."""
         experiment, start, _ = hparams_summaries(_flatten(config), dict.fromkeys(metrics, 0.0))
         for summary in (experiment, start):
             self._file_writer().add_summary(summary)
@@ -40,7 +40,7 @@ class RunLogger(TensorBoardLogger):
         self.experiment.close()
 
     def sizes(self) -> dict[str, int]:
-        """How many bytes of each event file are on disk, once all that was logged is."""
+        """Flush, and return the size in bytes of each event file on disk."""
         self.experiment.flush()
         files = sorted(self._folder.glob("events.out.tfevents.*"))
         for path in files:

@@ -1,47 +1,47 @@
-"""The LightningModule: one objective, one optimizer, metrics per split, logging that never waits for the device."""
+"""LightningModule of sparse autoencoders: one objective, one optimizer, metrics per split."""
 
-import inspect
+import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
+from sparse_ae.config.errors import ConfigError
 from sparse_ae.data import Batch, ImageDataModule, to_unit_interval
+from sparse_ae.data.order import stream_seed
+from sparse_ae.dead.base import Moment, broadcast_buffers, silent_units
 from sparse_ae.metrics import NAMES, CodeMetrics
 from sparse_ae.models import SparseAutoencoder
 from sparse_ae.runs.naming import config_hash
-from sparse_ae.training.objective import Loss, Objective
+from sparse_ae.sparsity import Loss, TrainingData
+from sparse_ae.training.fast import FastLightningModule
+from sparse_ae.training.losses import NonFiniteLossError, StepLosses
+from sparse_ae.training.objective import Objective
+from sparse_ae.training.schedulers import MakeOptimizer, MakeScheduler, make_optimizer, make_scheduler
 
-MakeOptimizer = Callable[..., Optimizer]
-MakeScheduler = Callable[..., LRScheduler]
+log = logging.getLogger(__name__)
 
-
-_FIT_SAMPLES = 10_000
-"""So many training images initialise what is initialised from data and is no mean."""
-
-
-class NonFiniteLossError(RuntimeError):
-    """Training diverged: the loss or a weight is NaN or infinite."""
+_SAMPLES = 10_000
+"""Number of training images for data-dependent initialisation, for counting dead units and for resampling them."""
 
 
-def make_scheduler(make: MakeScheduler, optimizer: Optimizer, total_steps: int) -> LRScheduler:
-    """Ours need the number of steps; torch's own mostly do not take it."""
-    takes_it = "total_steps" in inspect.signature(make).parameters
-    return make(optimizer, total_steps=total_steps) if takes_it else make(optimizer)
+def ours(pl_module: LightningModule) -> "SparseAutoencoderModule":
+    """Return ``pl_module``, as a callback gets it, with its own type."""
+    assert isinstance(pl_module, SparseAutoencoderModule)
+    return pl_module
 
 
-class SparseAutoencoderModule(LightningModule):
+class SparseAutoencoderModule(FastLightningModule):
     """Minimises an ``Objective``: reconstruction + sum_t coefficient_t * term_t.
 
-    Every step's loss and terms stay on the device; each ``trainer.log_every_n_steps`` steps, and at the end of an
-    epoch, their means are logged as ``train/loss``, ``train/recon`` and ``train/<term>``, the coefficient beside each
-    term as ``train/<term>_coefficient``. That is also when they are checked: NaN or infinity raises
-    ``NonFiniteLossError``, before any checkpoint of that state can be written.
+    Losses and terms of every step stay on the device. Their means are logged every ``trainer.log_every_n_steps`` steps
+    and at the end of an epoch, as ``train/loss``, ``train/recon`` and ``train/<term>``, the coefficient beside each
+    term as ``train/<term>_coefficient``. They are checked then, too: NaN or infinity raises ``NonFiniteLossError``,
+    before any checkpoint of that state can be written.
     """
 
     def __init__(
@@ -51,12 +51,13 @@ class SparseAutoencoderModule(LightningModule):
         scheduler: MakeScheduler | None,
         *,
         threshold: float,
+        seed: int,
         compile_objective: bool,
         config: Mapping[str, Any],
     ) -> None:
-        """``optimizer(parameters)`` and ``scheduler(optimizer)`` are made when training starts;
-        ``threshold`` is what a code has to exceed to be active; ``config``, plain containers, is only stored with each
-        checkpoint.
+        """``optimizer(parameters)`` and ``scheduler(optimizer)`` are called when training starts. A code is active
+        above ``threshold``. ``seed`` determines the samples that dead units are counted on and resampled from.
+        ``config``, plain containers, is only stored with each checkpoint.
         """
         super().__init__()
         self.objective = objective
@@ -64,63 +65,129 @@ class SparseAutoencoderModule(LightningModule):
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.threshold = threshold
+        self.seed = seed
         self.save_hyperparameters({"config": config}, logger=False)
-        self.latest: dict[str, float] = {}
-        """The last logged training means."""
         self.results: dict[str, float] = {}
-        """The metrics of each split's last evaluation."""
+        """Last value of every number that ``metrics.json`` will hold: training means, metrics of each split."""
         self.evaluated_at: dict[str, int] = {}
-        """The step of each split's last evaluation."""
+        """Step of each split's last evaluation."""
         self._loss: Loss | None = None
-        self._unlogged: list[Tensor] = []
-        self._unlogged_steps: list[int] = []
-        self._metrics: dict[str, CodeMetrics] = {}
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Lightning notes the hook under way here some 40 times a step: spare that note the search for parameters that
-        ``nn.Module`` makes of every assignment.
-        """
-        if name == "_current_fx_name":
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
+        self._losses = StepLosses(objective.coefficients)
+        self._splits: dict[str, CodeMetrics] = {}
+        self._total_steps = math.inf
 
     @property
     def model(self) -> SparseAutoencoder:
-        """What is trained."""
+        """Autoencoder in training."""
         return self.objective.model
 
     @property
     def data(self) -> ImageDataModule:
-        """The trainer's data module."""
+        """Data module of the trainer."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, ImageDataModule)
         return data
 
-    def metric_names(self, *, validates: bool) -> list[str]:
-        """The scalars that tell how a run ended."""
-        return [f"{split}/{name}" for split in ("test", *(["val"] if validates else [])) for name in NAMES]
+    # Timeline of training, in the order of the calls. Lightning calls the hooks of callbacks before ours of that name.
+    #
+    #   setup                         objective.setup_: initialise from data; afterwards a resume restores its state
+    #   on_train_start                ResumeState restores random generators; RunCheckpoint starts its clock
+    #   on_train_epoch_start          first epoch: count dead units; later ones: bring them back
+    #     on_train_batch_start        Health tells of units dead from the start; objective.on_step_start_: schedules
+    #     training_step               objective(x, target): the loss and its terms
+    #     on_after_backward           objective.on_backward_end_: thresholds, dead-unit counters, target
+    #     on_before_optimizer_step    Health counts gradients to be clipped; objective.on_before_optimizer_step_
+    #     optimizer_step              clip and step; objective.on_step_end_; log if due
+    #     on_train_batch_end          RunCheckpoint saves or stops if due
+    #   on_validation_start ... end   metrics of the split; objective.on_validation_end_: thresholds, target
+    #   on_train_epoch_end            progress, Health and Visuals look; then RunCheckpoint saves, and links the best
 
     def setup(self, stage: str) -> None:
-        """Initialise from the data what is initialised from data. A resume overwrites it from the checkpoint."""
         if stage == "fit":
-            sample = to_unit_interval(self.data.split("train").x[:_FIT_SAMPLES])
-            self.model.network.fit_to_(sample, self.data.train_mean, self.data.input_shape)
-            self.objective.dead.begin_(self._samples_per_epoch)
+            sample = to_unit_interval(self.data.split("train").x[:_SAMPLES])
+            statistics = TrainingData(sample, self.data.train_mean, self.data.input_shape, self._samples_per_epoch)
+            self.objective.setup_(statistics)
+
+    def on_train_start(self) -> None:
+        self._total_steps = self.total_steps()
+
+    @torch.no_grad()
+    def on_train_epoch_start(self) -> None:
+        """Count dead units before the first step, change weights at later epochs.
+
+        Not at an epoch's end: the checkpoint written there is of what was validated.
+        """
+        if self.global_step == 0:
+            self._count_dead_at_init()
+        elif self.current_epoch:
+            self.objective.dead.look_()
+            broadcast_buffers(self)
+            progress, generator = self.global_step / self._total_steps, self._epoch_generator()
+            moment = Moment(self.current_epoch, progress, lambda: self._sample(generator), generator)
+            replaced = self.objective.dead.on_epoch_start_(self.model, self.trainer.optimizers[0], moment)
+            if replaced:
+                log.info("epoch %d: %d dead units re-initialised", self.current_epoch + 1, replaced)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        self.objective.on_step_start_(self.global_step, self._total_steps)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        x, target, _ = batch
+        loss = self._compute(x, target)
+        self._losses.add(loss, step=self.global_step + 1)
+        self._loss = loss
+        return loss.loss
+
+    def on_after_backward(self) -> None:
+        assert self._loss is not None
+        self.objective.on_backward_end_(self._loss)
+        self._loss = None
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        self.objective.on_before_optimizer_step_()
+
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Step and re-apply constraints; afterwards the state is consistent and may be checkpointed."""
+        super().optimizer_step(*arguments, **options)
+        self.objective.on_step_end_()
+        if len(self._losses) >= self.trainer.log_every_n_steps or self.trainer.is_last_batch:  # type: ignore[attr-defined]
+            self._log_training(step=self.global_step + 1)
+
+    def on_validation_start(self) -> None:
+        """Let no diverged state reach a metric or an image."""
+        self.check_finite()
+
+    def on_validation_epoch_start(self) -> None:
+        self._start_metrics("val")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._splits["val"].code(self.model, batch.x, batch.target)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_metrics("val")
+
+    def on_validation_end(self) -> None:
+        if not self.trainer.sanity_checking:
+            self.objective.on_validation_end_(self.results)
+
+    def on_train_epoch_end(self) -> None:
+        """Let no diverged state reach a checkpoint, where no validation has checked it."""
+        self.check_finite()
+
+    def on_test_epoch_start(self) -> None:
+        self._start_metrics("test")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._splits["test"].code(self.model, batch.x, batch.target)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_metrics("test")
+
+    # Optimizer and length of training.
 
     def new_optimizer(self) -> Optimizer:
-        """A group of parameters for each learning rate: the optimizer's own, and multiples of it that parts ask for."""
-        rates = self.model.learning_rates
-        together: dict[float, list[torch.nn.Parameter]] = {1.0: []}
-        for name, parameter in self.model.named_parameters():
-            together.setdefault(rates.get(name, 1.0), []).append(parameter)
-        groups: list[dict[str, Any]] = [{"params": together.pop(1.0)}]
-        if together:
-            lr = getattr(self.make_optimizer, "keywords", {}).get("lr")
-            if lr is None:
-                raise ValueError("lr: is needed, for parts learn at multiples of it (allowed: optimizer.lr=...)")
-            groups += [{"params": own, "lr": rate * lr} for rate, own in together.items()]
-        return self.make_optimizer(groups)
+        """Build the optimizer of the model's parameters."""
+        return make_optimizer(self.make_optimizer, self.model)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.new_optimizer()
@@ -128,19 +195,16 @@ class SparseAutoencoderModule(LightningModule):
             return optimizer
         total_steps = self.total_steps()
         if not 0 < total_steps < math.inf:
-            epochs, steps = self.trainer.max_epochs, self.trainer.max_steps
-            raise ValueError(
-                f"trainer.max_epochs={epochs}, max_steps={steps}: a schedule needs an end and a step before it "
-                "(allowed: max_epochs or max_steps greater than 0)"
-            )
+            place, trainer = "trainer.max_epochs", self.trainer
+            reason = f"a schedule needs an end and a step before it, and max_steps is {trainer.max_steps}"
+            raise ConfigError(place, trainer.max_epochs, reason, "max_epochs or max_steps greater than 0")
         scheduler = make_scheduler(self.make_scheduler, optimizer, int(total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def total_steps(self) -> float:
-        """Optimizer steps of the whole training; infinite if it has no end.
+        """Number of optimizer steps of the whole training; infinite if it has no end.
 
-        Lightning's own estimate starts to read the training data, at a time when a resumed run does not know yet where
-        in its epoch it goes on.
+        Lightning's own estimate starts to read the training data, before a resumed run knows its place in the epoch.
         """
         trainer, per_epoch = self.trainer, self._batches_per_epoch
         steps = math.inf if trainer.max_steps == -1 else float(trainer.max_steps)
@@ -150,155 +214,102 @@ class SparseAutoencoderModule(LightningModule):
 
     @property
     def _batches_per_epoch(self) -> int:
-        """Of each process."""
+        """Number of training batches of an epoch, per process."""
         limit, batches = self.trainer.limit_train_batches, self.data.train_batches
         return min(limit, batches) if isinstance(limit, int) else int(limit * batches)
 
     @property
     def _samples_per_epoch(self) -> int:
-        """Of each process."""
+        """Number of training samples of an epoch, per process."""
         share = len(self.data.split("train").x) // self.trainer.world_size
         return min(self._batches_per_epoch * self.data.batch_size, share)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        x, target, _ = batch
-        loss = self._compute(x, target)
-        self._unlogged.append(torch.stack([loss.loss, loss.recon, *loss.terms.values()]).detach())
-        self._unlogged_steps.append(self.global_step + 1)
-        self._loss = loss
-        return loss.loss
-
-    def on_after_backward(self) -> None:
-        """What follows training moves when the gradient has no more use for its old state."""
-        assert self._loss is not None
-        self.objective.observe_(self._loss)
-        self._loss = None
-
-    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
-        """What the optimizer does too, without its detour through the profiler, which is 1 % of a step on a CPU."""
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        self.model.network.before_step_()
-
-    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
-        """Step, and all that belongs to it: when this returns, the state is that of a moment between two steps."""
-        super().optimizer_step(*arguments, **options)
-        self.model.network.after_step_()
-        if len(self._unlogged) >= self.trainer.log_every_n_steps or self.trainer.is_last_batch:  # type: ignore[attr-defined]
-            self._log_training(step=self.global_step + 1)
+    # Checkpoints.
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """What was measured and is not yet logged, and what was logged last."""
+        """Add results, and losses that are not logged yet."""
         checkpoint["measured"] = {
-            "unlogged": torch.stack(self._unlogged).cpu() if self._unlogged else None,
-            "unlogged_steps": list(self._unlogged_steps),
-            "latest": dict(self.latest),
+            "losses": self._losses.state_dict(),
             "results": dict(self.results),
             "evaluated_at": dict(self.evaluated_at),
         }
 
-    def wrote(self, checkpoint: Mapping[str, Any]) -> bool:
-        """Whether the checkpoint is of this very run, and not of one that it begins where that ended."""
-        return config_hash(checkpoint["hyper_parameters"]["config"]) == config_hash(self.hparams["config"])
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore what ``on_save_checkpoint`` saved, unless another run measured it."""
-        if not self.wrote(checkpoint):
+        """Restore what ``on_save_checkpoint`` added, unless another run measured it."""
+        if not self.is_own(checkpoint):
             return
         measured = checkpoint["measured"]
-        self._unlogged = [] if measured["unlogged"] is None else list(measured["unlogged"].to(self.device))
-        self._unlogged_steps = measured["unlogged_steps"]
-        self.latest, self.results = measured["latest"], measured["results"]
-        self.evaluated_at = measured["evaluated_at"]
+        self._losses.load_state_dict(measured["losses"], self.device)
+        self.results, self.evaluated_at = measured["results"], measured["evaluated_at"]
 
-    def on_validation_epoch_start(self) -> None:
-        self._start_metrics("val")
+    def is_own(self, checkpoint: Mapping[str, Any]) -> bool:
+        """True if this run wrote the checkpoint, False if it starts from another run's."""
+        return config_hash(checkpoint["hyper_parameters"]["config"]) == config_hash(self.hparams["config"])
 
-    def on_test_epoch_start(self) -> None:
-        self._start_metrics("test")
+    # Measurements.
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._add_to_metrics("val", batch)
+    def metric_names(self, *, validates: bool) -> list[str]:
+        """Names of the scalars that a finished run is compared by."""
+        return [f"{split}/{name}" for split in ("test", *(["val"] if validates else [])) for name in NAMES]
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._add_to_metrics("test", batch)
+    def lifetime(self, split: str) -> Tensor | None:
+        """Lifetime sparsity of each unit ``(N,)`` over the whole ``split``; None unless evaluated at this very step."""
+        return self._splits[split].lifetime if self.evaluated_at.get(split) == self.global_step else None
 
-    def on_validation_epoch_end(self) -> None:
-        self._log_metrics("val")
-
-    def on_test_epoch_end(self) -> None:
-        self._log_metrics("test")
-
-    def on_validation_start(self) -> None:
-        """The end of a training epoch: let no diverged state reach a metric or an image."""
-        self.check_finite()
-
-    def on_train_epoch_end(self) -> None:
-        """The same where there is no validation."""
-        self.check_finite()
+    @property
+    def training_means(self) -> dict[str, float]:
+        """Last logged means of the loss and its parts; empty before the first."""
+        names = [f"train/{name}" for name in self._losses.names]
+        return {name: self.results[name] for name in names if name in self.results}
 
     def check_finite(self) -> None:
         """Raise ``NonFiniteLossError`` if a loss term since the last logged step, or a weight, is NaN or infinite."""
-        if self._unlogged:
-            self._check_terms(torch.stack(self._unlogged).cpu())
+        self._losses.check()
         finite = torch.stack([p.isfinite().all() for p in self.parameters()]).all()
         if not finite:
-            raise NonFiniteLossError(f"a weight is NaN or infinite at step {self.global_step}")
-
-    def _check_terms(self, values: Tensor) -> None:
-        """``values`` are those of ``_unlogged``, ``(steps, terms)``."""
-        if values.isfinite().all():
-            return
-        row = int((~values.isfinite()).nonzero()[0, 0])
-        # The loss is the sum of the others, so it is bad whenever one of them is: name the term.
-        bad = [name for name, ok in zip(self._names, values[row].isfinite().tolist(), strict=True) if not ok]
-        term = bad[min(1, len(bad) - 1)]
-        value = values[row, self._names.index(term)]
-        raise NonFiniteLossError(f"{term} became {value} at step {self._unlogged_steps[row]}")
-
-    @property
-    def _names(self) -> list[str]:
-        return ["loss", "recon", *self.objective.coefficients]
+            raise NonFiniteLossError("", reason=f"a weight is NaN or infinite at step {self.global_step}")
 
     def _log_training(self, step: int) -> None:
-        """Log the means over the steps since the last call; the one place that waits for the device."""
-        values = torch.stack(self._unlogged).cpu()
-        self._check_terms(values)
-        self._unlogged, self._unlogged_steps = [], []
-        means = values.mean(dim=0).tolist()
-        self.latest = {f"train/{name}": mean for name, mean in zip(self._names, means, strict=True)}
-        state = {f"train/{t}_coefficient": float(c) for t, c in self.objective.coefficients.items()}
+        """Log means over the steps since the last call; nothing else in a step waits for the device."""
+        means = {f"train/{name}": mean for name, mean in self._losses.take_means().items()}
+        coefficients = {f"train/{t}_coefficient": float(c) for t, c in self.objective.coefficients.items()}
         dead = self.objective.dead
-        state |= {"train/dead_units": int(dead.dead.sum()), "train/revived_units": int(dead.revived)}
-        self.results |= {name: state[name] for name in ("train/dead_units", "train/revived_units")}
-        if self.logger is not None:
-            self.logger.log_metrics(self.latest | state, step=step)
+        units = {"train/dead_units": int(dead.dead.sum()), "train/revived_units": int(dead.revived)}
+        self._log(means | coefficients | units, step, keep=means | units)
 
     def _start_metrics(self, split: str) -> None:
-        if split not in self._metrics:
-            self._metrics[split] = CodeMetrics(
+        if split not in self._splits:
+            self._splits[split] = CodeMetrics(
                 mean=self.data.train_mean, latent_dim=self.model.network.latent_dim, threshold=self.threshold
             ).to(self.device)
-        self._metrics[split].reset()
-
-    def _add_to_metrics(self, split: str, batch: Batch) -> None:
-        z = self.model.encode(batch.x)
-        self._metrics[split].update(batch.target, z.float(), self.model.decode(z).float())
+        self._splits[split].reset()
 
     def _log_metrics(self, split: str) -> None:
         if self.trainer.sanity_checking:
             return
-        values = {f"{split}/{name}": value for name, value in self._metrics[split].compute().items()}
         self.evaluated_at[split] = self.global_step
-        self.results |= {name: float(value) for name, value in values.items()}
-        # For what monitors them; Lightning itself would log them one step early and with an "epoch" beside them.
-        self.log_dict({name: value.float() for name, value in values.items()}, logger=False, sync_dist=True)
-        if self.logger is not None:
-            self.logger.log_metrics({name: self.results[name] for name in values}, step=self.global_step)
+        values = {f"{split}/{name}": value for name, value in self._splits[split].values().items()}
+        self._log(values, self.global_step, keep=values)
 
-    def lifetime(self, split: str) -> Tensor | None:
-        """Lifetime sparsity of each unit ``(N,)`` over the whole ``split``, if it was evaluated at this very step."""
-        return self._metrics[split].lifetime if self.evaluated_at.get(split) == self.global_step else None
+    def _log(self, values: Mapping[str, float], step: int, *, keep: Mapping[str, float]) -> None:
+        """Log ``values``; keep those of ``keep`` in ``results``. ``self.log`` would log them one step early."""
+        self.results.update(keep)
+        if self.logger is not None:
+            self.logger.log_metrics(dict(values), step=step)
+
+    # Dead units.
+
+    def _count_dead_at_init(self) -> None:
+        """Log the number of units silent on all of 10,000 training images, coded in batches as training codes them."""
+        batches = self._sample(self._epoch_generator()).split(self.data.batch_size)
+        dead = {"train/dead_at_init": int(silent_units(self.model, batches).sum())}
+        self._log(dead, step=0, keep=dead)
+
+    def _epoch_generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(stream_seed(self.seed, self.current_epoch))
+
+    def _sample(self, generator: torch.Generator) -> Tensor:
+        """Random training images ``(B, D)``."""
+        images = self.data.split("train").x
+        chosen = torch.randperm(len(images), generator=generator)[:_SAMPLES]
+        return to_unit_interval(images[chosen.to(images.device)]).to(next(self.parameters()))

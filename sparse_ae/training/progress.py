@@ -1,10 +1,9 @@
-"""Progress on the console: one line per epoch, and a bar for the epoch under way where there is a terminal."""
+"""Progress on the console: one line per epoch, and on a terminal a bar for the current epoch."""
 
 import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
@@ -13,11 +12,11 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
 from sparse_ae.runs.directory import Run
-from sparse_ae.training.module import SparseAutoencoderModule
+from sparse_ae.training.module import ours
 
 
 class EpochBar(TQDMProgressBar):
-    """Lightning's bar over training steps, redrawn every 50 of them; validation takes too short to have its own."""
+    """Lightning's bar over training steps, redrawn every 50 of them; validation is too short for one of its own."""
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=50)
@@ -28,26 +27,25 @@ class EpochBar(TQDMProgressBar):
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        return {name: f"{value:.4g}" for name, value in _latest(pl_module).items()}
+        return {name: f"{value:.4g}" for name, value in ours(pl_module).training_means.items()}
 
 
 class EpochLines(Callback):
-    """``epoch 3/15  train/loss 0.0213  train/recon 0.0197  train/kl 0.16  val/mse 0.0191  val/l0 12.3  1.6 s``."""
+    """Prints ``epoch 3/15  train/loss 0.0213  train/recon 0.0197  train/kl 0.16  val/mse 0.0191  1.6 s`` per epoch."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._started = time.monotonic()  # an epoch that a run resumes in its middle does not start again
+        self._started = time.monotonic()  # a run that resumes within an epoch does not start that epoch again
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = time.monotonic()
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, SparseAutoencoderModule)
-        values = dict(_latest(pl_module))
-        target = pl_module.objective.target
+        module = ours(pl_module)
+        values, target = module.training_means, module.objective.target
         for name in ("val/mse", f"val/{target.measure}" if target else "val/population_sparsity"):
-            if name in trainer.callback_metrics:
-                values[name] = float(trainer.callback_metrics[name])
+            if name in module.results:
+                values[name] = module.results[name]
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         seconds = time.monotonic() - self._started
         epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
@@ -56,28 +54,25 @@ class EpochLines(Callback):
 
 
 def tell(trainer: Trainer, line: str) -> None:
-    """A line on the console, above the bar if there is one."""
+    """Print a line on the console, above the bar if there is one."""
     bar = trainer.progress_bar_callback
     bar.print(line) if isinstance(bar, EpochBar) else print(line, flush=True)
 
 
 class StatusProgress(Callback):
-    """The share of the training that is done, noted in ``status.json`` after every epoch."""
+    """Records the share of training done in ``status.json`` after every epoch."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, SparseAutoencoderModule)
         if self.run.status.attempts:
-            self.run.record.note_progress(trainer.global_step / pl_module.total_steps())
+            self.run.record.note_progress(trainer.global_step / ours(pl_module).total_steps())
 
 
 class FitProgress:
-    """Inside ``with``, ``epoch 3/30  train/fvu 0.1354  3.4 s`` for each epoch of a coder's fit, and a bar where there
-    is a terminal.
-    """
+    """Prints ``epoch 3/30  train/fvu 0.1354  3.4 s`` per epoch of a fit; inside ``with``, a bar on a terminal."""
 
     def __init__(self, epochs: int, done: int) -> None:
         self.epochs = epochs
@@ -96,7 +91,7 @@ class FitProgress:
         self._bar.stop()
 
     def tell(self, epoch: int, values: Mapping[str, float]) -> None:
-        """What came of an epoch."""
+        """Print the line of an epoch."""
         now = time.monotonic()
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         print(f"epoch {epoch}/{self.epochs}  {numbers}  {now - self._started:.1f} s", flush=True)
@@ -105,12 +100,7 @@ class FitProgress:
 
 
 def progress_callbacks(enabled: bool) -> list[Callback]:
-    """What shows a run's progress on this console."""
+    """Callbacks that show a run's progress on this console."""
     if not enabled:
         return []
     return [EpochBar(), EpochLines()] if sys.stdout.isatty() else [EpochLines()]
-
-
-def _latest(pl_module: LightningModule) -> dict[str, float]:
-    latest: Any = pl_module.latest
-    return dict(latest)

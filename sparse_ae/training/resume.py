@@ -1,4 +1,4 @@
-"""What a checkpoint needs beside Lightning's own state for a resumed run to go on as if it had not stopped."""
+"""State beside Lightning's own that makes a resumed run identical to an uninterrupted one."""
 
 import random
 from typing import Any
@@ -11,8 +11,9 @@ from sparse_ae.training.logger import RunLogger
 
 
 class ResumeState(Callback):
-    """The state of the global random generators, and how long the event files were: what was written after the
-    checkpoint is cut off before the run goes on (``Run.rewind_events``), so that no step is logged twice.
+    """Saves and restores the global random generators, and records the sizes of event files.
+
+    A resumed run truncates the event files to those sizes (``Run.rewind_events``), so that no step is logged twice.
     """
 
     def __init__(self, logger: RunLogger) -> None:
@@ -20,28 +21,28 @@ class ResumeState(Callback):
         self._random: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Taken with each checkpoint."""
+        """State of the random generators."""
         return {"random": _random_state()}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Where whoever resumes looks for it."""
+        """Record event-file sizes, at the top level, where they are read before training."""
         checkpoint["event_sizes"] = self.logger.sizes()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the state until everything is set up."""
+        """Keep the state until setup has drawn its random numbers."""
         self._random = state_dict["random"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore it, now that nothing but training draws random numbers."""
+        """Restore the generators: from here on only training draws random numbers."""
         if self._random is not None:
             _set_random_state(self._random)
             self._random = None
 
 
 def _random_state() -> dict[str, Any]:
-    """Plain containers and tensors only, as ``weights_only`` loading wants them."""
+    """State of Python's, NumPy's and torch's generators in plain containers, for ``weights_only`` loading."""
     version, internal, gauss = random.getstate()
-    numpy: Any = np.random.get_state(legacy=True)  # noqa: NPY002, the global one is meant
+    numpy: Any = np.random.get_state(legacy=True)  # noqa: NPY002, the global generator is meant
     name, keys, *rest = numpy
     return {
         "python": [version, list(internal), gauss],

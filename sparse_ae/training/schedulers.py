@@ -1,19 +1,24 @@
-"""Schedules: of the learning rate, and of whatever in the objective follows training."""
+"""Learning rates: schedules, and parameters with rates of their own."""
 
+import inspect
 import math
+from collections.abc import Callable
 from typing import Annotated, Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
 from pydantic import Field, NonNegativeInt
+from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from sparse_ae.training.module import SparseAutoencoderModule
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.models import SparseAutoencoder
 
+MakeOptimizer = Callable[..., Optimizer]
+MakeScheduler = Callable[..., LRScheduler]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-def cosine(optimizer: Optimizer, *, total_steps: int, final_share: Share) -> LambdaLR:
+def cosine(optimizer: Optimizer, *, total_steps: int, final_share: Share = 0.0) -> LambdaLR:
     """lr(t) = lr * (f + (1 - f) (1 + cos(pi t / T)) / 2), with f = ``final_share``, T = ``total_steps``."""
 
     def factor(step: int) -> float:
@@ -24,7 +29,7 @@ def cosine(optimizer: Optimizer, *, total_steps: int, final_share: Share) -> Lam
 
 
 def warmup_linear(
-    optimizer: Optimizer, *, total_steps: int, warmup_steps: NonNegativeInt, final_share: Share
+    optimizer: Optimizer, *, total_steps: int, warmup_steps: NonNegativeInt = 500, final_share: Share = 0.0
 ) -> LambdaLR:
     """lr rises linearly over ``warmup_steps``, then falls linearly to ``final_share`` of it at ``total_steps``."""
 
@@ -37,17 +42,24 @@ def warmup_linear(
     return LambdaLR(optimizer, factor)
 
 
-class ObjectiveSchedule(Callback):
-    """Keeps the objective in step with training: its schedules before each step, its method and target after each
-    validation.
+def make_optimizer(make: MakeOptimizer, model: SparseAutoencoder) -> Optimizer:
+    """Build an optimizer with a group of parameters for each learning rate: its own, and the multiples of it in
+    ``model.learning_rates``. Raises ``ConfigError`` if there are multiples and ``make`` binds no ``lr``.
     """
+    rates = model.learning_rates
+    together: dict[float, list[nn.Parameter]] = {1.0: []}
+    for name, parameter in model.named_parameters():
+        together.setdefault(rates.get(name, 1.0), []).append(parameter)
+    groups: list[dict[str, Any]] = [{"params": together.pop(1.0)}]
+    if together:
+        lr = getattr(make, "keywords", {}).get("lr")
+        if lr is None:
+            raise ConfigError("optimizer.lr", reason="is required, as some parts learn at multiples of it")
+        groups += [{"params": own, "lr": rate * lr} for rate, own in together.items()]
+    return make(groups)
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        assert isinstance(pl_module, SparseAutoencoderModule)
-        if pl_module.objective.is_scheduled:
-            pl_module.objective.schedule_(trainer.global_step, pl_module.total_steps())
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, SparseAutoencoderModule)
-        if not trainer.sanity_checking:
-            pl_module.objective.validated_(pl_module.results)
+def make_scheduler(make: MakeScheduler, optimizer: Optimizer, total_steps: int) -> LRScheduler:
+    """Build a scheduler; pass ``total_steps`` if its signature has them, as ours do and most of torch's do not."""
+    takes_it = "total_steps" in inspect.signature(make).parameters
+    return make(optimizer, total_steps=total_steps) if takes_it else make(optimizer)

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: stop after the step under way, with a checkpoint."""
+"""SIGTERM and Ctrl-C: stop after the current step, with a checkpoint."""
 
 import signal
 from types import FrameType
@@ -8,7 +8,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stopped(SystemExit):
-    """The run was asked to stop; exit code 128 + signal, as shells have it: 143 for SIGTERM, 130 for Ctrl-C."""
+    """Request to stop a run; exit code 128 + signal, as in shells: 143 for SIGTERM, 130 for Ctrl-C."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(128 + signum)
@@ -16,7 +16,7 @@ class Stopped(SystemExit):
 
 
 class StopSignals:
-    """Inside ``with``, a signal to stop raises ``Stopped``: at once, or after ``defer()`` where ``now()`` is called.
+    """Raises ``Stopped`` on a signal inside ``with``: at once, or after ``defer()`` only where ``now()`` is called.
 
     A second Ctrl-C does not wait.
     """
@@ -35,20 +35,20 @@ class StopSignals:
             signal.signal(number, handler)
 
     def defer(self) -> None:
-        """From here on only note the request. Takes SIGTERM back from Lightning, whose handler talks to other ranks."""
+        """Only note requests from here on. Replaces Lightning's SIGTERM handler, which talks to other ranks."""
         self._deferred = True
         if self._before:
             for number in SIGNALS:
                 signal.signal(number, self._note)
 
     def resume(self) -> None:
-        """From here on stop at once again."""
+        """Stop at once again from here on."""
         self._deferred = False
         if self.requested is not None:
             self.now()
 
     def now(self) -> NoReturn:
-        """Raise ``Stopped``; another rank may be the one that got the signal."""
+        """Raise ``Stopped``, also on a rank that got no signal itself."""
         raise Stopped(self.requested or signal.SIGTERM)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:

@@ -10,18 +10,21 @@ from torchvision.utils import make_grid
 from sparse_ae.data import to_unit_interval
 from sparse_ae.functional import lifetime_sparsity
 from sparse_ae.training.logger import RunLogger
-from sparse_ae.training.module import SparseAutoencoderModule
+from sparse_ae.training.module import ours
 
 _HISTOGRAM_SAMPLES = 1000
 
 
 class Visuals(Callback):
-    """Every ``every_n_epochs`` epochs and after the last: inputs above their reconstructions, the first atoms, and
-    histograms of the codes and of lifetime sparsity. Drawn from validation images, or from training images without a
-    validation split; nothing of the training state is touched.
+    """Logs inputs above their reconstructions, the first atoms, and histograms of codes and lifetime sparsity.
+
+    This happens every ``every_n_epochs`` epochs and after the last, on validation images, or on training images without
+    a validation split. Training state is not touched.
     """
 
-    def __init__(self, *, every_n_epochs: PositiveInt, n_images: PositiveInt, n_features: PositiveInt) -> None:
+    def __init__(
+        self, *, every_n_epochs: PositiveInt = 5, n_images: PositiveInt = 16, n_features: PositiveInt = 64
+    ) -> None:
         self.every_n_epochs = every_n_epochs
         self.n_images = n_images
         self.n_features = n_features
@@ -29,21 +32,20 @@ class Visuals(Callback):
     @rank_zero_only
     @torch.inference_mode()
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw, if it is this epoch's turn."""
-        assert isinstance(pl_module, SparseAutoencoderModule)
-        logger = pl_module.logger
+        """Draw, if due after this epoch."""
+        module, logger = ours(pl_module), pl_module.logger
         epoch = trainer.current_epoch + 1
         if not isinstance(logger, RunLogger) or (epoch % self.every_n_epochs and epoch != trainer.max_epochs):
             return
-        data, model, step = pl_module.data, pl_module.model, trainer.global_step
+        data, model, step = module.data, module.model, trainer.global_step
         images = data.split("val" if data.val_size else "train").x[:_HISTOGRAM_SAMPLES]
         x = to_unit_interval(images).to(next(model.parameters()))
         z = model.encode(x)
         x_hat = model.decode(z[: self.n_images])
         pairs = torch.cat([x[: self.n_images], x_hat]).clamp(0, 1)
-        lifetime = pl_module.lifetime("val")
+        lifetime = module.lifetime("val")
         if lifetime is None:  # no validation at this step
-            lifetime = lifetime_sparsity(z, pl_module.threshold)
+            lifetime = lifetime_sparsity(z, module.threshold)
         writer = logger.experiment
         writer.add_image("reconstructions", make_grid(self._shaped(pairs, data.input_shape), nrow=self.n_images), step)
         atoms = self._shaped(model.dictionary[: self.n_features], data.input_shape)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sparse_ae.analysis import reconstructions
-from sparse_ae.plotting import to_png
+from sparse_ae.plotting.style import to_png
 from tests.analysis.subjects import subject_of
 
 
@@ -33,7 +33,7 @@ def test_reconstructions_are_spread_over_the_classes_and_scored_one_by_one() -> 
         "worst": pytest.approx(max(errors)),
     }
     (axes,) = result.figures["reconstructions"].axes
-    assert [text.get_text() for text in axes.texts] == [*(f"{error:.4f}" for error in errors), "input", "output"]
+    assert [text.get_text() for text in axes.texts] == ["input", "output", *(f"{error:.4f}" for error in errors)]
     sheet = axes.images[0].get_array()
     shown = [sheet[:4, start : start + 4] for start in range(0, 25, 5)]
     np.testing.assert_array_equal(np.stack(shown), x[chosen].reshape(5, 4, 4).numpy())

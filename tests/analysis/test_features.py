@@ -12,10 +12,11 @@ from matplotlib.image import AxesImage
 from torch import Tensor
 
 from sparse_ae.analysis import Result, Sample, Subject, features
-from sparse_ae.analysis.filters import encoder_filters, mean_jacobian
+from sparse_ae.analysis.features import encoder_filters, mean_jacobian
 from sparse_ae.config.build import build
 from sparse_ae.models import MLP, SparseAutoencoder, build_autoencoder
-from sparse_ae.plotting import feature_grid, to_png
+from sparse_ae.plotting.mosaic import feature_grid
+from sparse_ae.plotting.style import to_png
 from tests.analysis.subjects import FixedCoder, subject_of
 from tests.helpers import CONF, plain_config
 
@@ -133,16 +134,17 @@ def test_top_images_are_those_with_the_largest_codes_above_0() -> None:
     result = _run(subject, top_units=[1, 0, 2], top_images=3)
     assert result.arrays["top_images"][0].tolist() == [1, 4, 2]
     figure = result.figures["top_images"]
-    first, second, third = ["1: 0.17", "4 (2)", "", ""], ["0: 0.83", "1 (0.5)", "4 (0.4)", "2 (0.3)"], ["2: dead"]
-    assert _labels(figure) == [*first, *second, *third, "", "", ""]
+    first, second, third = ["1: 0.17", "4 (2)"], ["0: 0.83", "1 (0.5)", "4 (0.4)", "2 (0.3)"], ["2: dead"]
+    assert _labels(figure) == [*first, *second, *third]
     assert len(figure.axes[0].lines) == 2
     units, images = figure.axes[0].images
     assert units.get_clim() == (-1, 1)
-    assert units.get_array()[:, 4:].mask.all()
-    np.testing.assert_array_equal(images.get_array()[:4, 5:9], subject.x[4].reshape(4, 4))
-    assert images.get_array()[:4, 10:].mask.all()  # no other image activates that unit
-    assert len(_labels(_run(subject, top_units=2, top_images=99).figures["top_images"])) == 2 * (1 + 6)
-    with pytest.raises(ValueError, match=r"top_units=\[3\]: the coder has units 0 to 2"):
+    assert units.get_array()[:, 4:].mask.all()  # after the atom of 4 pixels, a gap of 1 and one of 4 // 3
+    np.testing.assert_array_equal(images.get_array()[:4, 6:10], subject.x[4].reshape(4, 4))
+    assert images.get_array()[:4, 11:].mask.all()  # no other image activates that unit
+    everything = _sheet(_run(subject, top_units=2, top_images=99).figures["top_images"]).get_array()
+    assert everything.shape[1] == 1 + 5 * (1 + 6) - 1
+    with pytest.raises(ValueError, match=r"^top_units=\[3\]: not units of the coder \(expected 0 to 2\)$"):
         _run(subject, top_units=[3])
 
 

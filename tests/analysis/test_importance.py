@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparse_ae.analysis import Subject, importance
 from sparse_ae.analysis.ablation import AffineAblation, DecodedAblation, ablate, affine_decoder
-from sparse_ae.plotting import to_png
+from sparse_ae.plotting.style import to_png
 from tests.analysis.subjects import FixedCoder, subject_of
 
 OPTIONS = {"n_atoms": 4}

@@ -10,7 +10,8 @@ from scipy.stats import false_discovery_control, mannwhitneyu
 from sklearn.metrics import mutual_info_score, roc_auc_score
 
 from sparse_ae.analysis import Result, selectivity
-from sparse_ae.plotting import to_png
+from sparse_ae.analysis.statistics import centred_ranks, classes_of, permutation_null, pooled_p_values
+from sparse_ae.plotting.style import to_png
 from tests.analysis.subjects import subject_of
 
 OPTIONS = {"alpha": 0.05, "least_auroc": 0.8, "permutations": 50, "n_units": 3, "n_images": 4}
@@ -60,7 +61,7 @@ def test_measures_of_each_unit(label: torch.Tensor, sign: int) -> None:
 
 
 def test_numbers_count_and_average_what_was_tested(label: torch.Tensor) -> None:
-    numbers, _, arrays, _ = _run(_codes(label, 6), label)
+    numbers, _, arrays, *_ = _run(_codes(label, 6), label)
     tested = arrays["tested"]
     assert numbers["classes"] == [0, 2, 4, 6]
     assert (numbers["dead_units"], numbers["untested_units"], numbers["selective_units"]) == (1, 2, 1)
@@ -74,8 +75,8 @@ def test_numbers_count_and_average_what_was_tested(label: torch.Tensor) -> None:
 def test_the_null_is_that_of_the_labels_shuffled(label: torch.Tensor) -> None:
     """By loops over the same permutations, from AUROCs by their definition."""
     a, y = _codes(label, 4).numpy(), label.numpy()
-    ranks = selectivity.centred_ranks(a)
-    null = selectivity.permutation_null(ranks, selectivity.classes_of(y), 25)
+    ranks = centred_ranks(a)
+    null = permutation_null(ranks, classes_of(y), 25)
     assert null.shape == (25, 4)
     generator = torch.Generator().manual_seed(0)
     for row in null[:3]:
@@ -91,10 +92,10 @@ def test_pooled_p_values_are_uniform_without_an_effect_and_agree_with_mann_whitn
     generator = torch.Generator().manual_seed(2)
     a = torch.relu(torch.randn(400, 300, generator=generator)).numpy()
     y = (torch.arange(400) % 4 == 0).long().numpy()
-    classes = selectivity.classes_of(y)
-    ranks = selectivity.centred_ranks(a)
+    classes = classes_of(y)
+    ranks = centred_ranks(a)
     observed = (ranks @ classes.contrasts).max(axis=1) / ranks.std(axis=1)
-    p = selectivity.pooled_p_values(observed, selectivity.permutation_null(ranks, classes, 100))
+    p = pooled_p_values(observed, permutation_null(ranks, classes, 100))
     exact = [mannwhitneyu(a[y == 1, i], a[y == 0, i], use_continuity=False).pvalue for i in range(300)]
     np.testing.assert_allclose(p, exact, atol=0.02)
     assert 0.03 < (p < 0.05).mean() < 0.07
@@ -103,7 +104,7 @@ def test_pooled_p_values_are_uniform_without_an_effect_and_agree_with_mann_whitn
 
 def test_p_values_by_hand() -> None:
     null = np.array([[1.0, 2.0], [3.0, 3.0]], dtype=np.float32)
-    p = selectivity.pooled_p_values(np.array([0.5, 3.0, 3.5]), null)
+    p = pooled_p_values(np.array([0.5, 3.0, 3.5]), null)
     np.testing.assert_allclose(p, [5 / 5, 3 / 5, 1 / 5])
 
 
@@ -141,7 +142,12 @@ def test_degenerate(z: torch.Tensor, label: torch.Tensor) -> None:
     if len(label.unique()) == 1 or (z == z[0]).all():
         assert result.numbers["auroc"] is None
         texts = [text.get_text() for axes in result.figures["units"].axes for text in axes.texts]
-        assert texts == ["no unit is active often enough"] * 2
+        assert texts == [
+            "Most selective units",
+            "no unit is active often enough",
+            "Least selective units",
+            "no unit is active often enough",
+        ]
 
 
 def test_figures_show_what_was_measured(label: torch.Tensor) -> None:
@@ -151,13 +157,15 @@ def test_figures_show_what_was_measured(label: torch.Tensor) -> None:
     assert heatmap.shape == (4, 6)
     assert heatmap.mask[:, -1].all()  # the dead unit
     assert (heatmap.max(axis=0)[:-1] == 1).all()
-    most, least = figures["units"].axes
-    assert most.texts[0].get_text().startswith("unit 0\n")
-    assert len(most.texts) == len(least.texts) == 3
+    (units,) = figures["units"].axes
+    texts = [text.get_text() for text in units.texts]
+    assert [texts[0], texts[4]] == ["Most selective units", "Least selective units"]
+    assert texts[1].startswith("unit 0\n")
+    assert len(texts) == 2 * (1 + 3)
     top = z[:, 0].argsort(descending=True, stable=True)[0]
-    sheet = most.images[0].get_array()
+    photographs = units.images[1].get_array()
     x = subject_of(z, label=label).x[top].reshape(4, 4)
-    np.testing.assert_allclose(sheet[:4, 6:10, 0], x)  # after the atom of 4 pixels, a gap of 1 and one of 4 // 3
+    np.testing.assert_allclose(photographs[:4, 6:10], x)  # after the atom of 4 pixels, a gap of 1 and one of 4 // 3
     left, right = figures["auroc"].axes
     assert left.patches[0].get_data().values.sum() == 4
     assert [bar.get_height() for bar in right.patches] == pytest.approx([100 / 6, 0, 0, 0])

@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import cosine_similarity
 
 from sparse_ae.analysis import Result, similarity
-from sparse_ae.plotting import to_png
+from sparse_ae.plotting.style import to_png
 from tests.analysis.subjects import subject_of
 
 

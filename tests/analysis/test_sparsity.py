@@ -73,7 +73,7 @@ def test_sparseness_by_hand() -> None:
     assert vinje_gallant(a, 4)[[0, 2, 3]].tolist() == pytest.approx([0.68, 0, 1])
     assert a[1].isnan()
     assert vinje_gallant(treves_rolls(z[:, :1]), 1).isnan().all()
-    numbers, _, arrays, _ = sparsity.analyse(subject_of(z))
+    numbers, _, arrays, *_ = sparsity.analyse(subject_of(z))
     assert numbers["hoyer"] == pytest.approx((0.6 + 0 + 1) / 3)
     assert numbers["all_zero_samples"] == 1
     assert np.isnan(arrays["hoyer"]).tolist() == [False, True, False, False]

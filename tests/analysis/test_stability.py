@@ -16,7 +16,7 @@ from sparse_ae.analysis import Result, stability
 from sparse_ae.config.build import build
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.models import build_autoencoder
-from sparse_ae.plotting import to_png
+from sparse_ae.plotting.style import to_png
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.export import save_model
 from tests.analysis.subjects import subject_of
@@ -48,7 +48,7 @@ def _make_run(
         model.network.encoder_bias[list(dead)] = -100
     save_model(run, model, network=spec, sparsity=config["sparsity"], input_shape=(1, 4, atoms.shape[1] // 4))
     run.add_metrics({"test/mse": 0.0})
-    run.end("finished" if finished else "failed", config)
+    run.record.end("finished" if finished else "failed", config)
     return run
 
 
@@ -135,7 +135,7 @@ def test_siblings_differ_in_the_seed_alone(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("of_a_run", [True, False])
 def test_without_another_run_one_line_says_what_is_needed(run: Run, of_a_run: bool) -> None:
-    with pytest.raises(ValueError, match=r"^analysis\.stability\.runs=null: no .*\(allowed: folders of .*\)$"):
+    with pytest.raises(ValueError, match=r"^runs=null: no .*; train .* \(expected folders of finished runs\)$"):
         _analyse(run if of_a_run else None)
 
 
@@ -143,10 +143,10 @@ def test_a_run_that_is_none_or_takes_other_images_is_refused(run: Run, tmp_path:
     nowhere = {"_target_": "sparse_ae.analysis.stability.analyse", "_partial_": True, "runs": [str(tmp_path / "no")]}
     with pytest.raises(ConfigError, match=r"analysis\.stability\.runs=.*no: no such folder"):
         build({**nowhere, "high_cosine": 0.9, "n_pairs": 2}, "analysis.stability")
-    with pytest.raises(ValueError, match=r"stability\.runs=.*: is the run itself \(allowed: folders of other runs\)"):
+    with pytest.raises(ValueError, match=r"^runs=.*: the run itself \(expected folders of other runs\)$"):
         _analyse(run, runs=[run])
     _make_run(tmp_path / "small", torch.rand(5, 8))
-    with pytest.raises(ValueError, match=r"stability\.runs=.*small: takes 8 values per image \(allowed: .* 16\)"):
+    with pytest.raises(ValueError, match=r"^runs=.*small: takes 8 values per image \(expected runs that take 16\)$"):
         _analyse(run, runs=[Run(tmp_path / "small")])
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sparse_ae.analysis import Subject, truncation
 from sparse_ae.analysis.statistics import log_spaced, ratio, stratified, units_needed
-from sparse_ae.plotting import to_png
+from sparse_ae.plotting.style import to_png
 from tests.analysis.subjects import subject_of
 
 OPTIONS = {"n_samples": 1000, "random_draws": 2, "n_images": 3}

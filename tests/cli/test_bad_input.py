@@ -55,7 +55,7 @@ TRAIN = [
     (["sparsity.rho=1"], r"sparsity\.rho=1: should be less than 1"),
     (["sparsity.reduction=median"], r"sparsity\.reduction=median: should be 'mean' or 'sum'"),
     (["sparsity.warmup_steps=-3"], r"sparsity\.warmup_steps=-3: should be greater than or equal to 0"),
-    (["sparsity=l1", "sparsity.atom_norm=true"], r"sparsity: L1 .* MLP has none \(allowed: model=linear\)"),
+    (["sparsity=l1", "sparsity.atom_norm=true"], r"sparsity: L1 .* MLP has none \(expected model=linear\)"),
     (
         ["model=linear", "model.b_pre=median"],
         r"model\.b_pre=median: should be 'zeros', 'mean' or 'geometric_median'",
@@ -63,30 +63,30 @@ TRAIN = [
     # methods, targets and dead units
     (
         ["sparsity=topk", "sparsity.k=500"],
-        r"sparsity\.k=500: is no number of units \(allowed: 1 to model\.latent_dim=128",
+        r"sparsity\.k=500: not a number of units \(expected 1 to model\.latent_dim=128",
     ),
-    (["sparsity=topk", "sparsity.k=0"], r"sparsity\.k=0: is no number of units"),
+    (["sparsity=topk", "sparsity.k=0"], r"sparsity\.k=0: not a number of units"),
     (["sparsity=topk", "sparsity.k=2.5"], r"sparsity\.k=2\.5: should be a valid integer"),
-    (["sparsity=matryoshka", "sparsity.widths=[64,32]"], r"sparsity\.widths=\[64, 32\]: are no nested prefixes"),
+    (["sparsity=matryoshka", "sparsity.widths=[64,32]"], r"sparsity\.widths=\[64, 32\]: not nested prefixes"),
     (["sparsity=jumprelu", "sparsity.bandwidth=0"], r"sparsity\.bandwidth=0: should be greater than 0"),
-    (["sparsity=jumprelu", "sparsity.l0_target=200"], r"sparsity\.l0_target=200: is more than model\.latent_dim=128"),
+    (["sparsity=jumprelu", "sparsity.l0_target=200"], r"sparsity\.l0_target=200: more than model\.latent_dim=128"),
     (["sparsity=wta", "sparsity.share=2"], r"sparsity\.share=2: should be less than or equal to 1"),
     (["sparsity=wta", "sparsity.encode=soft"], r"sparsity\.encode=soft: should be 'threshold' or 'relu'"),
-    (["target=l0"], r"target: KL's codes are never exactly 0, .* \(allowed: target=population\)"),
-    (["sparsity=l1", "target=l0", "target.value=300"], r"target\.value=300: is more active units than"),
+    (["target=l0"], r"target: KL's codes are never exactly 0, .* \(expected target=population\)"),
+    (["sparsity=l1", "target=l0", "target.value=300"], r"target\.value=300: more active units than"),
     (["sparsity=l1", "target=l0", "target.value=0"], r"target\.value=0: should be greater than 0"),
-    (["sparsity=topk", "target=l0", "target.value=2.5"], r"target\.value=2\.5: 2\.5 active units: a whole number"),
+    (["sparsity=topk", "target=l0", "target.value=2.5"], r"target\.value=2\.5: not a whole number of units"),
     (
         ["experiment=methods", "sparsity=none", "target=none"],
         r"target\.start=0\.01: the chosen target has no options; choose another target=",
     ),
     (["+scheduler.lr=3"], r"scheduler\.lr=3: the chosen scheduler has no options"),
-    (["sparsity=none", "target=l0"], r"target\.value=32: NoSparsity has no sparsity to set \(allowed: "),
+    (["sparsity=none", "target=l0"], r"target\.value=32: NoSparsity has no sparsity to set; choose another"),
     (["sparsity=topk", "target=coefficient_path"], r"target: TopK has no coefficient to steer"),
     (["sparsity=l1", "target=population", "target.value=3"], r"target\.value=3.*: population_sparsity is a share"),
     (["sparsity=l1", "target=l0", "data.val_size=0"], r"data\.val_size=0: a target is met on the validation split"),
     (["sparsity=l1", "target=l0", "sparsity.warmup_steps=9"], r"sparsity\.warmup_steps=9: the target steers"),
-    (["dead=auxk"], r"dead: AuxK works on the atoms of a linear decoder, and MLP has none \(allowed: dead=none"),
+    (["dead=auxk"], r"dead: AuxK works on the atoms of a linear decoder, and MLP has none \(expected dead=none"),
     (["model=linear", "dead=resample", "dead.every_epochs=0"], r"dead\.every_epochs=0: should be greater than 0"),
     (["sparsity=l1", "target=l0", "trainer.limit_val_batches=0"], r"trainer\.limit_val_batches=0: a target is met on"),
     (["sparsity=topk", "target=l0", "model.latent_dim=abc"], r"model\.latent_dim=abc: should be a valid integer"),
@@ -94,7 +94,7 @@ TRAIN = [
     (["sparsity=l1", "target=l0", "trainer.precision=bf16-true"], r"trainer\.precision=bf16-true: the steps of a"),
     (["sparsity=batch_topk", "+sparsity.coefficients={a: 1}"], r"sparsity\.coefficients: no such key"),
     (["sparsity=k_sparse", "trainer.max_epochs=-1"], r"trainer\.max_epochs=-1: a schedule over a share"),
-    (["sparsity=jumprelu", "sparsity.l0_target=9", "target=l0"], r"sparsity\.l0_target: is a target already"),
+    (["sparsity=jumprelu", "sparsity.l0_target=9", "target=l0"], r"sparsity\.l0_target=9: a target already"),
     (["model=lista", "model.refine_steps=2"], r"model\.refine_steps=2: would take KL's codes out of their range"),
     (["data.shift=28"], r"data\.shift=28: is as large as an image \(allowed: 0 to 27\)"),
     (["model=lista", "model.steps=0"], r"model\.steps=0: should be greater than 0"),
@@ -120,7 +120,7 @@ TRAIN = [
     ),
     (
         ["checkpoint.monitor=val/nothing"],
-        r"checkpoint\.monitor=val/nothing: is no validation metric \(allowed: val/mse,",
+        r"checkpoint\.monitor=val/nothing: not a validation metric \(expected val/mse,",
     ),
     (["visuals.every_n_epochs=0"], r"visuals\.every_n_epochs=0: should be greater than 0"),
     (["trainer.max_epochs=soon"], r"trainer\.max_epochs=soon: should be a valid integer"),
@@ -248,7 +248,7 @@ def test_a_run_someone_sent_cannot_run_code(cli: Cli, tmp_path: Path, run_copy: 
 
 def test_a_folder_that_cannot_be_written(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    message = r"file/run: cannot be written \(Not a directory; allowed: a folder you may write to\)"
+    message = r"file/run: cannot be written \(Not a directory; choose a folder with write permission\)"
     _check_refused(cli, tmp_path, "sparse-ae-train", ["hydra.run.dir=file/run"], message)
 
 

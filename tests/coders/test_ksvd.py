@@ -133,12 +133,12 @@ def test_no_sample_becomes_an_atom_that_is_there() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"latent_dim": 0}, "latent_dim=0 (allowed: an int >= 1)"),
-        ({"n_nonzero": 25}, "n_nonzero=25 (allowed: an int from 1 to 24)"),
-        ({"epochs": 0}, "epochs=0 (allowed: an int >= 1)"),
-        ({"batch_size": 0}, "batch_size=0 (allowed: an int >= 1)"),
-        ({"forgetting": 0.0}, "forgetting=0.0 (allowed: above 0, at most 1)"),
-        ({"selection": "best"}, "selection=best (allowed: correlation, error)"),
+        ({"latent_dim": 0}, "latent_dim=0: should be greater than 0"),
+        ({"n_nonzero": 25}, "n_nonzero=25: more than there are atoms (expected 1 to latent_dim=24)"),
+        ({"epochs": 0}, "epochs=0: should be greater than 0"),
+        ({"batch_size": 0}, "batch_size=0: should be greater than 0"),
+        ({"forgetting": 0.0}, "forgetting=0.0: should be greater than 0"),
+        ({"selection": "best"}, "selection=best: should be 'correlation' or 'error'"),
     ],
 )
 def test_bad_options(options: dict[str, object], message: str) -> None:
@@ -149,8 +149,12 @@ def test_bad_options(options: dict[str, object], message: str) -> None:
 
 def test_bad_data() -> None:
     x, _ = planted(30)
-    with pytest.raises(ValueError, match="latent_dim=24: x has 20 samples that differ from their mean"):
+    with pytest.raises(
+        ValueError, match=r"latent_dim=24: more atoms than samples that differ from their mean \(expected 1 to 20\)"
+    ):
         KSVD(24, 2).fit(x[:20])
+    with pytest.raises(ValueError, match="state: 24 atoms \\(expected latent_dim=20\\)"):
+        KSVD(20, 2).fit(x, state=KSVD(24, 2).start(x))
     x[3, 4] = torch.nan
     with pytest.raises(ValueError, match="x: 1 of 360 values are not finite"):
         KSVD(24, 2).fit(x)

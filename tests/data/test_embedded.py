@@ -1,37 +1,41 @@
-"""The embedded MNIST: the original bytes, unpacked safely."""
+"""Bundled MNIST: the original bytes, unpacked safely, split and batched."""
 
 import hashlib
-import subprocess
-import sys
+import multiprocessing
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from sparse_ae.data import embedded
+from sparse_ae.config.build import build
+from sparse_ae.data import MNIST
 from sparse_ae.data.embedded import MD5, unpack_mnist
 from sparse_ae.data.resident import ResidentLoader
+from tests import processes  # noqa: F401, its fork server has imported torch
 from tests.helpers import mnist, plain_config
-
-# Runs the one file by its path: the package around it would import torch eight times over.
-UNPACK = """
-import pathlib, runpy, sys
-runpy.run_path(sys.argv[1])["unpack_mnist"](pathlib.Path(sys.argv[2]))
-"""
 
 
 def _digests(raw: Path) -> dict[str, str]:
     return {name: hashlib.md5((raw / name).read_bytes()).hexdigest() for name in MD5}
 
 
+def _unpack_without_warnings(raw: Path) -> None:
+    warnings.simplefilter("error")
+    unpack_mnist(raw)
+
+
 def test_eight_processes_unpack_at_once(tmp_path: Path) -> None:
     raw = tmp_path / "MNIST" / "raw"
-    command = [sys.executable, "-c", UNPACK, embedded.__file__, str(raw)]
-    workers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(8)]
-    errors = [worker.communicate()[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0] * 8, errors
-    assert errors == [""] * 8
+    context = multiprocessing.get_context("forkserver")
+    workers = [context.Process(target=_unpack_without_warnings, args=(raw,)) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * 8
     assert _digests(raw) == MD5
     assert {path.name for path in raw.iterdir()} <= {*MD5, ".unpack.lock"}  # no temporary file is left
 
@@ -87,6 +91,34 @@ def test_batches_are_the_stored_bytes_in_the_unit_interval() -> None:
     assert data.train_mean.numpy() == pytest.approx(train.x.numpy().mean(axis=0, dtype=np.float64) / 255, rel=1e-6)
 
 
+def test_in_python_the_defaults_are_those_of_the_config(data_root: Path, tmp_path: Path) -> None:
+    ours, theirs = MNIST(), mnist()
+    ours.prepare_data()
+    assert ours.root == data_root
+    assert MNIST(root=str(tmp_path)).root == tmp_path
+    assert torch.equal(ours.split("train").x, theirs.split("train").x)
+    for name in ("train", "val", "test"):
+        a, b = (next(iter(getattr(data, f"{name}_dataloader")())) for data in (ours, theirs))
+        assert torch.equal(a.x, b.x)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size=0: should be greater than 0"),
+        ({"batch_size": 55_001}, "batch_size=55001: larger than the data (expected 1 to 55000)"),
+        ({"val_size": 60_000}, "val_size=60000: leaves no training images (expected 0 to 59999)"),
+        ({"transforms": [torch.relu]}, "resident=true: transforms need a DataLoader (expected false)"),
+        ({"shift": 1, "resident": False}, "shift=1: needs resident data (expected 0, or data.resident=true)"),
+        ({"shift": 28}, "shift=28: as large as an image (expected 0 to 27)"),
+    ],
+)
+def test_bad_options_in_python(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        MNIST(**options)
+    assert str(error.value) == message
+
+
 def test_no_validation_split() -> None:
     data = mnist(val_size=0)
     assert len(data.split("train").x) == 60_000
@@ -98,8 +130,6 @@ NOISE = {"_target_": "torchvision.transforms.v2.GaussianNoise", "sigma": 0.5}
 
 @pytest.mark.parametrize("transform_target", [False, True])
 def test_transforms_corrupt_training_inputs_only(transform_target: bool) -> None:
-    from sparse_ae.config.build import build
-
     config = plain_config("data.resident=false")["data"]
     spec = {**config, "transforms": [NOISE], "transform_target": transform_target}
     data = build(spec, "data")

@@ -9,7 +9,7 @@ from torch import Tensor
 from sparse_ae.dead import AuxK, DeadUnits, Resample
 from sparse_ae.dead.base import Moment
 from sparse_ae.models import MLP, Linear, SparseAutoencoder
-from sparse_ae.sparsity import Forward, JumpReLU, TopK
+from sparse_ae.sparsity import Forward, JumpReLU, Loss, TopK, TrainingData
 from sparse_ae.training.objective import Objective
 
 PLAIN: Any = {"start": "random", "encoder_scale": 1, "atom_rate": 1}
@@ -17,11 +17,15 @@ PLAIN: Any = {"start": "random", "encoder_scale": 1, "atom_rate": 1}
 UNITS, DIM, BATCH = 6, 4, 8
 
 
-def _codes(*active: int) -> Forward:
+def _epoch(samples: int) -> TrainingData:
+    return TrainingData(torch.zeros(1, DIM), torch.zeros(DIM), (DIM,), samples)
+
+
+def _codes(*active: int) -> Loss:
     z = torch.zeros(BATCH, UNITS)
     z[3, list(active)] = -1.0  # one sample is enough, and a negative code is one
-    x = torch.zeros(BATCH, DIM)
-    return Forward(x, x, z, z, x)
+    x, zero = torch.zeros(BATCH, DIM), torch.zeros(())
+    return Loss(zero, zero, {}, Forward(x, x, z, z, x))
 
 
 def _linear() -> Linear:
@@ -31,17 +35,17 @@ def _linear() -> Linear:
 
 def test_samples_since_each_unit_fired_and_how_many_came_back() -> None:
     units = DeadUnits(window_epochs=0.5, latent_dim=UNITS)
-    units.observe_(_codes())
+    units.on_backward_end_(_codes())
     assert not units.dead.any()  # how long an epoch is, was not said yet
-    units.begin_(samples_per_epoch=32)
-    units.observe_(_codes(0, 1))
+    units.setup_(_epoch(32))
+    units.on_backward_end_(_codes(0, 1))
     assert units.samples_since_fired.tolist() == [0, 0, 16, 16, 16, 16]
     assert units.dead.tolist() == [False, False, True, True, True, True]
-    units.observe_(_codes(0, 2))
+    units.on_backward_end_(_codes(0, 2))
     assert units.samples_since_fired.tolist() == [0, 8, 0, 24, 24, 24]
     assert int(units.revived) == 1
     other = DeadUnits(window_epochs=0.5, latent_dim=UNITS)
-    other.begin_(samples_per_epoch=32)
+    other.setup_(_epoch(32))
     other.load_state_dict(units.state_dict())
     assert other.dead.tolist() == units.dead.tolist()
     assert int(other.revived) == 1
@@ -49,7 +53,7 @@ def test_samples_since_each_unit_fired_and_how_many_came_back() -> None:
 
 def _auxk(dead: list[int], k_aux: int = 2) -> AuxK:
     auxk = AuxK(coefficient=0.5, k_aux=k_aux, window_epochs=1, latent_dim=UNITS)
-    auxk.begin_(BATCH)
+    auxk.setup_(_epoch(BATCH))
     auxk.samples_since_fired[dead] = BATCH
     return auxk
 
@@ -132,7 +136,7 @@ def test_resampling_starts_dead_units_anew_in_the_model_itself() -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     x = torch.rand(BATCH, DIM)
     resample = Resample(window_epochs=1, every_epochs=2, until=0.5, scale=0.2, latent_dim=UNITS)
-    resample.begin_(BATCH)
+    resample.setup_(_epoch(BATCH))
     Objective(model, resample)(x, x).loss.backward()
     optimizer.step()
     resample.samples_since_fired[[1, 4]] = BATCH
@@ -140,9 +144,9 @@ def test_resampling_starts_dead_units_anew_in_the_model_itself() -> None:
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     pointers = [p.data_ptr() for p in model.parameters()]
 
-    assert resample.revive_(model, optimizer, _moment(x, epoch=1)) == 0  # not its turn
-    assert resample.revive_(model, optimizer, _moment(x, progress=0.6)) == 0  # too late
-    assert resample.revive_(model, optimizer, _moment(x)) == 2
+    assert resample.on_epoch_start_(model, optimizer, _moment(x, epoch=1)) == 0  # not its turn
+    assert resample.on_epoch_start_(model, optimizer, _moment(x, progress=0.6)) == 0  # too late
+    assert resample.on_epoch_start_(model, optimizer, _moment(x)) == 2
 
     assert [p.data_ptr() for p in model.parameters()] == pointers
     dead, alive = [1, 4], [0, 2, 3, 5]
@@ -173,9 +177,9 @@ def test_inputs_are_drawn_by_the_square_of_their_error() -> None:
         network.atoms.zero_()  # nothing is reconstructed: the squared error is |x|^2
     x = torch.diag(torch.tensor([1.0, 2.0, 3.0]).sqrt())
     resample = Resample(window_epochs=1, every_epochs=1, until=1, scale=1, latent_dim=units)
-    resample.begin_(1)
+    resample.setup_(_epoch(1))
     resample.samples_since_fired.fill_(1)
-    assert resample.revive_(model, torch.optim.SGD(model.parameters(), lr=1), _moment(x)) == units
+    assert resample.on_epoch_start_(model, torch.optim.SGD(model.parameters(), lr=1), _moment(x)) == units
     taken = (network.atoms > 0.5).float().mean(dim=0)
     torch.testing.assert_close(taken, torch.tensor([1.0, 4.0, 9.0]) / 14, atol=0.015, rtol=0)
 
@@ -184,5 +188,7 @@ def test_inputs_are_drawn_by_the_square_of_their_error() -> None:
 def test_what_needs_atoms_says_so(dead: DeadUnits) -> None:
     mlp = MLP(input_dim=DIM, latent_dim=UNITS, hidden_sizes=[5])
     model = SparseAutoencoder(mlp, TopK(k=1, signed=False, reduction="mean", latent_dim=UNITS))
-    with pytest.raises(ValueError, match=r"works on the atoms of a linear decoder, and MLP has none \(allowed:"):
+    with pytest.raises(
+        ValueError, match=r"works on the atoms of a linear decoder, and MLP has none \(expected dead=none"
+    ):
         Objective(model, dead)

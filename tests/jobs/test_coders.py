@@ -109,6 +109,7 @@ def test_other_codes_on_the_atoms_of_a_run(
     assert "MLP's decoder is no dictionary (allowed: a run with a linear decoder)" in outcome.err
 
 
+@pytest.mark.slow
 def test_killed_and_continued_it_is_the_same_run(fitted: Path, tmp_path: Path) -> None:
     """SIGKILL at random moments, SIGTERM once; each attempt a process of its own."""
     overrides = [*KSVD, "coder.epochs=12"]
@@ -124,7 +125,7 @@ def test_killed_and_continued_it_is_the_same_run(fitted: Path, tmp_path: Path) -
             process.terminate() if signum == signal.SIGTERM else process.kill()
         process.join()
     start(half.path, *overrides, config="fit").join()
-    assert half.state == whole.state == "finished"
+    assert half.read_state() == whole.read_state() == "finished"
     assert half.weights.read_bytes() == whole.weights.read_bytes()
     assert half.metrics == whole.metrics
     assert logged(half.path) == logged(whole.path)

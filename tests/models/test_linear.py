@@ -9,11 +9,10 @@ import torch
 from sklearn.decomposition import PCA
 
 from sparse_ae.dead import DeadUnits
-from sparse_ae.jobs.autoencoder import TrainingExperiment
+from sparse_ae.jobs.autoencoder import AutoencoderJob
 from sparse_ae.models import LISTA, MLP, Linear, SparseAutoencoder
-from sparse_ae.models.network import Activation
 from sparse_ae.runs.directory import Run
-from sparse_ae.sparsity import L1, NoSparsity, TopK
+from sparse_ae.sparsity import L1, NoSparsity, TopK, TrainingData
 from sparse_ae.training.objective import Objective
 from tests.helpers import plain_config
 
@@ -65,10 +64,10 @@ def test_unit_norm_keeps_atoms_on_the_sphere_and_gradients_tangent(tied: bool) -
         optimizer.zero_grad()
         x = torch.rand(20, 12)
         Objective(model, DeadUnits(window_epochs=1, latent_dim=5))(x, x).loss.backward()
-        network.before_step_()
+        network.on_before_optimizer_step_()
         torch.testing.assert_close((network.atoms.grad * network.atoms).sum(dim=1), torch.zeros(5), atol=1e-6, rtol=0)
         optimizer.step()
-        network.after_step_()
+        network.on_step_end_()
         torch.testing.assert_close(network.atom_norms(), torch.ones(5))
 
 
@@ -77,8 +76,8 @@ def test_without_unit_norm_nothing_is_projected() -> None:
     network.atoms.grad = torch.ones_like(network.atoms)
     with torch.no_grad():
         network.atoms.mul_(3)
-    network.before_step_()
-    network.after_step_()
+    network.on_before_optimizer_step_()
+    network.on_step_end_()
     assert torch.equal(network.atoms.grad, torch.ones_like(network.atoms))
     torch.testing.assert_close(network.atom_norms(), torch.full((5,), 3.0))
 
@@ -88,7 +87,7 @@ def test_b_pre_starts_from_the_data() -> None:
     x[0] += 1000
     zeros, mean, median = (_linear(b_pre=kind) for kind in ("zeros", "mean", "geometric_median"))
     for network in (zeros, mean, median):
-        network.fit_to_(x, x.mean(dim=0), (1, 3, 4))
+        network.setup_(TrainingData(x, x.mean(dim=0), (1, 3, 4), 50))
     assert (zeros.b_pre == 0).all()
     torch.testing.assert_close(mean.b_pre.detach(), x.mean(dim=0))
     assert (median.b_pre < 1).all()  # the outlier does not move it
@@ -117,13 +116,13 @@ def test_atoms_may_start_as_patches_of_images() -> None:
     images = torch.eye(81)  # 9 x 9
     network = _linear(input_dim=81, latent_dim=40, start="patches", encoder_scale=0.2)
     assert network.encoder_weight is not None
-    network.fit_to_(images, images.mean(dim=0), (1, 9, 9))
+    network.setup_(TrainingData(images, images.mean(dim=0), (1, 9, 9), 81))
     torch.testing.assert_close(network.atom_norms(), torch.ones(40))
     torch.testing.assert_close(network.encoder_weight, 0.2 * network.atoms)
     assert (network.atoms.max(dim=1).values > 0.98).all()
     far = torch.full((1, 81), 0.5)
     far[0, 0] = 1.0
-    network.fit_to_(far, torch.zeros(81), (1, 9, 9))
+    network.setup_(TrainingData(far, torch.zeros(81), (1, 9, 9), 1))
     for atom in network.atoms.detach().reshape(40, 9, 9):  # a Gaussian bump: near its middle about exp(-1/18)
         row, column = divmod(int(atom.argmax()), 9)
         beside = atom[row, column + 1 if column < 8 else column - 1]
@@ -153,7 +152,9 @@ def test_lista_with_the_gradients_own_steps_is_proximal_gradient_descent() -> No
     def shrink(pre: torch.Tensor) -> torch.Tensor:
         return (pre - step * penalty).relu()
 
-    z = shrink(network.encode(x, Activation(shrink, lambda pre, z: z != 0)))
+    z = shrink(network.encode(x))
+    for correct in network.corrections(x):
+        z = shrink(correct(z, z != 0))
     expected = shrink(torch.nn.functional.linear(x, network.encoder_weight))
     for _ in range(30):
         expected = shrink(expected + step * (x - expected @ atoms) @ atoms.T)
@@ -186,7 +187,7 @@ def test_refining_reaches_the_least_squares_solution_on_the_support() -> None:
 
 def test_parts_learn_at_multiples_of_the_rate(tmp_path: Path) -> None:
     config = plain_config("model=linear", "model.atom_rate=2", "sparsity=jumprelu", "optimizer.lr=0.01")
-    module = TrainingExperiment(config, Run(tmp_path)).module
+    module = AutoencoderJob(config, Run(tmp_path)).module
     groups = module.new_optimizer().param_groups
     assert [(group["lr"], len(group["params"])) for group in groups] == [(0.01, 3), (0.02, 1), (0.1, 1)]
     assert groups[1]["params"][0] is module.model.network.atoms

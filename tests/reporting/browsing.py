@@ -1,4 +1,4 @@
-"""A real browser, where there is one."""
+"""Chromium for tests of pages, if it is installed."""
 
 import shutil
 
@@ -14,6 +14,6 @@ needs_browser = pytest.mark.skipif(
 
 
 def resize(browser: webdriver.Chrome, width: int) -> None:
-    """Make the window so wide, 900 pixels high."""
+    """Make the window ``width`` pixels wide and 900 high."""
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)

@@ -1,10 +1,22 @@
-"""What tells runs apart, against cases worked out by hand."""
+"""Columns in which runs differ and their order, against cases worked out by hand."""
 
 from typing import Any
 
 import pytest
 
-from sparse_ae.reporting.columns import as_method, as_number, flatten, group_name, sort_key, varying
+from sparse_ae.config.flat import flatten
+from sparse_ae.reporting.collect import in_order, to_csv, varying
+from sparse_ae.reporting.columns import as_method, as_number, flat_config, group_name
+from sparse_ae.reporting.entries import Entry, Sweep
+from sparse_ae.runs.directory import Run
+
+
+def _entry(config: dict[str, Any], **metrics: float | None) -> Entry:
+    return Entry(Run(""), "a", "finished", "", {}, config, {f"test/{name}": value for name, value in metrics.items()})
+
+
+def test_nested_mappings_become_dotted_keys() -> None:
+    assert flatten({"a": 1, "b": {"c": {"d": [2], "e": {}}, "f": None}}) == {"a": 1, "b.c.d": [2], "b.f": None}
 
 
 def test_sections_stand_under_the_option_they_were_chosen_by() -> None:
@@ -13,7 +25,7 @@ def test_sections_stand_under_the_option_they_were_chosen_by() -> None:
         "sparsity": {"_target_": "sparse_ae.sparsity.NoSparsity", "reduction": "mean"},
         "model": {"_target_": "my.models.Wide", "hidden_sizes": [8, 4]},
     }
-    assert flatten(config, {"sparsity": "none"}) == {
+    assert flat_config(config, {"sparsity": "none"}) == {
         "seed": 3,
         "sparsity": "none",
         "sparsity.reduction": "mean",
@@ -65,16 +77,36 @@ def test_a_classical_coder_stands_beside_methods() -> None:
 
 
 def test_order_is_by_size_then_text_then_what_is_missing() -> None:
-    values: list[Any] = [10, "none", 2.5, None, 1e-4]
+    values: list[Any] = [10, "none", 2.5, None, True, [8, 4], 1e-4]
     configs = [*({"a": value} for value in values), {}]
-    assert sorted(configs, key=lambda config: sort_key(config, ["a"])) == [
+    ordered = in_order([_entry(config) for config in configs], ["a"])
+    assert [entry.config for entry in ordered] == [
         {"a": 1e-4},
         {"a": 2.5},
         {"a": 10},
+        {"a": [8, 4]},
         {"a": "none"},
         {"a": None},
+        {"a": True},
         {},
     ]
+
+
+def test_order_is_by_the_first_key_in_which_runs_differ_and_else_as_it_was() -> None:
+    configs = [{"a": "y", "b": 10}, {"a": "x", "b": 2}, {"a": "y", "b": 9}, {"b": 2, "a": "x", "c": 3}]
+    ordered = in_order([_entry(config) for config in configs], ["a", "b"])
+    assert [entry.config for entry in ordered] == [configs[1], configs[3], configs[2], configs[0]]
+
+
+def test_cells_of_the_table_are_what_the_configuration_says() -> None:
+    values: list[Any] = [64, 1e-4, True, None, "none", "null", [8, 4], 'x, "y"']
+    entries = [_entry({"a": value, "b": 1}, l0=0.1 + 0.2) for value in values]
+    entries += [_entry({"b": 1}, l0=None), _entry({}, l0=1e-20, dead_units=3)]
+    rows = to_csv(Sweep(entries, ["a", "b"])).splitlines()
+    assert rows[0] == "run,a,b,test/l0,test/dead_units,wall_seconds,fit_seconds,encode_microseconds,state"
+    texts = ["64", "0.0001", "true", "null", "none", "null", '"[8, 4]"', '"x, ""y"""']
+    assert rows[1:9] == [f"a,{text},1,0.30000000000000004,,,,,finished" for text in texts]
+    assert rows[9:] == ["a,,1,,,,,,finished", "a,,,1e-20,3,,,,finished"]
 
 
 @pytest.mark.parametrize("value", [True, "3", None, float("nan"), float("inf"), 10**400, [1]])

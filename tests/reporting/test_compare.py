@@ -9,9 +9,8 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sparse_ae.plotting import dot_panels
+from sparse_ae.plotting.comparison import dot_panels
 from sparse_ae.reporting import compare
-from sparse_ae.reporting.analyses import KEY_NUMBERS
 from tests.helpers import CONF, Cli
 
 
@@ -46,25 +45,25 @@ def test_a_folder_without_a_finished_run(cli: Cli, tmp_path: Path) -> None:
     assert "run=empty: holds no finished run" in outcome.err
 
 
-def test_key_numbers_are_few_and_each_is_one_that_its_analysis_gives(cli: Cli, runs: list[Path]) -> None:
+def test_labels_are_few_and_each_is_of_a_number_that_its_analysis_gives(cli: Cli, runs: list[Path]) -> None:
     small = ["analysis.selectivity.permutations=20", "analysis.reconstructions.n_images=3"]
     small += [f"analysis.{name}.n_samples=50" for name in ("robustness", "truncation")]
     small += ["analysis.probe.labels_per_class=[]", "analysis.probe.c=[0.001]", "analysis.probe.n_choose=200"]
     small += ["analysis.probe.references=false"]
     small += [f"analysis.stability.runs=[{runs[1]}]"]
-    names = [name for name in KEY_NUMBERS if name != "amortisation"]  # of a linear decoder; tested with its numbers
-    outcome = cli("sparse-ae-analyse", f"run={runs[0]}", f"analysis=[{','.join(names)}]", *small)
+    names = {path.stem for path in (CONF / "analysis").iterdir()}
+    names -= {"amortisation"}  # of a linear decoder; tested with its numbers
+    outcome = cli("sparse-ae-analyse", f"run={runs[0]}", f"analysis=[{','.join(sorted(names))}]", *small)
     assert outcome.code == 0, outcome.err
-    assert {path.stem for path in (CONF / "analysis").iterdir()} == KEY_NUMBERS.keys()
     for analysis in names:
-        labels = KEY_NUMBERS[analysis]
-        assert len(labels) <= 6
         result = json.loads((runs[0] / "analysis" / analysis / "result.json").read_text())
-        for key in labels:
+        assert 1 <= len(result["labels"]) <= 6
+        for key in result["labels"]:
             assert result[key] is None or isinstance(result[key], int | float), (analysis, key)
+    assert "dead units (code never != 0)" not in (runs[0] / "report.html").read_text()  # labels are not shown there
 
 
-def test_key_numbers_are_drawn_and_all_of_a_users_own(
+def test_labelled_numbers_are_drawn_or_all_if_there_are_no_labels(
     sweep: Path, runs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: dict[str, list[str]] = {}
@@ -74,18 +73,20 @@ def test_key_numbers_are_drawn_and_all_of_a_users_own(
         return dot_panels(values, method, group, title=title)
 
     monkeypatch.setattr(compare, "dot_panels", record)
+    labels = {"l0": "L0", "dead_units": "dead units (code never != 0)", "hoyer": "Hoyer"}
     for i, run in enumerate(runs):
         numbers = {"dead_units": i, "hoyer": 0.5, "l0": None if i else 3.0, "chance_auroc": i / 1000}
-        for name in ("sparsity-0.5", "mine"):
+        for name, own in (("sparsity-0.5", {"labels": labels}), ("mine", {}), ("yours", {"labels": {}})):
             (run / "analysis" / name).mkdir()
-            (run / "analysis" / name / "result.json").write_text(json.dumps(numbers))
-    written = compare.write_comparison(sweep, ["sparsity-0.5", "mine"])
-    assert [path.name for path in written] == ["analysis.csv", "sparsity-0.5.png", "mine.png"]
-    assert drawn == {"sparsity-0.5": ["dead units (code never != 0)"], "mine": ["dead units", "chance auroc"]}
+            (run / "analysis" / name / "result.json").write_text(json.dumps(numbers | own))
+    written = compare.write_comparison(sweep, ["sparsity-0.5", "mine", "yours"])
+    assert [path.name for path in written] == ["analysis.csv", "sparsity-0.5.png", "mine.png", "yours.png"]
+    everything = ["dead units", "chance auroc"]
+    assert drawn == {"sparsity-0.5": ["dead units (code never != 0)"], "mine": everything, "yours": everything}
     with written[0].open() as file:
         columns = next(csv.reader(file))
     keys = ["dead_units", "hoyer", "l0", "chance_auroc"]
-    assert columns[3:] == [f"{name}/{key}" for name in ("sparsity-0.5", "mine") for key in keys]
+    assert columns[3:] == [f"{name}/{key}" for name in ("sparsity-0.5", "mine", "yours") for key in keys]
 
 
 def _rows(axes: Axes) -> list[str]:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from sparse_ae.plotting import Curves, Front, Panel, curve_panels, front_panels, sweep_panels, to_png
-from sparse_ae.plotting.style import log_positions
+from sparse_ae.plotting.curves import Curves, curve_panels
+from sparse_ae.plotting.fronts import Front, front_panels
+from sparse_ae.plotting.style import log_positions, to_png
+from sparse_ae.plotting.sweeps import Panel, sweep_panels
 from sparse_ae.reporting.collect import collect
 from sparse_ae.reporting.figures import draw
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparse_ae.reporting.front import knee, non_dominated
+from sparse_ae.plotting.fronts import non_dominated
+from sparse_ae.reporting.front import knee
 
 POINTS = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=25)
 

@@ -12,10 +12,10 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from sparse_ae.reporting.write import write_report
+from sparse_ae.report import report
 from tests.reporting.browsing import needs_browser, resize
 
-pytestmark = needs_browser
+pytestmark = [pytest.mark.slow, needs_browser]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def page(finished_sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     status = json.loads((first / "status.json").read_text())
     error = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">" + "x" * 200
     (first / "status.json").write_text(json.dumps(status | {"state": "failed", "error": error}))
-    write_report([sweep], sweep)
+    report([sweep], sweep)
     return (sweep / "report.html").as_uri()
 
 

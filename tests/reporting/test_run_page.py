@@ -10,7 +10,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
 from sparse_ae.reporting.analyses import reading_order
-from sparse_ae.reporting.run_page import write_run_page
+from sparse_ae.reporting.pages import write_run_page
 from sparse_ae.runs.directory import Run
 from tests.reporting.browsing import needs_browser, resize
 
@@ -45,12 +45,12 @@ def run(runs: list[Path]) -> Run:
 def test_a_finished_run_has_its_page(runs: list[Path]) -> None:
     for path in runs:
         page = (path / "report.html").read_text()
-        assert "default-src 'none'" in page
         assert "http://" not in page
         assert "https://" not in page
-        assert "script-src" not in page
+        assert "<script" not in page
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("width", [1280, 400])
 def test_everything_is_shown_and_nothing_runs(browser: webdriver.Chrome, run: Run, width: int) -> None:
@@ -77,6 +77,7 @@ def _cells(parent: WebElement, selector: str) -> list[str]:
     return [cell.text for cell in parent.find_elements(By.CSS_SELECTOR, selector)]
 
 
+@pytest.mark.slow
 @needs_browser
 def test_single_values_and_flat_tables_are_shown_and_what_is_larger_is_not(browser: webdriver.Chrome, run: Run) -> None:
     write_run_page(run)
@@ -102,6 +103,7 @@ def test_single_values_and_flat_tables_are_shown_and_what_is_larger_is_not(brows
     ]
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("width", [1280, 400])
 def test_no_name_and_no_number_is_broken(browser: webdriver.Chrome, run: Run, width: int) -> None:
@@ -115,7 +117,13 @@ def test_no_name_and_no_number_is_broken(browser: webdriver.Chrome, run: Run, wi
     assert {part.size["height"] for part in parts} == {24}
 
 
-def test_analyses_stand_in_reading_order() -> None:
-    names = ["mine", "robustness", "zz", "sparsity", "overview", "features", "sparsity-0.5", "selectivity"]
-    expected = ["overview", "sparsity", "sparsity-0.5", "features", "selectivity", "robustness", "mine", "zz"]
-    assert sorted(names, key=reading_order) == expected
+def test_analyses_stand_in_reading_order(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    for name in ("mine", "zz", "sparsity", "overview", "features-best", "features", "sparsity-0.5"):
+        run.write_analysis(name, {}, {})
+    by_name = ["features", "features-best", "mine", "overview", "sparsity", "sparsity-0.5", "zz"]
+    assert reading_order(run) == by_name  # nothing else is known
+    (tmp_path / ".hydra").mkdir()
+    config = {"data": {}, "coder": {}, "seed": 0, "active_threshold": 0.1, "analysis": {"overview": {}, "zz": {}}}
+    (tmp_path / ".hydra" / "config.yaml").write_text(json.dumps(config))
+    assert reading_order(run) == ["overview", "zz", "features", "features-best", "mine", "sparsity", "sparsity-0.5"]

@@ -1,13 +1,12 @@
-"""Every command of the lab books, with small limits: fewer batches, and sweeps cut down to a few small runs."""
+"""Every command of the lab books; executed ones with fewer batches, and sweeps cut down to a few small runs."""
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT, Cli
-from tests.scenarios.test_readme import LIMITS, limited_fit
+from tests.helpers import COMMANDS, ROOT, Cli
+from tests.scenarios.documented import LIMITS, check, commands, limited_fit
 
 BOOKS = sorted((ROOT / "experiments").glob("*/README.md"))
 FEW_LABELS = ["analysis=[probe]", "analysis.probe.all_labels=false", "analysis.probe.labels_per_class=[5]"]
@@ -29,21 +28,29 @@ SMALLER = {
 }
 
 
-def _commands(book: Path) -> list[list[str]]:
-    blocks = re.findall(r"```bash\n(.*?)```", book.read_text(), flags=re.DOTALL)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
-
-
-def test_there_is_a_book_for_every_exercise() -> None:
+def test_exercises_have_books() -> None:
     assert {book.parent.name for book in BOOKS} >= EXERCISES
 
 
+def of_all_books() -> list[object]:
+    """The command lines of every book that are ours, each once, as words."""
+    books = {" ".join(words): words for book in BOOKS for words in commands(book) if words[0] in COMMANDS}
+    return [pytest.param(words, id=line) for line, words in books.items()]
+
+
+@pytest.mark.parametrize("words", of_all_books())
+def test_command(words: list[str], cli: Cli, finished_run: Path) -> None:
+    """Composed, checked and built; nothing is trained."""
+    program, *arguments = words
+    check(cli, program, arguments, {"RUN": finished_run})
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("book", BOOKS, ids=lambda book: book.parent.name)
-def test_the_commands_of_a_lab_book(book: Path, cli: Cli) -> None:
-    commands = _commands(book)
-    assert commands, "a lab book says how to repeat it"
-    for program, *arguments in commands:
+def test_commands_executed(book: Path, cli: Cli) -> None:
+    lines = commands(book)
+    assert lines, "a lab book says how to repeat it"
+    for program, *arguments in lines:
         if not program.startswith("sparse-ae-"):
             assert all((ROOT / word).exists() for word in arguments if word.startswith("experiments/"))
             continue
@@ -60,6 +67,6 @@ def test_the_commands_of_a_lab_book(book: Path, cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("book", BOOKS, ids=lambda book: book.parent.name)
-def test_figures_and_links_exist(book: Path) -> None:
+def test_links(book: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", book.read_text()):
         assert (book.parent / target).exists(), target

@@ -11,12 +11,15 @@ from sparse_ae.runs.directory import Run
 from tests.events import logged
 from tests.helpers import Cli
 from tests.processes import command, wait_until
-from tests.sweep.test_sweep import LONG, runs
+from tests.scenarios.sweeps import LONG, training
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("sinfo") is None or subprocess.run(["sinfo"], capture_output=True).returncode != 0,
-    reason="there is no Slurm here",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("sinfo") is None or subprocess.run(["sinfo"], capture_output=True).returncode != 0,
+        reason="there is no Slurm here",
+    ),
+]
 
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=4"]
 
@@ -27,12 +30,12 @@ def job_ids(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("signals", [["SIGUSR2"], ["SIGTERM", "SIGUSR2"]], ids=["time limit", "preemption"])
-def test_a_preempted_job_is_queued_again_and_goes_on(tmp_path: Path, cli: Cli, signals: list[str]) -> None:
+def test_resume_preempted_job(tmp_path: Path, cli: Cli, signals: list[str]) -> None:
     """The signals as Slurm sends them, to every process of the job."""
     arguments = [*LONG, "threads=1"]
     process = command(tmp_path, "-m", *arguments, *SLURM, "seed=1,2")
     folder = tmp_path / "outputs" / "default"
-    wait_until(lambda: folder.exists() and training(tmp_path), seconds=120)
+    wait_until(lambda: training(tmp_path), seconds=120)
     run = training(tmp_path)[0]
     task = sorted(p.name for p in (folder / ".submitit").glob("[0-9]*_*"))[run.status.seed - 1]
     for number in signals:
@@ -45,11 +48,6 @@ def test_a_preempted_job_is_queued_again_and_goes_on(tmp_path: Path, cli: Cli, s
     assert "2 of 2 runs are finished" in out
     assert run.status.attempts == 2
     alone = Run(tmp_path / "alone")
-    assert cli("sparse-ae-train", *arguments, f"seed={run.status['seed']}", "hydra.run.dir=alone").code == 0
+    assert cli("sparse-ae-train", *arguments, f"seed={run.status.seed}", "hydra.run.dir=alone").code == 0
     assert run.weights.read_bytes() == alone.weights.read_bytes()
     assert logged(run.path) == logged(alone.path)
-
-
-def training(folder: Path) -> list[Run]:
-    """The runs that have come some way."""
-    return [run for run in runs(folder).values() if run.status.progress > 0]

@@ -20,8 +20,10 @@ from sparse_ae.sparsity import (
     Hoyer,
     JumpReLU,
     KSparse,
+    Loss,
     Matryoshka,
     NoSparsity,
+    Sparsity,
     TopK,
 )
 from tests.helpers import plain_config
@@ -34,6 +36,11 @@ PRE = torch.tensor([[-1.0, 2.0], [3.0, -4.0]])
 def _forward(z: torch.Tensor) -> Forward:
     x = torch.zeros(2, 3)
     return Forward(x, x, PRE, z, x)
+
+
+def _follow(method: Sparsity, forward: Forward) -> None:
+    zero = torch.zeros(())
+    method.on_backward_end_(Loss(zero, zero, {}, forward))
 
 
 def _network() -> Linear:
@@ -133,11 +140,11 @@ def test_batch_topk_codes_a_sample_alone_as_sparsely_as_a_batch() -> None:
     def train(batches: int, samples: int = 8) -> None:
         for _ in range(batches):
             pre = draw(samples)
-            method.observe_(_forward(method.activate_batch(pre))._replace(pre=pre))
+            _follow(method, _forward(method.activate_batch(pre))._replace(pre=pre))
 
     first = draw(8)
     z = method.activate_batch(first)
-    method.observe_(_forward(z)._replace(pre=first))
+    _follow(method, _forward(z)._replace(pre=first))
     assert method.threshold.value == z[z > 0].min()
     train(2000)
     fresh = draw(20_000)
@@ -148,12 +155,12 @@ def test_batch_topk_codes_a_sample_alone_as_sparsely_as_a_batch() -> None:
     for _ in range(6):  # elsewhere a quarter more pass than here: let 1.6 do so here
         train(300, samples=100)
         here = (method.activate(fresh) != 0).sum(dim=1).double().mean()
-        method.validated_({"val/l0": 1.25 * float(here)})
+        method.on_validation_end_({"val/l0": 1.25 * float(here)})
     train(1000, samples=100)
     train(1000)
     assert (method.activate(fresh) != 0).sum(dim=1).double().mean() == pytest.approx(1.6, rel=0.05)
     before = method.threshold.value.clone()
-    method.observe_(_forward(torch.zeros(3, 50))._replace(pre=torch.zeros(3, 50)))
+    _follow(method, _forward(torch.zeros(3, 50))._replace(pre=torch.zeros(3, 50)))
     assert method.threshold.value == pytest.approx(float(0.99 * before))
 
 
@@ -162,7 +169,7 @@ def test_a_threshold_far_below_what_is_kept_starts_anew() -> None:
     method = BatchTopK(k=1, reduction="mean", latent_dim=2)
     method.threshold.value.fill_(1e-4)
     pre = torch.tensor([[3.0, 1.0], [2.0, 0.5]])
-    method.observe_(_forward(method.activate_batch(pre))._replace(pre=pre))
+    _follow(method, _forward(method.activate_batch(pre))._replace(pre=pre))
     assert method.threshold.value == 2.0
 
 
@@ -171,7 +178,7 @@ def test_a_wta_unit_that_starts_anew_has_a_new_threshold() -> None:
     method.threshold.value.copy_(torch.tensor([5.0, 5.0]))
     assert method.reset_units_(torch.tensor([1])) == []
     pre = torch.tensor([[6.0, 1.0], [2.0, 0.5]])
-    method.observe_(_forward(method.activate_batch(pre))._replace(pre=pre))
+    _follow(method, _forward(method.activate_batch(pre))._replace(pre=pre))
     assert torch.equal(method.threshold.value, torch.tensor([5.0, 1.0]))
 
 
@@ -180,7 +187,7 @@ def test_thresholds_follow_bfloat16_codes_in_float32(method: WTA | BatchTopK) ->
     """A step of less than 0.4 % would be lost in bfloat16, and shares rounded."""
     method.threshold.value.fill_(1.0)
     pre = WIDE.bfloat16()
-    method.observe_(_forward(method.activate_batch(pre))._replace(pre=pre))
+    _follow(method, _forward(method.activate_batch(pre))._replace(pre=pre))
     share = (WIDE >= 1.0).float().mean(dim=0) if isinstance(method, WTA) else (WIDE >= 1.0).float().mean()
     expected = 1 + 0.01 * (share / 0.5 - 1)
     torch.testing.assert_close(method.threshold.value, expected.expand_as(method.threshold.value))
@@ -305,14 +312,14 @@ def test_k_sparse_anneals_k_and_does_not_rectify() -> None:
     method = KSparse(k=1, alpha=3.0, anneal_from=4.0, anneal_share=0.5, reduction="mean", latent_dim=4)
     kept = []
     for step in (0, 20, 40, 50, 99):
-        method.schedule_(step, 100)
+        method.on_step_start_(step, 100)
         kept.append(int((method.activate_batch(WIDE) != 0).sum(dim=1)[2]))
     assert kept == [4, 3, 2, 1, 1]
-    method.schedule_(20, 100)
+    method.on_step_start_(20, 100)
     assert torch.equal(method.activate_batch(WIDE)[1], torch.tensor([-0.1, 0.2, -0.3, 0]))
     assert torch.equal(method.activate(WIDE)[1], torch.tensor([-0.1, 0.2, -0.3, 0]))  # alpha * k = 3
     with pytest.raises(ValueError, match="max_epochs=-1"):
-        method.schedule_(0, float("inf"))
+        method.on_step_start_(0, float("inf"))
 
 
 def test_wta_codes_a_sample_alone_as_sparsely_as_a_batch() -> None:
@@ -328,7 +335,7 @@ def test_wta_codes_a_sample_alone_as_sparsely_as_a_batch() -> None:
         pre = draw(40)
         z = method.activate_batch(pre)
         smallest.append(torch.where(z > 0, z, torch.inf).amin(dim=0))
-        method.observe_(_forward(z)._replace(pre=pre))
+        _follow(method, _forward(z)._replace(pre=pre))
     fresh = draw(20_000)
     mean_of_smallest = torch.stack(smallest).mean(dim=0)
     assert (fresh >= mean_of_smallest).double().mean() < 0.04
@@ -339,7 +346,7 @@ def test_wta_keeps_each_units_strongest_responses() -> None:
     method = WTA(share=0.3, encode="threshold", reduction="mean", latent_dim=4)  # ceil(0.9) = 1 of 3 samples
     z = method.activate_batch(WIDE)
     assert torch.equal(z, torch.tensor([[0.0, 0, 0, 0], [0, 0, 0, 0], [4, 3, 2, 1]]))
-    method.observe_(_forward(z)._replace(pre=WIDE))
+    _follow(method, _forward(z)._replace(pre=WIDE))
     assert method.threshold.value.tolist() == [4, 3, 2, 1]
     assert torch.equal(method.activate(WIDE), z)
     free = WTA(share=0.3, encode="relu", reduction="mean", latent_dim=4)
@@ -349,14 +356,23 @@ def test_wta_keeps_each_units_strongest_responses() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: TopK(k=9, signed=False, reduction="mean", latent_dim=4), "k=9: is no number of units"),
-        (lambda: TopK(k=0, signed=False, reduction="mean", latent_dim=4), "k=0: is no number of units"),
-        (lambda: Matryoshka(k=2, widths=[3, 2], reduction="mean", latent_dim=4), r"widths=\[3, 2\]: are no nested"),
-        (lambda: Matryoshka(k=2, widths=[2, 4], reduction="mean", latent_dim=4), r"widths=\[2, 4\]: are no nested"),
-        (lambda: Matryoshka(k=2, widths=[], reduction="mean", latent_dim=4), r"widths=\[\]: names no prefix"),
-        (lambda: Hoyer(coefficient=1, reduction="mean", warmup_steps=0, latent_dim=1), "one unit has no sparseness"),
-        (lambda: TopK.arguments_for(2.5, 4), "2.5 active units: a whole number"),
-        (lambda: WTA.arguments_for(5, 4), "5 active units"),
+        (lambda: TopK(k=9, signed=False, reduction="mean", latent_dim=4), "k=9: not a number of units"),
+        (lambda: TopK(k=0, signed=False, reduction="mean", latent_dim=4), "k=0: not a number of units"),
+        (
+            lambda: Matryoshka(k=2, widths=[3, 2], reduction="mean", latent_dim=4),
+            r"widths=\[3, 2\]: not nested prefixes",
+        ),
+        (
+            lambda: Matryoshka(k=2, widths=[2, 4], reduction="mean", latent_dim=4),
+            r"widths=\[2, 4\]: not nested prefixes",
+        ),
+        (lambda: Matryoshka(k=2, widths=[], reduction="mean", latent_dim=4), r"widths=\[\]: not nested prefixes"),
+        (
+            lambda: Hoyer(coefficient=1, reduction="mean", warmup_steps=0, latent_dim=1),
+            "one unit has no Hoyer sparseness",
+        ),
+        (lambda: TopK.arguments_for(2.5, 4), "l0=2.5: not a whole number of units"),
+        (lambda: WTA.arguments_for(5, 4), "l0=5: not a number of active units"),
         (lambda: NoSparsity.arguments_for(2, 4), "NoSparsity has no sparsity to set"),
     ],
 )
@@ -376,7 +392,7 @@ def test_warmup_raises_the_steered_coefficient_alone() -> None:
     method = Gated(coefficient=0.5, reduction="mean", warmup_steps=10, latent_dim=2)
     seen = []
     for step in (0, 4, 9, 50):
-        method.schedule_(step, 100)
+        method.on_step_start_(step, 100)
         seen.append(round(method.coefficients["l1"].item(), 6))
     assert seen == [0.05, 0.25, 0.5, 0.5]
     assert method.coefficients["gate"].item() == 1
@@ -386,6 +402,6 @@ def test_warmup_raises_the_steered_coefficient_alone() -> None:
 def test_methods_that_couple_samples_are_refused_where_codes_come_in_steps(method: str) -> None:
     config = plain_config(f"sparsity={method}", "model=lista", "model.latent_dim=1024")
     with pytest.raises(
-        ValueError, match=r"learns one threshold .* LISTA codes in several steps \(allowed: model=linear"
+        ValueError, match=r"learns one threshold .* LISTA codes in several steps \(expected model=linear"
     ):
         build_autoencoder(config["model"], config["sparsity"], input_dim=20)

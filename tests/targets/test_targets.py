@@ -1,6 +1,7 @@
 """Targets: real training on real images."""
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,11 +12,11 @@ from torch import Tensor
 from sparse_ae.config.build import build
 from sparse_ae.data import MNIST, to_unit_interval
 from sparse_ae.dead import DeadUnits
-from sparse_ae.jobs.autoencoder import sparsity_spec
 from sparse_ae.models import build_autoencoder
-from sparse_ae.sparsity import L1, BatchTopK, Forward, NoSparsity, TopK
-from sparse_ae.targets import CoefficientPath, SparsityTarget
+from sparse_ae.sparsity import L1, BatchTopK, Forward, Loss, NoSparsity, TopK, TrainingData
+from sparse_ae.targets import CoefficientPath, SparsityTarget, Target
 from sparse_ae.training.objective import Objective
+from sparse_ae.training.schedulers import make_optimizer
 from tests.helpers import plain_config
 
 UNITS = 64
@@ -34,30 +35,21 @@ def _objective(*overrides: str) -> Objective:
     config: dict[str, Any] = plain_config(f"model.latent_dim={UNITS}", *overrides)
     if "hidden_sizes" in config["model"]:
         config["model"]["hidden_sizes"] = [64]
-    model = build_autoencoder(config["model"], sparsity_spec(config), input_dim=49)
-    return Objective(model, DeadUnits(window_epochs=1, latent_dim=UNITS), build(config["target"], "target"))
+    target: Target = build(config["target"], "target")
+    model = build_autoencoder(config["model"], target.sparsity_spec(config["sparsity"], UNITS), input_dim=49)
+    return Objective(model, DeadUnits(window_epochs=1, latent_dim=UNITS), target)
 
 
 def _train(objective: Objective, images: Tensor, steps: int) -> dict[str, float]:
     """Returns the sparsity on images not trained on."""
     train, val = images[:5000], images[5000:]
-    network = objective.model.network
-    network.fit_to_(train, train.mean(dim=0), (1, 7, 7))
-    rates = objective.model.learning_rates
-    named = objective.model.named_parameters()
-    optimizer = torch.optim.Adam([{"params": [p], "lr": 1e-3 * rates.get(name, 1)} for name, p in named])
+    objective.setup_(TrainingData(train, train.mean(dim=0), (1, 7, 7), len(train)))
+    optimizer = make_optimizer(partial(torch.optim.Adam, lr=1e-3), objective.model)
     generator = torch.Generator().manual_seed(0)
     metrics: dict[str, float] = {}
     for step in range(steps):
         x = train[torch.randint(len(train), (128,), generator=generator)]
-        objective.schedule_(step, steps)
-        loss = objective(x, x)
-        optimizer.zero_grad()
-        loss.loss.backward()
-        objective.observe_(loss)
-        network.before_step_()
-        optimizer.step()
-        network.after_step_()
+        objective.train_step_(optimizer, x, step=step, total_steps=steps)
         if (step + 1) % (steps // 10) == 0:
             with torch.no_grad():
                 z = objective.model.encode(val)
@@ -65,7 +57,7 @@ def _train(objective: Objective, images: Tensor, steps: int) -> dict[str, float]
                 "val/l0": float((z != 0).double().sum(dim=1).mean()),
                 "val/population_sparsity": float((z > 0.1).double().mean()),
             }
-            objective.validated_(metrics)
+            objective.on_validation_end_(metrics)
     return metrics
 
 
@@ -108,11 +100,11 @@ def test_a_target_out_of_reach_is_told(images: Tensor) -> None:
 
 def test_units_that_are_kept_and_not_active_are_told() -> None:
     target = SparsityTarget(measure="population_sparsity", value=0.2, gain=5, damping=0.5, start=0.01, tolerance=0.02)
-    target.begin_(TopK(k=2, signed=False, reduction="mean", latent_dim=10), 0.1)
-    assert _reason(target, 0.1).endswith("but not every code that is kept is active")
-    assert _reason(target, 0.3).endswith("that is the nearest number of them")
-    target.begin_(BatchTopK(k=2, reduction="mean", latent_dim=10), 0.1)
-    assert "its threshold is still on its way" in _reason(target, 0.3)
+    target.attach_(TopK(k=2, signed=False, reduction="mean", latent_dim=10), 0.1)
+    assert _reason(target, 0.1).endswith("but not every code that it keeps is active")
+    assert _reason(target, 0.3).endswith("this is the nearest number of them")
+    target.attach_(BatchTopK(k=2, reduction="mean", latent_dim=10), 0.1)
+    assert "the threshold has not settled" in _reason(target, 0.3)
 
 
 def _reason(target: SparsityTarget, reached: float) -> str:
@@ -126,24 +118,26 @@ def _observed(target: SparsityTarget, method: L1, active: int) -> float:
     z = torch.zeros(4, 10)
     z[:, :active] = 1
     x = torch.zeros(4, 3)
-    target.observe_(method, Forward(x, x, z, z, x), torch.tensor(0.5), {"l1": torch.tensor(0.2)})
+    target.on_backward_end_(
+        Loss(torch.tensor(0.5), torch.tensor(0.5), {"l1": torch.tensor(0.2)}, Forward(x, x, z, z, x))
+    )
     return method.coefficients["l1"].item()
 
 
 def test_the_controller_by_hand() -> None:
     target = SparsityTarget(measure="l0", value=6, gain=5, damping=0.5, start=0.01, tolerance=0.02)
     method = L1(coefficient=1, atom_norm=False, reduction="mean", warmup_steps=0, latent_dim=10)
-    target.begin_(method, threshold=0.1)
+    target.attach_(method, threshold=0.1)
     assert method.coefficients["l1"].item() == 0
-    target.schedule_(method, 0, 500)
+    target.on_step_start_(0, 500)
     error = math.log(8 / 6)
     integral = math.log(0.01 * 0.5 / 0.2) + 0.01 * error  # the term at a hundredth of the reconstruction error
     assert _observed(target, method, 8) == pytest.approx(math.exp(integral + 0.5 * error))
-    target.validated_(method, {"val/l0": 6.6})  # training is too far away for this to say anything about the splits
+    target.on_validation_end_({"val/l0": 6.6})  # training is too far away for this to say anything about the splits
     error = (math.log(8 / 6) + math.log(5 / 6)) / 2  # the mean of two batches
     integral += 0.01 * error
     assert _observed(target, method, 5) == pytest.approx(math.exp(integral + 0.5 * error))
-    target.validated_(method, {"val/l0": 6.6})
+    target.on_validation_end_({"val/l0": 6.6})
     error = (2 * error + math.log(5 / 6)) / 3 + 0.7 * math.log(1.1)
     integral += 0.01 * error
     assert _observed(target, method, 5) == pytest.approx(math.exp(integral + 0.5 * error), rel=1e-5)
@@ -155,8 +149,8 @@ def test_the_controller_by_hand() -> None:
 def test_the_gain_is_spread_over_the_training_within_bounds(steps: float, rate: float) -> None:
     target = SparsityTarget(measure="l0", value=6, gain=5, damping=0, start=0.01, tolerance=0.02)
     method = L1(coefficient=1, atom_norm=False, reduction="mean", warmup_steps=0, latent_dim=10)
-    target.begin_(method, threshold=0.1)
-    target.schedule_(method, 0, steps)
+    target.attach_(method, threshold=0.1)
+    target.on_step_start_(0, steps)
     error = math.log(8 / 6)
     assert _observed(target, method, 8) == pytest.approx(0.01 * 0.5 / 0.2 * math.exp(rate * error), rel=1e-5)
 
@@ -168,8 +162,10 @@ def test_the_search_starts_where_the_term_weighs_little_whatever_the_config_says
     for coefficient in (0.0, 1e-4, 1.0):
         target = SparsityTarget(measure="l0", value=10, gain=5, damping=0.5, start=0.01, tolerance=0.02)
         method = L1(coefficient=coefficient, atom_norm=False, reduction="mean", warmup_steps=0, latent_dim=10)
-        target.begin_(method, threshold=0.1)
-        target.observe_(method, Forward(x, x, z, z, x), torch.tensor(0.5), {"l1": torch.tensor(term)})
+        target.attach_(method, threshold=0.1)
+        target.on_backward_end_(
+            Loss(torch.tensor(0.5), torch.tensor(0.5), {"l1": torch.tensor(term)}, Forward(x, x, z, z, x))
+        )
         found.append(method.coefficients["l1"].item())
     assert found == pytest.approx([0.01 * (0.5 / term if term else 1)] * 3, rel=1e-5)
 
@@ -179,7 +175,7 @@ def test_the_controllers_state_is_in_its_checkpoint() -> None:
     for _ in range(2):
         target = SparsityTarget(measure="l0", value=2, gain=5, damping=0.5, start=0.01, tolerance=0.02)
         method = L1(coefficient=1, atom_norm=False, reduction="mean", warmup_steps=0, latent_dim=10)
-        target.begin_(method, threshold=0.1)
+        target.attach_(method, threshold=0.1)
         states.append((target, method))
     (first, method), (second, other) = states
     for active in (8, 3, 1):
@@ -192,14 +188,14 @@ def test_the_controllers_state_is_in_its_checkpoint() -> None:
 def test_a_path_rises_from_first_to_last_and_keeps_its_points() -> None:
     path = CoefficientPath(first=0.1, last=10)
     method = L1(coefficient=2, atom_norm=False, reduction="mean", warmup_steps=0, latent_dim=10)
-    path.begin_(method, threshold=0.1)
+    path.attach_(method, threshold=0.1)
     seen = []
     for step in (0, 5, 10):
-        path.schedule_(method, step, 11)
+        path.on_step_start_(step, 11)
         seen.append(method.coefficients["l1"].item())
-        path.validated_(method, {"val/mse": float(step), "test/mse": 1.0})
+        path.on_validation_end_({"val/mse": float(step), "test/mse": 1.0})
     assert seen == pytest.approx([0.2, 2, 20])
-    path.validated_(method, {"val/mse": 10.0})  # the same coefficient once more
+    path.on_validation_end_({"val/mse": 10.0})  # the same coefficient once more
     other = CoefficientPath(first=0.1, last=10)
     other.load_state_dict(path.state_dict())
     assert other.points == [
@@ -212,8 +208,8 @@ def test_a_path_rises_from_first_to_last_and_keeps_its_points() -> None:
     [
         (["sparsity=kl", "target=l0"], "KL's codes are never exactly 0"),
         (["sparsity=l1", "target=l0", "sparsity.warmup_steps=5"], "warmup_steps=5: the target steers"),
-        (["sparsity=l1", "target=coefficient_path", "sparsity.coefficient=0"], "coefficient=0: is what the path multi"),
-        (["sparsity=wta", "sparsity.encode=relu", "target=l0"], "encode=relu: lets a sample have any number"),
+        (["sparsity=l1", "target=coefficient_path", "sparsity.coefficient=0"], "coefficient=0: the path multiplies it"),
+        (["sparsity=wta", "sparsity.encode=relu", "target=l0"], "encode=relu: a sample may have any number"),
         (["sparsity=topk", "target=coefficient_path"], "TopK has no coefficient to steer"),
         (["sparsity=l1", "target=population", "target.value=2"], "target.value=2: population_sparsity is a share"),
         (["sparsity=l1", "target=coefficient_path", "target.last=1e-9"], "target.last=1e-09: the path rises"),

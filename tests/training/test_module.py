@@ -10,11 +10,12 @@ from lightning.pytorch import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sparse_ae.data import ImageDataModule
-from sparse_ae.jobs.autoencoder import TrainingExperiment
+from sparse_ae.jobs.autoencoder import AutoencoderJob
 from sparse_ae.metrics import NAMES
 from sparse_ae.runs.checkpoint import read_checkpoint
 from sparse_ae.runs.directory import Run
-from sparse_ae.training.module import NonFiniteLossError, SparseAutoencoderModule
+from sparse_ae.training.losses import NonFiniteLossError
+from sparse_ae.training.module import SparseAutoencoderModule
 from sparse_ae.training.schedulers import cosine, warmup_linear
 from tests.helpers import SMALL, plain_config, train_run
 
@@ -73,7 +74,7 @@ def test_hparams_tab_has_the_config_and_the_final_metrics(finished_run: Path) ->
 
 
 def _assemble(tmp_path: Path, *overrides: str) -> tuple[ImageDataModule, SparseAutoencoderModule, Trainer]:
-    experiment = TrainingExperiment(plain_config(*SMALL, "visuals.every_n_epochs=100", *overrides), Run(tmp_path))
+    experiment = AutoencoderJob(plain_config(*SMALL, "visuals.every_n_epochs=100", *overrides), Run(tmp_path))
     return experiment.data, experiment.module, experiment.trainer
 
 
@@ -119,7 +120,7 @@ def test_a_diverging_term_is_named_with_its_step_and_the_last_good_checkpoint_st
 @pytest.mark.parametrize("val_size", [0, 5000])
 def test_weights_that_became_nan_in_an_epochs_last_step_reach_no_checkpoint(tmp_path: Path, val_size: int) -> None:
     data, module, trainer = _assemble(tmp_path, f"data.val_size={val_size}", "trainer.max_epochs=3")
-    after_step = module.model.network.after_step_
+    after_step = module.model.network.on_step_end_
 
     def poisoned() -> None:
         after_step()
@@ -127,7 +128,7 @@ def test_weights_that_became_nan_in_an_epochs_last_step_reach_no_checkpoint(tmp_
             with torch.no_grad():
                 next(module.model.parameters()).fill_(float("inf"))
 
-    module.model.network.after_step_ = poisoned
+    module.model.network.on_step_end_ = poisoned
     with pytest.raises(NonFiniteLossError, match="a weight is NaN or infinite at step 40"):
         trainer.fit(module, datamodule=data)
     assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 20
@@ -137,8 +138,8 @@ def test_a_failed_run_says_so_in_its_status(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteLossError, match="at step"):
         train_run(tmp_path, *SMALL, "optimizer.lr=1e30", "sparsity=l1", "model=linear", "model.unit_norm=false")
     status = Run(tmp_path).status
-    assert status["state"] == "failed"
-    assert "at step" in status["error"]
+    assert status.state == "failed"
+    assert "at step" in str(status.error)
     assert not (tmp_path / "model.safetensors").exists()
 
 
@@ -195,7 +196,7 @@ def test_compiled_training_takes_the_same_steps(tmp_path: Path, monkeypatch: pyt
     for name, flag in (("eager", "false"), ("compiled", "true")):
         data, module, trainer = _assemble(tmp_path / name, f"compile={flag}", "trainer.max_epochs=1")
         trainer.fit(module, datamodule=data)
-        losses.append(module.latest["train/loss"])
+        losses.append(module.results["train/loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 

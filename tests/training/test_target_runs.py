@@ -63,4 +63,4 @@ def test_dead_units_are_counted_from_the_start(tmp_path: Path) -> None:
     ]
     run = train_run(tmp_path, *FAST, *overrides, "trainer.max_epochs=3")
     assert 0 < run.metrics["train/dead_at_init"] < 512
-    assert "dead units started anew" in run.log.read_text()
+    assert "dead units re-initialised" in run.log.read_text()

@@ -1,11 +1,10 @@
-
 "use strict";
 
 const table = document.getElementById("runs");
 const dialog = document.getElementById("details");
 const content = document.getElementById("details-content");
 
-/** What a cell sorts by: [0, number], [1, text], or null where it is empty. */
+/** Returns the sort key of a cell: [0, number], [1, text], or null if it is empty. */
 function valueOf(row, column) {
   const cell = row.cells[column];
   if (cell.dataset.number !== undefined) return [0, Number(cell.dataset.number)];
@@ -13,7 +12,7 @@ function valueOf(row, column) {
   return text === "" ? null : [1, text];
 }
 
-/** Numbers by size, then text; what is empty is last either way. */
+/** Orders numbers by size, then text; empty cells come last in both directions. */
 function compare(a, b, sign) {
   if (a === null || b === null) return (a === null) - (b === null);
   if (a[0] !== b[0]) return sign * (a[0] - b[0]);
@@ -30,7 +29,7 @@ function sortBy(header) {
   table.tBodies[0].append(...rows.map(([row]) => row));
 }
 
-/** The figures of a run stay unread text in its template until it is opened. */
+/** Opens the details of a run. The browser reads the figures in its template only now. */
 function show(button) {
   content.replaceChildren(document.getElementById(button.dataset.details).content.cloneNode(true));
   dialog.showModal();

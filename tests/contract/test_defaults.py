@@ -1,0 +1,66 @@
+"""Every YAML of a group lists exactly its constructor's parameters, with equal defaults."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sparse_ae.config.build import PARTIAL, TARGET, locate
+from tests.helpers import CONF, plain_config
+
+SUPPLIED: dict[str, set[str]] = {
+    "data": set(),
+    "model": {"input_dim"},
+    "sparsity": {"latent_dim"},
+    "target": set(),
+    "dead": {"latent_dim"},
+    "scheduler": {"optimizer", "total_steps"},
+    "optimizer": {"params"},
+    "coder": set(),
+    "analysis": {"subject", "subjects"},
+}
+"""Parameters that the framework supplies, by group."""
+
+
+def _options() -> list[Any]:
+    options = []
+    for group in SUPPLIED:
+        paths = sorted((CONF / group).glob("*.yaml"))
+        options += [pytest.param(group, path, id=f"{group}={path.stem}") for path in paths]
+    return options
+
+
+def _spec(group: str, option: str) -> dict[str, Any]:
+    name = "fit" if group == "coder" else "train"
+    config: dict[str, Any] = plain_config(
+        f"{group}=[{option}]" if group == "analysis" else f"{group}={option}", name=name
+    )
+    return config[group][option] if group == "analysis" else config[group]  # type: ignore[no-any-return]
+
+
+def _free(path: Path) -> set[str]:
+    """Keys that may differ from the signature: what an option that extends another lists, and interpolations."""
+    raw = yaml.safe_load(path.read_text())
+    parents = raw.get("defaults", [])
+    interpolated = {key for key, value in raw.items() if "${" in str(value)}
+    own = set(raw) if parents else interpolated
+    return own.union(*(_free(path.with_name(f"{parent}.yaml")) for parent in parents))
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize(("group", "path"), _options())
+def test_the_signature_is_the_schema(group: str, path: Path) -> None:
+    spec = _spec(group, path.stem)
+    if not spec or not spec[TARGET].startswith("sparse_ae."):
+        pytest.skip("no constructor of ours")
+    parameters = inspect.signature(locate(spec.pop(TARGET), group)).parameters
+    spec.pop(PARTIAL, None)
+    ours = {name: p.default for name, p in parameters.items() if name not in SUPPLIED[group]}
+    assert spec.keys() == ours.keys()
+    free = _free(path)
+    assert {k: v for k, v in spec.items() if k not in free} == {k: _plain(v) for k, v in ours.items() if k not in free}

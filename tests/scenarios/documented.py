@@ -1,0 +1,87 @@
+"""Commands of the documentation: read from its code blocks, checked without training, or cut down to be executed."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparse_ae import analyse, evaluate
+from sparse_ae.jobs import execute
+from sparse_ae.reporting import write
+from sparse_ae.sweep import sweeper
+from tests.helpers import Cli
+
+LIMITS = [f"trainer.limit_{split}_batches=2" for split in ("train", "val", "test")]
+LIMITS += ["trainer.max_epochs=1", "analysis=[]"]
+
+_MOST = 4
+"""Number of jobs of a sweep that are built."""
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The code blocks of a page in one language."""
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The command lines of a page, as words."""
+    lines = [line for block in blocks(page, "bash") for line in block.replace("\\\n", " ").splitlines()]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def limited_fit(arguments: list[str]) -> list[str]:
+    """A fit of few small atoms to a thousand images."""
+    (coder,) = (a.removeprefix("coder=") for a in arguments if a.startswith("coder="))
+    limits = {"data.val_size": "59000"}
+    if coder in ("omp", "fista", "ista"):
+        limits |= {} if coder == "omp" else {"coder.steps": "10"}
+    elif coder == "pca":
+        limits |= {"coder.latent_dim": "4"}
+    else:
+        limits |= {"coder.latent_dim": "16", "coder.n_nonzero": "2,3" if "-m" in arguments else "2"}
+        limits |= {"coder.epochs": "1"} if coder == "ksvd" else {}
+    kept = [a for a in arguments if a.split("=")[0] not in limits]
+    return kept + [f"{key}={value}" for key, value in limits.items()]
+
+
+@contextmanager
+def only_checked() -> Iterator[None]:
+    """Make every command stop where its work would begin: its config is composed and checked, and its jobs are built.
+
+    Of a large sweep every job is listed, and some are built.
+    """
+
+    def some_jobs(*arguments: Any) -> list[list[str]]:
+        jobs = list_jobs(*arguments)
+        return jobs[:: -(-len(jobs) // _MOST)]
+
+    list_jobs = sweeper.list_jobs
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(execute, "execute", lambda *_: False)
+        patch.setattr(sweeper, "list_jobs", some_jobs)
+        patch.setattr(sweeper, "warm_up", lambda: None)
+        patch.setattr(sweeper, "_train", lambda *_: None)
+        patch.setattr(evaluate, "_evaluate", lambda *_: None)
+        patch.setattr(analyse, "_analyse", lambda *_: None)
+        patch.setattr(analyse, "_analyse_all", lambda *_: None)
+        patch.setattr(write, "write_report", lambda *_: None)
+        yield
+
+
+def check(cli: Cli, program: str, arguments: list[str], runs: dict[str, Path]) -> None:
+    """Check one command. ``runs`` maps the placeholder of a finished run to its folder; any other is the first's."""
+    instead = next(iter(runs.values())).parent
+    for name, folder in runs.items():
+        arguments = [a.replace(f"outputs/default/{name}", str(folder)) for a in arguments]
+    arguments = [re.sub(r"^run=outputs/\w+$", f"run={instead}", a) for a in arguments]
+    with only_checked():
+        outcome = cli(program, *arguments)
+    is_sweep = "-m" in arguments
+    assert outcome.code == int(is_sweep), (program, arguments, outcome.err)  # a sweep sees that nothing is finished
+    assert outcome.err == ""
+    assert "left out" not in outcome.out
+    assert not is_sweep or "to train" in outcome.out
