@@ -214,7 +214,7 @@ def test_a_checkpoint_does_not_silently_replace_what_is_asked_for(
     cli: Cli, tmp_path: Path, finished_run: Path, change: str
 ) -> None:
     path = finished_run / "checkpoints" / "last.ckpt"
-    message = r"resume=.*last\.ckpt: was trained with (sparsity|optimizer|scheduler)\."
+    message = r"resume=.*last\.ckpt: trained with (sparsity|optimizer|scheduler)\."
     _check_refused(cli, tmp_path, "sparse-ae-train", ["sparsity=l1", f"resume={path}", change], message)
 
 
