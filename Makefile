@@ -41,20 +41,20 @@ install: $(VENV)/.core  ## create .venv and install sparse_ae into it
 run: $(VENV)/.core  ## train the default model on all of MNIST, with figures and a summary
 	$(BIN)/sparse-ae-train $(ARGS)
 
-sweep: $(VENV)/.core  ## the two sparsity-weight sweeps, L1 and KL, and their report
+sweep: $(VENV)/.core  ## run the L1 and KL sparsity-weight sweeps and report on them
 	$(BIN)/sparse-ae-train -m experiment=sparsity_weight_l1,sparsity_weight_kl $(ARGS)
 	$(BIN)/sparse-ae-report outputs/sparsity_weight_l1 outputs/sparsity_weight_kl --into outputs/sparsity_weight
 
 tensorboard: $(VENV)/.core  ## watch outputs/ at http://localhost:6006
 	$(BIN)/tensorboard --logdir outputs
 
-test: $(VENV)/.dev  ## the tests, a few minutes
+test: $(VENV)/.dev  ## run the fast tests, a few minutes
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: $(VENV)/.dev  ## the tests and the slow ones: real kills, launchers, lab books, the browser
+test-all: $(VENV)/.dev  ## run all tests: also real kills, launchers, lab books, the browser
 	$(BIN)/python -m pytest
 
-check: $(VENV)/.dev  ## the one gate: format, lint, types, tests
+check: $(VENV)/.dev  ## run the gate: format, lint, types, fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -1,6 +1,10 @@
 """The house rules that a machine can check."""
 
 import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +26,24 @@ FLOORS = """
     sweep
     train fit evaluate analyse report __init__
 """
-"""What each part may import of ours: all that stands above or to the left of it. Nothing below, so no circles."""
+"""Parts of the package, in the order in which they may be imported: a part imports those before it, none after."""
+
+OPENINGS = re.compile(r"(What|Whether|How|Of|Where|Which|So|Those|The same)\b")
+"""First words with which a docstring cannot be read alone."""
+
+
+def _docstrings(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and text of each docstring of a file: of module, classes and functions, and after assignments."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        body = getattr(node, "body", None)
+        if not isinstance(body, list):
+            continue
+        owns = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        for before, statement in zip([None, *body], body, strict=False):
+            is_text = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+            of_attribute = isinstance(before, ast.Assign | ast.AnnAssign)
+            if is_text and isinstance(statement.value.value, str) and (of_attribute or (before is None and owns)):
+                yield statement.lineno, statement.value.value.strip()
 
 
 def _parts_imported(path: Path) -> set[str]:
@@ -87,3 +108,39 @@ def test_the_package_parses_on_the_oldest_python_it_claims() -> None:
         except SyntaxError:
             unreadable.append(path)
     assert unreadable == []
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_docstrings_can_be_read_alone(path: Path) -> None:
+    refused = [(line, text.splitlines()[0]) for line, text in _docstrings(path) if OPENINGS.match(text)]
+    assert refused == []
+
+
+def test_docstrings_are_found(tmp_path: Path) -> None:
+    source = '"""M."""\n\nX = 1\n"""Whether x."""\n\n\nclass C:\n    """C."""\n\n    y: int\n    """Y."""\n'
+    source += '\n    async def f(self):\n        """F."""\n        """No docstring."""\n'
+    (tmp_path / "module.py").write_text(source)
+    found = dict(_docstrings(tmp_path / "module.py"))
+    assert found == {1: "M.", 4: "Whether x.", 8: "C.", 11: "Y.", 14: "F."}
+
+
+def test_version_is_that_of_the_project() -> None:
+    project = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)
+    citation = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), flags=re.MULTILINE)
+    assert project is not None
+    assert citation is not None
+    assert sparse_ae.__version__ == project[1] == citation[1]
+
+
+def test_the_version_needs_no_torch() -> None:
+    code = "import sys, sparse_ae; sparse_ae.__version__; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_readme_fits_in_250_lines() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 250
+
+
+def test_conf_holds_no_python_file() -> None:
+    """One would make Hatch refuse every editable installation, whose paths it rewrites."""
+    assert list((ROOT / "conf").rglob("*.py")) == []

@@ -10,6 +10,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 
+from sparse_ae.config.flat import flatten
+
 
 class RunLogger(TensorBoardLogger):
     """Event files at ``folder/events.out.tfevents.*``, and the run's row in TensorBoard's HParams tab."""
@@ -28,7 +30,9 @@ class RunLogger(TensorBoardLogger):
     @rank_zero_only
     def begin(self, config: Mapping[str, Any], metrics: Iterable[str]) -> None:
         """Open the HParams row: the flattened config, and the names of the scalars that are its metrics."""
-        experiment, start, _ = hparams_summaries(_flatten(config), dict.fromkeys(metrics, 0.0))
+        flat = flatten(config)
+        shown = {key: value if isinstance(value, bool | int | float) else str(value) for key, value in flat.items()}
+        experiment, start, _ = hparams_summaries(shown, dict.fromkeys(metrics, 0.0))
         for summary in (experiment, start):
             self._file_writer().add_summary(summary)
 
@@ -51,14 +55,3 @@ class RunLogger(TensorBoardLogger):
     def _file_writer(self) -> Any:
         writer: SummaryWriter = self.experiment
         return writer._get_file_writer()
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
-    flat: dict[str, bool | float | str] = {}
-    for name, value in config.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{key}.")
-        else:
-            flat[key] = value if isinstance(value, bool | int | float) else str(value)
-    return flat

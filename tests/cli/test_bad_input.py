@@ -214,7 +214,7 @@ def test_a_checkpoint_does_not_silently_replace_what_is_asked_for(
     cli: Cli, tmp_path: Path, finished_run: Path, change: str
 ) -> None:
     path = finished_run / "checkpoints" / "last.ckpt"
-    message = r"resume=.*last\.ckpt: was trained with (sparsity|optimizer|scheduler)\."
+    message = r"resume=.*last\.ckpt: trained with (sparsity|optimizer|scheduler)\."
     _check_refused(cli, tmp_path, "sparse-ae-train", ["sparsity=l1", f"resume={path}", change], message)
 
 
@@ -294,7 +294,7 @@ def test_checkpoints_that_cannot_be_trusted(cli: Cli, tmp_path: Path, finished_r
 
 def test_a_checkpoint_of_another_model(cli: Cli, tmp_path: Path, finished_run: Path) -> None:
     shutil.copy(finished_run / "checkpoints" / "last.ckpt", tmp_path / "l1.ckpt")
-    message = r"resume=l1\.ckpt: was trained with model\.latent_dim=128, and 64 is asked for"
+    message = r"resume=l1\.ckpt: trained with model\.latent_dim=128, but 64 is asked for"
     _check_refused(cli, tmp_path, "sparse-ae-train", ["resume=l1.ckpt", "sparsity=l1", "model.latent_dim=64"], message)
 
 
