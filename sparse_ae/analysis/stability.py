@@ -69,7 +69,7 @@ class Numbers(NamedTuple):
     high_cosine: float
     """The option."""
     pairs: list[dict[str, Any]]
-    """The same of every other ``run``, and the number of its atoms that were ``matched``."""
+    """Matched share of every other ``run``, and the number of its atoms that were ``matched``."""
 
 
 class _Atoms(NamedTuple):

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from sparse_ae import analyse, evaluate
+from sparse_ae import analyse, evaluate, report
 from sparse_ae.jobs import execute
-from sparse_ae.reporting import write
 from sparse_ae.sweep import sweeper
 from tests.helpers import Cli
 
@@ -68,7 +67,7 @@ def only_checked() -> Iterator[None]:
         patch.setattr(evaluate, "_evaluate", lambda *_: None)
         patch.setattr(analyse, "_analyse", lambda *_: None)
         patch.setattr(analyse, "_analyse_all", lambda *_: None)
-        patch.setattr(write, "write_report", lambda *_: None)
+        patch.setattr(report, "report", lambda *_: None)
         yield
 
 
