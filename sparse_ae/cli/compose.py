@@ -79,13 +79,15 @@ def explained(name: str, overrides: Sequence[str]) -> Iterator[None]:
 
 def _check_overrides(name: str, overrides: Sequence[str]) -> None:
     """Raise ``ConfigError`` for overrides that do not parse, or name an option or a key that does not exist."""
+    base = hydra.compose(name, return_hydra_config=True)
+    known = {*base, *base.hydra.runtime.choices}
     mistakes = Mistakes()
     choices, values = [], []
     for text in overrides:
         with mistakes.collect():
             (override,) = parse([text])
             options = _options(override.key_or_group)
-            if options:
+            if options and (override.is_add() or override.key_or_group in known):
                 _check_option(override, options)
                 choices.append(text)
             elif not override.is_add():

@@ -100,7 +100,7 @@ class ImageDataModule(LightningDataModule, ABC):
     def _check_augmentation(self) -> None:
         pixels, side = self.shift.pixels, min(self.input_shape[-2:])
         if self.resident and self.transforms:
-            raise ConfigError("resident", "true", "transforms need a DataLoader", "false")
+            raise ConfigError("resident", "true", "transforms need a DataLoader", "data.resident=false")
         if pixels and not self.resident:
             raise ConfigError("shift", pixels, "needs resident data", "0, or data.resident=true")
         if pixels >= side:

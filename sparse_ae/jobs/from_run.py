@@ -10,9 +10,10 @@ from torch import Tensor
 from sparse_ae.coders import OMP, L1Coder
 from sparse_ae.coders.checks import check_dictionary
 from sparse_ae.coders.omp import Selection
-from sparse_ae.config.errors import ConfigError
+from sparse_ae.config.errors import ConfigError, UserError
 from sparse_ae.models import SparseAutoencoder
 from sparse_ae.runs.directory import Run
+from sparse_ae.runs.errors import RunError
 from sparse_ae.runs.export import load
 
 
@@ -61,7 +62,10 @@ def _dictionary(run: str, atoms: str | None) -> tuple[Tensor, Tensor]:
     """Atoms ``(N, D)`` and the reconstruction of a zero code, ``(D,)``."""
     if run == "???":
         raise ConfigError("run", reason="is required", expected="a run's folder, such as outputs/default/<run>")
-    coder = load(_found(run))
+    try:
+        coder = load(_found(run))
+    except RunError as error:
+        raise (ConfigError("run", run, error.reason, error.expected) if error.key == "run" else error) from error
     if digest(run) != atoms:
         raise ConfigError("atoms", atoms, f"{run} has other weights, {digest(run)}; leave this key out")
     if isinstance(coder, SparseAutoencoder) and not coder.network.has_atoms:
@@ -70,6 +74,6 @@ def _dictionary(run: str, atoms: str | None) -> tuple[Tensor, Tensor]:
     dictionary = coder.dictionary.detach()
     try:
         check_dictionary(dictionary)
-    except ConfigError as error:
+    except UserError as error:
         raise ConfigError("run", run, error.reason, error.expected) from error
     return dictionary, coder.decode(dictionary.new_zeros(1, len(dictionary))).detach()[0]

@@ -108,7 +108,7 @@ def test_in_python_the_defaults_are_those_of_the_config(data_root: Path, tmp_pat
         ({"batch_size": 0}, "batch_size=0: should be greater than 0"),
         ({"batch_size": 55_001}, "batch_size=55001: larger than the data (expected 1 to 55000)"),
         ({"val_size": 60_000}, "val_size=60000: leaves no training images (expected 0 to 59999)"),
-        ({"transforms": [torch.relu]}, "resident=true: transforms need a DataLoader (expected false)"),
+        ({"transforms": [torch.relu]}, "resident=true: transforms need a DataLoader (expected data.resident=false)"),
         ({"shift": 1, "resident": False}, "shift=1: needs resident data (expected 0, or data.resident=true)"),
         ({"shift": 28}, "shift=28: as large as an image (expected 0 to 27)"),
     ],
