@@ -6,6 +6,7 @@ data-dependent branches, so that they run under ``torch.func.vmap``.
 
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -252,3 +253,22 @@ def geometric_median(x: Tensor, iterations: int = 100, tolerance: float = 1e-6) 
         if moved <= tolerance * update.norm():
             break
     return median
+
+
+def stream_seed(*key: int) -> int:
+    """Mix non-negative integers, such as (seed, epoch) or (seed, epoch, index), into one 64-bit seed.
+
+    >>> stream_seed(0, 1) != stream_seed(1, 0)
+    True
+    """
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+
+
+def epoch_order(n_samples: int, seed: int, epoch: int) -> Tensor:
+    """Permutation of ``range(n_samples)``, int64 ``(n_samples,)`` on the CPU, determined by (seed, epoch).
+
+    >>> epoch_order(5, seed=0, epoch=1).sort().values
+    tensor([0, 1, 2, 3, 4])
+    """
+    generator = torch.Generator().manual_seed(stream_seed(seed, epoch))
+    return torch.randperm(n_samples, generator=generator)

@@ -78,7 +78,7 @@ def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> N
     from sparse_ae.runs.errors import RunError
     from sparse_ae.training.stop import Stopped
 
-    run = Run(config.hydra.run.dir)
+    run = Run(Path(config.hydra.run.dir).absolute())  # the job may change its working directory
     job: Any = locate(kind, "job")(task_config(config), run)
 
     if job.is_main_process:
@@ -87,8 +87,8 @@ def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> N
             status = run.status
             if status.state == "failed":
                 reason = f"failed: {status.error}; rerun=none leaves it, without that it is resumed"
-                raise RunError(str(run.path), reason=reason)
-            tell(f"{run.path}: already finished; rerun=all retrains it")
+                raise RunError(str(run.shown_path), reason=reason)
+            tell(f"{run.shown_path}: already finished; rerun=all retrains it")
             print_run(run, *ideas)
             return
         starting_point(job)

@@ -15,7 +15,7 @@ from sparse_ae.coders.omp import OMP, Selection, SparseCodes, sparse_codes
 from sparse_ae.coders.preprocessing import scale, unit
 from sparse_ae.config.checked import checked
 from sparse_ae.config.errors import UserError
-from sparse_ae.data.order import epoch_order
+from sparse_ae.functional import epoch_order
 
 DUPLICATE_ABOVE = 0.99
 """Duplicate atoms have a larger |cosine|."""

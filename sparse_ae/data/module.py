@@ -17,8 +17,7 @@ from torch.utils.data import DataLoader
 from sparse_ae.config.checked import checked
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data.device import usable_device
-from sparse_ae.data.order import EpochSampler
-from sparse_ae.data.resident import Batch, ResidentLoader, Shift, to_unit_interval
+from sparse_ae.data.resident import Batch, EpochSampler, ResidentLoader, Shift, to_unit_interval
 from sparse_ae.data.transformed import TransformedImages, transformed_loader
 
 Split = Literal["train", "val", "test"]

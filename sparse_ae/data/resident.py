@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.data import Sampler
 
-from sparse_ae.data.order import EpochSampler, stream_seed
+from sparse_ae.functional import epoch_order, stream_seed
 
 
 class Batch(NamedTuple):
@@ -55,6 +56,58 @@ class Shift(NamedTuple):
             return x
         by = [int((2 * self.pixels + 1) * share) - self.pixels for share in (down, right)]
         return x.reshape(-1, *self.shape).roll(by, dims=(-2, -1)).flatten(1)
+
+
+class EpochSampler(Sampler[int]):
+    """Share of one rank in the samples of each epoch.
+
+    Shuffled, for training: every rank gets the same number of samples, hence of steps. Up to ``world_size - 1`` samples
+    are left out, different ones each epoch. In order, for evaluation: shares may differ by one sample, and together the
+    ranks see each sample exactly once.
+
+    ``resume_at=(epoch, n)`` skips the first n samples of that one epoch, which a resumed run has seen. The length stays
+    that of a whole epoch.
+
+    >>> list(EpochSampler(5, seed=0, shuffle=False, rank=1, world_size=2))
+    [1, 3]
+    """
+
+    def __init__(
+        self,
+        n_samples: int,
+        *,
+        seed: int,
+        shuffle: bool,
+        rank: int = 0,
+        world_size: int = 1,
+        resume_at: tuple[int, int] = (0, 0),
+    ) -> None:
+        self.n_samples = n_samples
+        self.seed = seed
+        self.shuffle = shuffle
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch, _ = self.resume_at = resume_at
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch; Lightning calls this before each."""
+        self.epoch = epoch
+
+    def indices(self) -> Tensor:
+        """Return this rank's samples in the order of the epoch, int64 ``(len(self),)``, fewer in a resumed epoch."""
+        if not self.shuffle:
+            return torch.arange(self.n_samples)[self.rank :: self.world_size]
+        order = epoch_order(self.n_samples, self.seed, self.epoch)
+        epoch, seen = self.resume_at
+        return order[self.rank :: self.world_size][: len(self)][seen if epoch == self.epoch else 0 :]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices().tolist())
+
+    def __len__(self) -> int:
+        if self.shuffle:
+            return self.n_samples // self.world_size
+        return len(range(self.rank, self.n_samples, self.world_size))
 
 
 class ResidentLoader:

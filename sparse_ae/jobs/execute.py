@@ -90,7 +90,7 @@ def is_settled(run: Run, config: Mapping[str, Any], sweep: str | None = None) ->
         return False
     if run.status.config_hash != config_hash(config):
         reason = "holds another run; rerun=all replaces it, another hydra.run.dir leaves it"
-        raise RunError(str(run.path), reason=reason)
+        raise RunError(str(run.shown_path), reason=reason)
     if state == "finished":
         return not missing_analyses(run, config)
     return state == "failed" and config["rerun"] == "none"

@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data import Batch, ImageDataModule, to_unit_interval
-from sparse_ae.data.order import stream_seed
 from sparse_ae.dead.base import Moment, broadcast_buffers, silent_units
+from sparse_ae.functional import stream_seed
 from sparse_ae.metrics import NAMES, CodeMetrics
 from sparse_ae.models import SparseAutoencoder
 from sparse_ae.runs.naming import config_hash

@@ -334,10 +334,10 @@ def test_evaluate_and_analyse(
 
 
 REPORT = [
-    ([], r"DIR: is required \(allowed: folders of runs"),
+    ([], r"DIR: is required \(expected folders of runs"),
     (["nowhere"], r"nowhere: no such folder"),
     (["foreign"], r"foreign: holds no runs"),
-    (["run"], r"run: is a run itself \(allowed: the folder it is in, or --into DIR\)"),
+    (["run"], r"run: is a run itself \(expected the folder it is in, or --into DIR\)"),
     ([".", "run"], r"--into: is required with several folders"),
     ([".", "nowhere", "--into", "both"], r"nowhere: no such folder"),
     ([".", "--into", "file/report"], r"file/report/report: cannot be written \(Not a directory"),
@@ -373,7 +373,7 @@ def test_a_schedule_without_a_step(cli: Cli, tmp_path: Path) -> None:
     arguments = ["scheduler=cosine", "trainer.max_epochs=0", "hydra.run.dir=run"]
     outcome = cli("sparse-ae-train", *SMALL[1:], *arguments)
     assert outcome.code == 1
-    assert re.fullmatch(r"sparse-ae-train: error: trainer\.max_epochs=0, .*a schedule needs .*\n", outcome.err)
+    assert re.fullmatch(r"sparse-ae-train: error: trainer\.max_epochs=0: a schedule needs .*\n", outcome.err)
 
 
 def test_divergence_is_one_line_and_the_run_is_marked_failed(cli: Cli, tmp_path: Path) -> None:

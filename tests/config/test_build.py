@@ -62,8 +62,8 @@ def test_missing_argument() -> None:
     for spec in ({}, {"_partial_": True}):
         with pytest.raises(ConfigError, match=r"^model\._target_: is required and was not given$"):
             build(spec, "model")
-    with pytest.raises(ConfigError, match=r"^model\.hidden_sizes: is required and was not given$"):
-        build({"_target_": "sparse_ae.models.MLP", "latent_dim": 4}, "model", input_dim=5)
+    with pytest.raises(ConfigError, match=r"^model\.input_dim: is required and was not given$"):
+        build({"_target_": "sparse_ae.models.MLP", "latent_dim": 4}, "model")
 
 
 def test_what_a_constructor_objects_to_gets_the_key() -> None:

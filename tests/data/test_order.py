@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparse_ae.data.order import EpochSampler, epoch_order
-from sparse_ae.data.resident import ResidentLoader, Shift, to_unit_interval
+from sparse_ae.data.resident import EpochSampler, ResidentLoader, Shift, to_unit_interval
+from sparse_ae.functional import epoch_order
 
 SIZES = st.integers(1, 300)
 SEEDS = st.integers(0, 2**31)

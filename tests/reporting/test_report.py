@@ -93,7 +93,7 @@ def test_runs_below_several_folders_and_into_another(cli: Cli, tmp_path: Path, s
 
 
 def test_a_sweep_under_way(cli: Cli, sweep: Path, runs: list[Path]) -> None:
-    _set_status(runs[0], state="running", wall_seconds=None)
+    _set_status(runs[0], state="running")
     (runs[0] / "metrics.json").unlink()
     _set_status(runs[1], state="failed", error="kl became nan at step 7")
     (runs[2] / "status.json").unlink()
