@@ -78,7 +78,8 @@ def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> N
     from sparse_ae.runs.errors import RunError
     from sparse_ae.training.stop import Stopped
 
-    run = Run(config.hydra.run.dir)
+    folder = Path(config.hydra.run.dir)
+    run = Run(folder.absolute() if config.hydra.job.chdir else folder)  # the job may change into it
     job: Any = locate(kind, "job")(task_config(config), run)
 
     if job.is_main_process:

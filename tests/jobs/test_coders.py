@@ -168,7 +168,7 @@ def test_recoding_is_named_by_the_weights_and_not_by_their_path(fitted: Path, cl
     save_file({**weights, "dictionary": weights["dictionary"] * 0}, tmp_path / "source" / "model.safetensors")
     outcome = cli("sparse-ae-fit", *omp, "coder.run=source")
     assert outcome.code == 1
-    assert "coder.run=source: 24 of 24 atoms are zero" in outcome.err
+    assert "24 of 24 atoms are zero" in outcome.err
 
 
 def test_a_sweep_and_a_report_with_autoencoders(cli: Cli, tmp_path: Path, finished_run: Path) -> None:
