@@ -197,19 +197,22 @@ def test_a_sweep_and_a_report_with_autoencoders(cli: Cli, tmp_path: Path, finish
 
 BAD = [
     (["coder=ksvdd"], r"coder=ksvdd: no such option; did you mean ksvd\?"),
-    (["coder=ksvd", "coder.n_nonzero=2000"], r"coder\.n_nonzero=2000: more than there are atoms \(expected 1 to latent_dim=1024\)"),
+    (
+        ["coder=ksvd", "coder.n_nonzero=2000"],
+        r"coder\.n_nonzero=2000: more than there are atoms \(expected 1 to latent_dim=",
+    ),
     (["coder=ksvd", "coder.n_nonzero=0"], r"coder\.n_nonzero=0: should be greater than 0"),
     (["coder=ksvd", "coder.epochs=0"], r"coder\.epochs=0: should be greater than 0"),
     (["coder=ksvd", "coder.k=3"], r"coder\.k=3: no such key in coder; "),
-    (["coder=pca", "coder.latent_dim=785"], r"coder\.latent_dim=785: more components than dimensions \(expected 1 to 784\)"),
+    (["coder=pca", "coder.latent_dim=785"], r"coder\.latent_dim=785: more components than dimensions \(.*1 to 784\)"),
     (["coder=omp"], r"coder\.run: is required \(expected a run's folder"),
     (["coder=omp", "coder.run=nowhere"], r"coder\.run=nowhere: no such folder"),
-    (["coder=fista", "coder.run={run}", "coder.penalty=-1"], r"coder\.penalty=-1.*: should be greater than or equal to 0"),
+    (["coder=fista", "coder.run={run}", "coder.penalty=-1"], r"coder\.penalty=-1.*: should be greater than or equal"),
     (
         ["coder=omp", "coder.run={run}", "coder.n_nonzero=25"],
         r"coder\.n_nonzero=25: more than the run has atoms \(expected 1 to 24\)",
     ),
-    (["coder=ksvd", "data.val_size=59500"], r"coder\.latent_dim=1024: more atoms than samples that differ from their mean \(expected 1 to 500\)"),
+    (["coder=ksvd", "data.val_size=59500"], r"coder\.latent_dim=1024: more atoms than samples .*1 to 500\)"),
     (["coder=pca", "data.shift=2"], r"data\.shift=2: a coder learns from the images as they are \(expected 0\)"),
     (["data.device=tpu9"], r"data\.device=tpu9: not usable here"),
     (["model=mlp"], r"model=mlp: no such "),
