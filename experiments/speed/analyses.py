@@ -1,8 +1,8 @@
-"""How long the default analysis of a run takes, and how much memory: `sparse-ae-analyse run=DIR`, from outside.
+"""Time and memory of the default analysis, `sparse-ae-analyse run=DIR`, measured from outside.
 
     python experiments/speed/analyses.py
 
-Runs of one epoch with 128 and 1024 units are trained first. L1's codes are then less sparse than after a full training.
+Trains runs of one epoch with 128 and 1024 units first. Their L1 codes are less sparse than after a full training.
 """
 
 import resource
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 WANTED = {128: 20, 1024: 60}
-"""Seconds, by units."""
+"""Wanted seconds, by number of units."""
 METHODS = ("kl", "l1")
 ROUNDS = 3
 
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def command(name: str, *arguments: str) -> float:
-    """Seconds that an entry point takes, from command to prompt."""
+    """Run an entry point; return the seconds from command to prompt."""
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", f"sparse_ae.{name}", *arguments], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start

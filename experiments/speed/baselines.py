@@ -1,7 +1,8 @@
-"""The two loops that `sparse-ae-train` is measured against: one model, one objective, 55,000 images an epoch.
+"""Two loops to measure `sparse-ae-train` against: the same model and objective, 55,000 images per epoch.
 
-python baselines.py plain|lean --device cpu --batch 128 --epochs 4 --root DATA
-prints a line of JSON: seconds per epoch, and the moment of the first step
+    python experiments/speed/baselines.py plain --root DATA     # or lean
+
+Prints a line of JSON: seconds per epoch, and the time of the first step.
 """
 
 import argparse
@@ -29,7 +30,7 @@ def kl(z: Tensor, rho: float = 0.05) -> Tensor:
 
 
 def plain(root: str, device: str, batch: int, epochs: int) -> tuple[list[float], float]:
-    """A: as one writes it first. Dataset, ToTensor, DataLoader, Adam, `.item()` each step."""
+    """Train with loop A, the first one would write: Dataset, ToTensor, DataLoader, Adam, `.item()` each step."""
     images = datasets.MNIST(root, train=True, transform=transforms.ToTensor())
     loader = DataLoader(Subset(images, range(TRAIN_IMAGES)), batch_size=batch, shuffle=True)
     encoder, decoder = (module.to(device) for module in autoencoder())
@@ -52,7 +53,7 @@ def plain(root: str, device: str, batch: int, epochs: int) -> tuple[list[float],
 
 
 def lean(root: str, device: str, batch: int, epochs: int) -> tuple[list[float], float]:
-    """B: nothing but the steps. A resident tensor, an index, fused Adam, no logging, no validation."""
+    """Train with loop B, nothing but steps: a resident tensor, an index, fused Adam, no logging, no validation."""
     data = datasets.MNIST(root, train=True).data[:TRAIN_IMAGES]
     images = data.reshape(TRAIN_IMAGES, -1).float().div_(255).to(device)
     encoder, decoder = (module.to(device) for module in autoencoder())

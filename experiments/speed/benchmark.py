@@ -1,9 +1,9 @@
-"""`sparse-ae-train` as shipped against two plain loops, in one run: ratios, medians of three.
+"""Benchmark of `sparse-ae-train` against two plain loops: ratios, medians of three rounds.
 
     make benchmark          (or: python experiments/speed/benchmark.py --device cuda --batch 1024)
 
-Ours runs as a user runs it, in a terminal: logging, progress bar, validation and checkpoints on. Its epochs are timed
-from outside, by the wall times of consecutive validation results in its TensorBoard file: everything is in them.
+Ours runs as a user runs it, in a terminal, with logging, progress bar, validation and checkpoints. Its epochs are timed
+from outside, by the wall times of consecutive validation results in its TensorBoard file, which include everything.
 """
 
 import argparse
@@ -27,15 +27,18 @@ RUNS = 3
 
 
 class Measured(NamedTuple):
-    """One process: the median epoch after the first, seconds from command to first step, peak memory in MB."""
+    """Measurements of one process."""
 
     epoch: float
+    """Median seconds of the epochs after the first."""
     first_step: float
+    """Seconds from command to first step."""
     peak_mb: float
+    """Peak memory in MB."""
 
 
 def run_in_terminal(command: list[str], environment: dict[str, str]) -> tuple[str, float, float]:
-    """Output, starting time and peak memory (MB) of a command whose standard output is a terminal."""
+    """Run a command in a terminal; return its output, starting time and peak memory (MB)."""
     controller, terminal = pty.openpty()
     output = bytearray()
 
@@ -118,7 +121,7 @@ def main() -> None:
         )
         subprocess.run([sys.executable, "-c", prepare, f"{data}/MNIST/raw"], check=True)
         rounds = []
-        for number in range(RUNS):  # in turn, so that a change in the machine's speed meets all three
+        for number in range(RUNS):  # in turn, so that drifts in the speed of the machine affect all three
             a = baseline("plain", Path(data), options, environment)
             b = baseline("lean", Path(data), options, environment)
             o = ours(options, environment)

@@ -1,4 +1,4 @@
-"""Where an epoch's time goes: the same steps with one more part each time, medians of five epochs.
+"""Breakdown of the time of an epoch: the same steps with one more part each time, medians of five epochs.
 
 python experiments/speed/breakdown.py
 """
@@ -24,7 +24,7 @@ EPOCHS = 5
 
 
 class Clock(Callback):
-    """Seconds of each epoch's training steps, and of its validation."""
+    """Records seconds of the training steps and of the validation of each epoch."""
 
     def __init__(self) -> None:
         self.steps: list[float] = []
@@ -42,7 +42,7 @@ class Clock(Callback):
 
 
 class Spent:
-    """Seconds inside some callbacks, whatever they do: what keeps a run safe."""
+    """Records seconds inside the callbacks that keep a run safe."""
 
     def __init__(self, callbacks: list[Callback]) -> None:
         self.seconds = 0.0
@@ -67,7 +67,7 @@ def fresh(folder: str) -> TrainingExperiment:
 
 
 def seconds(experiment: TrainingExperiment, *, backward: bool, step: bool, forward: bool) -> float:
-    """One plain loop over the loader, with as much of a training step as asked for."""
+    """Time a plain loop over the loader with the given parts of a training step; return median seconds per epoch."""
     objective, loader = experiment.module.objective, experiment.data.train_dataloader()
     optimizer = experiment.module.make_optimizer(objective.parameters())
     times = []

@@ -1,11 +1,11 @@
-"""Batched OMP against SPAMS and scikit-learn: 10,000 MNIST images, 1024 atoms, k = 32; and K-SVD's way to an FVU.
+"""Batched OMP against SPAMS and scikit-learn on 10,000 MNIST images, 1024 atoms, k = 32; FVU of K-SVD over time.
 
     python -m venv peers && peers/bin/pip install spams-bin
     python experiments/speed/coders.py --python peers/bin/python --ksvd
 
-SPAMS lives in an environment of its own: it is no dependency. It picks atoms by the error they leave, as ours does with
-selection="error", and scikit-learn by correlation. The atoms are training images. Medians of three rounds, peers in
-turn; scikit-learn, which takes a minute, is timed on every tenth image. K-SVD: 60,000 images, 10 atoms each.
+SPAMS needs an environment of its own, as it is not a dependency. It chooses atoms by the error they leave, as ours does
+with selection="error"; scikit-learn chooses by correlation. The atoms are training images. Medians of three rounds, all
+programs in turn. scikit-learn takes a minute, and is timed on every tenth image. K-SVD: 60,000 images, 10 atoms each.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import torch
 from sklearn.decomposition import sparse_encode
 from torch import Tensor
 
-from sparse_ae.coders import KSVD, OMP, DataAtoms, orthogonal_matching_pursuit
+from sparse_ae.coders import KSVD, OMP, DataAtoms
 from sparse_ae.coders.ksvd import KSVDState
 from sparse_ae.data.embedded import unpack_mnist
 
@@ -41,7 +41,7 @@ np.save(f"{sys.argv[1]}/z.npy", z.toarray().T)
 
 
 def images() -> tuple[Tensor, Tensor]:
-    """MNIST's training and test images, float32 in [0, 1]."""
+    """Read the training and test images of MNIST, float32 in [0, 1]."""
     with tempfile.TemporaryDirectory() as folder:
         unpack_mnist(Path(folder))
         train, test = (
@@ -74,8 +74,8 @@ def pursuits(x: Tensor, atoms: Tensor, python: str | None) -> None:
 
     some = x[::10]
     for _ in range(RUNS):
-        note("ours", *timed(lambda: orthogonal_matching_pursuit(x, atoms, K)))
-        note("ours, by error", *timed(lambda: orthogonal_matching_pursuit(x, atoms, K, selection="error")))
+        note("ours", *timed(lambda: OMP(atoms, K).encode(x)))
+        note("ours, by error", *timed(lambda: OMP(atoms, K, selection="error").encode(x)))
         seconds, z = timed(
             lambda: torch.from_numpy(
                 sparse_encode(some.numpy(), atoms.numpy(), algorithm="omp", n_nonzero_coefs=K, check_input=False)
@@ -111,14 +111,14 @@ def ksvd(train: Tensor, test: Tensor, epochs: int, batch_size: int | None) -> No
 
     def show(state: KSVDState) -> None:
         nonlocal spent, started
-        spent += time.perf_counter() - started  # without what is spent on the test images
+        spent += time.perf_counter() - started  # without the time spent on test images
         if state.epoch % 5 == 0 or state.epoch == epochs:
             coder = OMP(state.atoms, k=K_LEARNT, mean=state.mean, selection="error")
             fvu = float((test - coder.decode(coder.encode(test))).square().sum(dim=1).sum(dtype=torch.float64)) / total
             print(f"K-SVD, epoch {state.epoch}: {spent:.0f} s, held-out FVU {fvu:.4f}", flush=True)
         started = time.perf_counter()
 
-    KSVD(N_ATOMS, K_LEARNT, epochs=epochs, batch_size=batch_size, selection="error").fit(train, callback=show)
+    KSVD(N_ATOMS, K_LEARNT, epochs=epochs, batch_size=batch_size, selection="error", seed=0).fit(train, callback=show)
 
 
 def main() -> None:
@@ -131,7 +131,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     train, test = images()
-    start = DataAtoms(N_ATOMS, K).fit(train)
+    start = DataAtoms(N_ATOMS, K, seed=0).fit(train)
     pursuits(test - start.mean, start.dictionary, options.python)
     if options.ksvd:
         ksvd(train, test, options.epochs, options.batch_size)

@@ -1,10 +1,10 @@
-"""A TopK step of ours against SAELens' own, in one run: 1024 units, k = 32, batch 256, medians of three rounds.
+"""TopK steps of ours against those of SAELens: 1024 units, k = 32, batch 256, medians of three rounds.
 
     python -m venv peers && peers/bin/pip install sae-lens==6.54.12
-    python experiments/speed/peers.py --python peers/bin/python
+    python -m experiments.speed.peers --python peers/bin/python
 
-The peer lives in an environment of its own: it is no dependency. Both train on MNIST in memory with AuxK for dead
-units, each as it comes: SAELens with its progress bar, ours with validation, logging and checkpoints too.
+SAELens needs an environment of its own, as it is not a dependency. Both train on MNIST in memory, with AuxK for dead
+units and their own defaults: SAELens with its progress bar, ours with validation, logging and checkpoints as well.
 """
 
 import argparse
@@ -17,22 +17,21 @@ import tempfile
 from itertools import pairwise
 from pathlib import Path
 
-from benchmark import HERE, RUNS, run_in_terminal, scalars
-
+from experiments.speed.benchmark import HERE, RUNS, run_in_terminal, scalars
 from sparse_ae.data.embedded import unpack_mnist
 
 IMAGES = 60_000
 
 
 def peer(python: str, images: Path, epochs: int, environment: dict[str, str]) -> float:
-    """Seconds for 60,000 images, the median epoch after the first."""
+    """Train with SAELens; return median seconds per 60,000 images, the first epoch left out."""
     command = [python, str(HERE / "saelens_topk.py"), str(images), "--epochs", str(epochs)]
     output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     return statistics.median(json.loads(output.strip().splitlines()[-1])["seconds"][1:])
 
 
 def ours(epochs: int, environment: dict[str, str]) -> float:
-    """The same, between two validations."""
+    """Train with ours; return median seconds per 60,000 images between two validations."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "sparse_ae.train", f"hydra.run.dir={folder}/run", "trainer=cpu"]
         command += ["model=linear", "model.latent_dim=1024", "sparsity=topk", "sparsity.k=32", "dead=auxk"]

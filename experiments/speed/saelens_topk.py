@@ -1,4 +1,4 @@
-"""SAELens' TopK on MNIST in memory, with its own trainer as it comes. Prints one JSON line; `peers.py` runs it."""
+"""TopK of SAELens on MNIST in memory, with its own trainer. Prints one JSON line; run by `peers.py`."""
 
 import argparse
 import itertools
@@ -34,7 +34,7 @@ def main() -> None:
     samples = options.epochs * len(images)
     trainer = SAETrainer(
         cfg=SAETrainerConfig(
-            total_training_samples=samples + 1,  # so that the last epoch's end is seen
+            total_training_samples=samples + 1,  # so that the end of the last epoch is recorded
             train_batch_size_samples=options.batch,
             lr=1e-3,
             lr_end=1e-3,

@@ -1,17 +1,16 @@
-"""What skipping zeros gains, forward and backward: dense and sparse products by the share of codes that are not 0.
+"""Gain of skipping zeros, forward and backward: dense and sparse products by the share of codes that are not 0.
 
     python experiments/speed/sparse_products.py --threads 1
 
-`_DENSE_FROM` in sparse_ae/models/sparse_products.py is read off it.
+`_DENSE_FROM` in sparse_ae/models/sparse_products.py is chosen from this table.
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from torch.utils.benchmark import Timer
 
 from sparse_ae.models import sparse_products
 from sparse_ae.models.sparse_products import code_product, linear
@@ -21,12 +20,8 @@ BATCH, UNITS, DIM = 256, 1024, 784
 
 def milliseconds(call: Callable[[], object], dense_from: float) -> float:
     sparse_products._DENSE_FROM = dense_from
-    times = []
-    for _ in range(23):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(times[3:])
+    timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
+    return 1e3 * timer.blocked_autorange(min_run_time=0.2).median
 
 
 def main() -> None:

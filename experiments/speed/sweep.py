@@ -1,9 +1,9 @@
-"""``make sweep`` without its report, ten runs, against the loop one writes first, run ten times: one ratio.
+"""Benchmark of ``make sweep`` without its report, ten runs, against ten runs of the plain loop: one ratio.
 
     make benchmark          (or: python experiments/speed/sweep.py --baseline-runs 4)
 
-Whole commands are timed, from typing to prompt. The loop's runs are alike: `--baseline-runs` of them stand for all ten.
-The sweeps multiply matrices as their experiments say; it is done once more with float32 products, as the loop's are.
+Whole commands are timed, from typing to prompt. Runs of the loop are alike, so `--baseline-runs` stand for all ten. The
+sweep is timed with the matrix precision of its experiments, and with float32 products as in the loop.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main() -> None:
         sweep = [sys.executable, "-m", "sparse_ae.train", "-m", "experiment=sparsity_weight_l1,sparsity_weight_kl"]
         baseline: list[float] = []
         ours: dict[str, float] = {}
-        for number in range(options.baseline_runs):  # ours in their midst: the machine's speed drifts
+        for number in range(options.baseline_runs):  # ours in between, as the speed of the machine drifts
             baseline.append(seconds([*loop, "--epochs", str(options.epochs)], environment, folder))
             print(f"loop, one run: {baseline[-1]:.1f} s", flush=True)
             if number < len(PRODUCTS):

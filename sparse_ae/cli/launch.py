@@ -66,7 +66,12 @@ def _answer(name: str, flags: Sequence[str]) -> None:
     def refuse(_: DictConfig) -> None:
         raise ConfigError(" ".join(flags), reason="not a flag of this command")
 
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(refuse)()
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(refuse)()
+    except ConfigError:
+        raise
+    except ValueError as error:  # flags that do not go together
+        raise ConfigError(" ".join(flags), reason=str(error)) from error
 
 
 def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> None:
