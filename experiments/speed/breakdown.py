@@ -1,6 +1,6 @@
 """Breakdown of the time of an epoch: the same steps with one more part each time, medians of five epochs.
 
-    python experiments/speed/breakdown.py
+python experiments/speed/breakdown.py
 """
 
 import contextlib
