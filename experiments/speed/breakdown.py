@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Callback
 
-from sparse_ae.cli.compose import compose, task_config
-from sparse_ae.jobs.autoencoder import TrainingExperiment
+from sparse_ae.cli.compose import compose, composing, task_config
+from sparse_ae.jobs.autoencoder import AutoencoderJob
 from sparse_ae.runs.directory import Run
 from sparse_ae.training.checkpointing import RunCheckpoint
 from sparse_ae.training.progress import StatusProgress
@@ -59,17 +59,18 @@ class Spent:
         return timed
 
 
-def fresh(folder: str) -> TrainingExperiment:
-    config = task_config(compose("train", [f"trainer.max_epochs={EPOCHS}"]))
-    experiment = TrainingExperiment(config, Run(Path(folder)))
-    experiment.data.prepare_data()
-    return experiment
+def fresh(folder: str) -> AutoencoderJob:
+    with composing():
+        config = task_config(compose("train", [f"trainer.max_epochs={EPOCHS}"]))
+    job = AutoencoderJob(config, Run(Path(folder)))
+    job.data.prepare_data()
+    return job
 
 
-def seconds(experiment: TrainingExperiment, *, backward: bool, step: bool, forward: bool) -> float:
+def seconds(job: AutoencoderJob, *, backward: bool, step: bool, forward: bool) -> float:
     """Time a plain loop over the loader with the given parts of a training step; return median seconds per epoch."""
-    objective, loader = experiment.module.objective, experiment.data.train_dataloader()
-    optimizer = experiment.module.make_optimizer(objective.parameters())
+    objective, loader = job.module.objective, job.data.train_dataloader()
+    optimizer = job.module.make_optimizer(objective.parameters())
     times = []
     for epoch in range(EPOCHS):
         loader.sampler.set_epoch(epoch)
@@ -86,12 +87,12 @@ def seconds(experiment: TrainingExperiment, *, backward: bool, step: bool, forwa
     return statistics.median(times)
 
 
-def lightning(experiment: TrainingExperiment, keep: Callable[[Callback], bool]) -> Clock:
+def lightning(job: AutoencoderJob, keep: Callable[[Callback], bool]) -> Clock:
     clock = Clock()
-    trainer = experiment.trainer
+    trainer = job.trainer
     trainer.callbacks = [clock, *(callback for callback in trainer.callbacks if keep(callback))]
     with contextlib.redirect_stdout(io.StringIO()):
-        trainer.fit(experiment.module, datamodule=experiment.data)
+        trainer.fit(job.module, datamodule=job.data)
     return clock
 
 
@@ -107,7 +108,7 @@ def main() -> None:
         safety = Spent([c for c in whole.trainer.callbacks if isinstance(c, RunCheckpoint | StatusProgress)])
         start = time.perf_counter()
         with run.lock():
-            run.start(config=whole.module.hparams["config"], resumed=False, sources={}, threads=torch.get_num_threads())
+            run.start(config=whole.config, resumed=False, sources={}, threads=torch.get_num_threads())
             began = time.perf_counter() - start
             clock = lightning(whole, lambda _: True)
         rows["+ progress, images, checkpoints"] = median(clock.steps)
