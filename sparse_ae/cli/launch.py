@@ -97,7 +97,7 @@ def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> N
             print_run(run, *ideas)
             return
         starting_point(job)
-        make_writable(run.path)
+        make_writable(run.shown_path)
 
     failures: list[Exception] = []  # Hydra would add a line of its own to what it raises
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
-from sparse_ae.config.errors import NOT_GIVEN, ConfigError, Mistakes, did_you_mean, listed
+from sparse_ae.config.errors import NOT_GIVEN, ConfigError, Mistakes, UserError, did_you_mean, listed
 
 TARGET, PARTIAL = "_target_", "_partial_"
 
@@ -33,6 +33,8 @@ def build(spec: Mapping[str, Any], key: str, **extra: Any) -> Any:
         return target(**arguments, **extra)
     except ConfigError as error:
         raise (error.under(key) if error.key in arguments else error) from error
+    except UserError:  # about a file or a folder, which it names
+        raise
     except (TypeError, ValueError) as error:
         raise ConfigError(key, reason=str(error)) from error
 

@@ -27,6 +27,8 @@ def check_trusted(spec: Any, base: type, where: str) -> None:
     found = getattr(importlib.import_module(module), name, None) if ours else None
     found = found or getattr(sys.modules.get(module), name, None)
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise RunError(where, reason=f"{spec[TARGET]} is not a {base.__name__}; the file is damaged or foreign")
+        raise RunError(
+            where, reason=f"{spec[TARGET]} is not a subclass of {base.__name__}; the file is damaged or foreign"
+        )
     if TARGET in json.dumps([value for key, value in spec.items() if key != TARGET]):
         raise RunError(where, reason=f"a {TARGET} inside another is not trusted")

@@ -27,6 +27,7 @@ def _unpack_without_warnings(raw: Path) -> None:
     unpack_mnist(raw)
 
 
+@pytest.mark.slow
 def test_eight_processes_unpack_at_once(tmp_path: Path) -> None:
     raw = tmp_path / "MNIST" / "raw"
     context = multiprocessing.get_context("forkserver")

@@ -168,7 +168,8 @@ def test_recoding_is_named_by_the_weights_and_not_by_their_path(fitted: Path, cl
     save_file({**weights, "dictionary": weights["dictionary"] * 0}, tmp_path / "source" / "model.safetensors")
     outcome = cli("sparse-ae-fit", *omp, "coder.run=source")
     assert outcome.code == 1
-    assert "coder.run=source: 24 of 24 atoms are zero" in outcome.err
+    assert "source: its model cannot be read" in outcome.err
+    assert "24 of 24 atoms are zero" in outcome.err
 
 
 def test_a_sweep_and_a_report_with_autoencoders(cli: Cli, tmp_path: Path, finished_run: Path) -> None:
@@ -261,5 +262,5 @@ def test_a_description_cannot_run_code(fitted: Path, tmp_path: Path, target: str
     spec = json.loads((fitted / "model.json").read_text())
     spec["coder"]["_target_"] = target
     (copy / "model.json").write_text(json.dumps(spec))
-    with pytest.raises(ValueError, match=r"is not a DictionaryCoder|is not trusted"):
+    with pytest.raises(ValueError, match=r"is not a subclass of DictionaryCoder|is not trusted"):
         load(copy)

@@ -43,12 +43,12 @@ def _edit(run: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("os.system", "is not a Network"),
-        ("subprocess.Popen", "is not a Network"),
+        ("os.system", "is not a subclass of Network"),
+        ("subprocess.Popen", "is not a subclass of Network"),
         ("antigravity.fly", "is not trusted"),
-        ("sparse_ae.runs.directory.Run", "is not a Network"),
-        ("sparse_ae.sparsity.KL", "is not a Network"),
-        ("sparse_ae.models.Nothing", "is not a Network"),
+        ("sparse_ae.runs.directory.Run", "is not a subclass of Network"),
+        ("sparse_ae.sparsity.KL", "is not a subclass of Network"),
+        ("sparse_ae.models.Nothing", "is not a subclass of Network"),
     ],
 )
 def test_a_description_cannot_run_code(run_copy: Path, target: str, message: str) -> None:

@@ -33,8 +33,11 @@ def test_repeated_sweep(tmp_path: Path, sweep: Sweep) -> None:
     assert {name: run.status for name, run in runs(tmp_path).items() if name in before} == before
     assert runs(tmp_path)["l1-w0.01-n16-s1"].read_state() == "finished"
 
-    out = sweep(*SMALL, "sparsity.coefficient=0.1", "seed=1", "rerun=all")
-    assert "1 runs, 1 to train" in out
+
+@pytest.mark.slow
+def test_rerun_all(tmp_path: Path, sweep: Sweep) -> None:
+    for _ in range(2):
+        assert "1 runs, 1 to train" in sweep(*SMALL, "sparsity.coefficient=0.1", "seed=1", "rerun=all")
     assert runs(tmp_path)["l1-w0.1-n16-s1"].status.attempts == 2
 
 
@@ -110,6 +113,7 @@ def test_several_experiments(tmp_path: Path, sweep: Sweep) -> None:
     assert [name.rpartition("-")[0] for name in names] == ["kl-w0.1-n16-s1", "l1-w0.1-n16-s1"]
 
 
+@pytest.mark.slow
 def test_folders(tmp_path: Path, sweep: Sweep) -> None:
     odd = ["hydra.sweep.dir='a b'", "hydra.sweep.subdir=seed${seed}/${hydra:job.override_dirname}"]
     out = sweep(*SMALL, *odd, "seed=1")
@@ -119,6 +123,7 @@ def test_folders(tmp_path: Path, sweep: Sweep) -> None:
     assert "0 to train" in sweep(*SMALL, *odd, "seed=1")
 
 
+@pytest.mark.slow
 def test_damaged_files(tmp_path: Path, sweep: Sweep) -> None:
     sweep(*SMALL, "seed=1,2")
     first, second = (run.path for run in runs(tmp_path).values())
@@ -152,6 +157,7 @@ def test_stop_and_resume(tmp_path: Path, cli: Cli, sweep: Sweep) -> None:
     assert runs(tmp_path)["l1-w0.01-n16-s1"].status.attempts == 2
 
 
+@pytest.mark.slow
 def test_wait_for_another_process(tmp_path: Path, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is locked is waited for, and trained once it is free and not finished."""
     sweep(*SMALL, "seed=1")
