@@ -88,15 +88,23 @@ def _analyse(run: Run, settings: Settings, analyses: Mapping[str, Any]) -> list[
     from sparse_ae.analysis import Subject
     from sparse_ae.analysis.loading import read_run, test_sample
     from sparse_ae.analysis.write import write_analyses, written_name
+    from sparse_ae.reporting.analyses import read_found
     from sparse_ae.reporting.pages import write_run_page
+    from sparse_ae.reporting.results import value_text
 
     stored = read_run(run, weights=settings.weights, threshold=settings.active_threshold, device=settings.device)
     subject = Subject(stored.coder, test_sample(stored.data, stored.data.device, stored.threshold), run)
-    for path in write_analyses(run, subject, analyses, variant=stored.variant, svg=settings.svg):
+    paths = write_analyses(run, subject, analyses, variant=stored.variant, svg=settings.svg)
+    names = [written_name(name, stored.variant) for name in analyses]
+    for name in names:
+        found = read_found(run, name)
+        for number, label in found.labels.items():
+            tell(f"{name}: {label}: {value_text(found.numbers.get(number))}")
+    for path in paths:
         tell(str(path))
     write_run_page(run)
     tell(str(run.shown_path / "report.html"))
-    return [written_name(name, stored.variant) for name in analyses]
+    return names
 
 
 if __name__ == "__main__":

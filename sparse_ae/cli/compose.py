@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sparse_ae.cli.overrides import parse
 from sparse_ae.config.build import PARTIAL, TARGET
 from sparse_ae.config.errors import NOT_GIVEN, ConfigError, Mistakes, did_you_mean, listed
+from sparse_ae.config.flat import flatten
 from sparse_ae.runs.naming import run_name
 
 
@@ -86,6 +87,9 @@ def _check_overrides(name: str, overrides: Sequence[str]) -> None:
     for text in overrides:
         with mistakes.collect():
             (override,) = parse([text])
+            if override.is_sweep_override():
+                key, _, values_given = text.partition("=")
+                raise ConfigError(key, values_given, "several values; a sweep needs -m, and a list is written [a,b]")
             options = _options(override.key_or_group)
             if options and (override.is_add() or override.key_or_group in known):
                 _check_option(override, options)
@@ -142,10 +146,17 @@ def _check_key(config: Any, override: Override) -> None:
     names = [str(name) for name in place if name not in (TARGET, PARTIAL)]
     if leaf in (*names, TARGET, PARTIAL):  # "in place" would deny what is ???
         return
-    reason = f"no such key{f' in {where}' if where else ''}{did_you_mean(leaf, names)}"
-    if TARGET in place:
+    hint = did_you_mean(leaf, names) or _elsewhere(config, leaf)
+    reason = f"no such key{f' in {where}' if where else ''}{hint}"
+    if TARGET in place and not hint:
         reason += f"; +{key} passes {where} a further option"
     raise ConfigError(key, value, reason, listed(names))
+
+
+def _elsewhere(config: DictConfig, leaf: str) -> str:
+    """Suggestion of a key of that name in another group, such as ``model.latent_dim`` for ``latent_dim``."""
+    keys = [key for key in flatten(task_config(config)) if key.endswith(f".{leaf}")]
+    return f"; did you mean {keys[0]}?" if keys else ""
 
 
 def task_config(config: DictConfig) -> dict[str, Any]:

@@ -18,6 +18,12 @@ from sparse_ae.cli.overrides import fixed
 from sparse_ae.config.build import locate
 from sparse_ae.config.errors import ConfigError
 
+_QUESTIONS = {
+    *("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "--resolve", "-p", "--package"),
+    *("-i", "--info", "-sc", "--shell-completion"),
+}
+"""Flags that Hydra answers without running anything."""
+
 
 def launch(name: str, job: str, sweep: str, ideas: Sequence[str]) -> None:
     """Run the command whose config is ``conf/<name>.yaml``; every mistake shows before anything is written.
@@ -62,14 +68,12 @@ def _search_path(config_dir: str | None) -> list[str]:
 
 def _answer(name: str, flags: Sequence[str]) -> None:
     """Let Hydra answer a question about the command and its config."""
-
-    def refuse(_: DictConfig) -> None:
-        raise ConfigError(" ".join(flags), reason="not a flag of this command")
-
+    for flag in flags:
+        if flag.startswith("-") and flag.partition("=")[0] not in _QUESTIONS:
+            expected = "key=value, group=option, -m, --config-dir DIR, --cfg job, --info, --help"
+            raise ConfigError(flag, reason="not a flag of this command", expected=expected)
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(refuse)()
-    except ConfigError:
-        raise
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(lambda _: None)()
     except ValueError as error:  # flags that do not go together
         raise ConfigError(" ".join(flags), reason=str(error)) from error
 

@@ -148,8 +148,10 @@ def _convert(value: Any, annotation: Any, key: str) -> Any:
     try:
         return _adapter(annotation).validate_python(value)
     except ValidationError as error:
-        reasons = dict.fromkeys(e["msg"].removeprefix("Value error, ") for e in error.errors())
-        text = "; ".join(reason.replace("Input should", "should") for reason in reasons)
+        reasons = list(dict.fromkeys(e["msg"].removeprefix("Value error, ") for e in error.errors()))
+        # Of "a number or a Tensor" a config can only give the number.
+        told = [reason for reason in reasons if "an instance of" not in reason] or reasons
+        text = "; ".join(reason.replace("Input should", "should") for reason in told)
         raise ConfigError(key, value, text) from error
 
 

@@ -104,7 +104,7 @@ class Mistakes:
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """``; did you mean rho?`` if one of ``names`` is close to ``name``, else nothing."""
-    close = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.5 if len(name) < 4 else 0.6)
     return f"; did you mean {close[0]}?" if close else ""
 
 

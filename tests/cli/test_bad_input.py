@@ -42,6 +42,12 @@ TRAIN = [
     (["--config-dir", "nowhere"], r"--config-dir nowhere: no such folder"),
     (["nonsense"], r"nonsense: not a valid override \(expected key=value or group=option\)"),
     (["hydra.run.dirr=x"], r"hydra\.run\.dirr=x: no such key in hydra\.run; did you mean dir\?"),
+    (["seed=1,2"], r"seed=1,2: several values; a sweep needs -m, and a list is written \[a,b\]"),
+    (["sparsity=l1,kl"], r"sparsity=l1,kl: several values; a sweep needs -m"),
+    (["latent_dim=256"], r"latent_dim=256: no such key; did you mean model\.latent_dim\?"),
+    (["optimizer.lr=fast"], r"optimizer\.lr=fast: should be a valid number, unable to parse string as a number\n"),
+    (["--sparsity", "l1"], r"--sparsity: not a flag of this command \(expected key=value, group=option, -m, "),
+    (["-m", "--cfg", "job"], r"--cfg: Only one of "),
     # wrong types and values out of range
     (["model.latent_dim=many"], r"model\.latent_dim=many: should be a valid integer"),
     (["model.latent_dim=0"], r"model\.latent_dim=0: should be greater than 0"),
