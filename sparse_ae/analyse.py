@@ -42,6 +42,8 @@ def main() -> None:
             plain = task_config(config)
             analyses = plain.pop("analysis")
             settings = Settings(**check_arguments(Settings, plain, ""))
+            if not analyses:
+                raise ConfigError("analysis", "[]", "names nothing to do", "one analysis or more")
             folder = Path(settings.run)
             if is_run(folder) or not folder.is_dir():
                 _analyse(named_run(config), settings, analyses)

@@ -10,7 +10,7 @@ _IDEAS = (
 
 def main() -> None:
     """Fit as the command line says."""
-    launch("fit", "sparse_ae.jobs.coder.CoderJob", "sparse_ae.sweep.sweeper.sweep", _IDEAS)
+    launch("fit", "sparse_ae.jobs.coder:CoderJob", "sparse_ae.sweep.sweeper:sweep", _IDEAS)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ _IDEAS = (
 
 def main() -> None:
     """Train as the command line says."""
-    launch("train", "sparse_ae.jobs.autoencoder.AutoencoderJob", "sparse_ae.sweep.sweeper.sweep", _IDEAS)
+    launch("train", "sparse_ae.jobs.autoencoder:AutoencoderJob", "sparse_ae.sweep.sweeper:sweep", _IDEAS)
 
 
 if __name__ == "__main__":

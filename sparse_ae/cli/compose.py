@@ -71,7 +71,9 @@ def explained(name: str, overrides: Sequence[str]) -> Iterator[None]:
     """Turn what Hydra raises in the block, where it composes ``overrides``, into ``ConfigError``."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
+    except ConfigError:
+        raise
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # Hydra raises ValueError for group=null
         _check_overrides(name, overrides)
         if isinstance(error, MissingConfigException):
             raise _missing_option(error) from error
@@ -98,7 +100,7 @@ def _check_overrides(name: str, overrides: Sequence[str]) -> None:
                 values.append(override)
     try:
         config = hydra.compose(name, choices, return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException):  # not the overrides' fault
+    except (HydraException, OmegaConfBaseException, ValueError):  # not the overrides' fault
         config = None
     for override in values if config is not None else ():
         with mistakes.collect():
@@ -114,7 +116,7 @@ def _options(group: str) -> list[str]:
 def _check_option(override: Override, options: Sequence[str]) -> None:
     chosen = override.value()
     for option in chosen if isinstance(chosen, list) else [chosen]:
-        if option is not None and str(option) not in options:
+        if str(option) not in options:
             group = override.key_or_group
             raise ConfigError(group, option, f"no such option{did_you_mean(str(option), options)}", listed(options))
 

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import hydra
@@ -15,36 +16,37 @@ from sparse_ae.atomic import make_writable
 from sparse_ae.cli.compose import compose, composing, conf_dir, hydra_context, sources, task_config
 from sparse_ae.cli.errors import one_line_errors
 from sparse_ae.cli.overrides import fixed
-from sparse_ae.config.build import locate
 from sparse_ae.config.errors import ConfigError
 
-_QUESTIONS = {
-    *("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "--resolve", "-p", "--package"),
-    *("-i", "--info", "-sc", "--shell-completion"),
-}
+_MULTIRUN = "hydra.mode=MULTIRUN"
+
+_QUESTIONS = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
 """Flags that Hydra answers without running anything."""
+_DETAILS = {"--resolve", "-p", "--package"}
+"""Flags that say how to answer ``--cfg``."""
 
 
 def launch(name: str, job: str, sweep: str, ideas: Sequence[str]) -> None:
-    """Run the command whose config is ``conf/<name>.yaml``; every mistake shows before anything is written.
+    """Run the command whose config is ``conf/<name>.yaml``. Every mistake shows before anything is written.
 
-    ``job`` is the dotted path of its ``Job``, and ``sweep`` that of the function that executes several of them: both
-    import torch, which a mistyped key need not wait for. ``ideas``, of what to run next, may name the ``{run}``.
+    ``job`` is the path of its ``Job``, ``package.module:Name``, and ``sweep`` that of the function that executes
+    several. Both import torch, which a mistyped key need not wait for. ``ideas``, of what to run next, may name the
+    ``{run}``.
     """
     program = f"sparse-ae-{name}"
     with one_line_errors(program):
         arguments, flags = _parser().parse_known_args()
         if flags:  # --help, --cfg and the like
-            _answer(name, flags)
+            _answer(name, flags, arguments)
             return
         with composing():
             extra = _search_path(arguments.config_dir)
             overrides = [*arguments.overrides, *extra]
             if arguments.multirun:
-                overrides.append("hydra.mode=MULTIRUN")
-            config = compose(name, fixed(overrides) if arguments.multirun else overrides)
+                overrides.append(_MULTIRUN)
+            config = compose(name, fixed(overrides) if _MULTIRUN in overrides else overrides)
             if config.hydra.mode == RunMode.MULTIRUN:
-                locate(sweep, "sweep")(name, job, config, overrides)
+                resolve_name(sweep)(name, job, config, overrides)
             else:
                 _run(program, job, config, ideas)
 
@@ -66,12 +68,17 @@ def _search_path(config_dir: str | None) -> list[str]:
     return [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"]
 
 
-def _answer(name: str, flags: Sequence[str]) -> None:
+def _answer(name: str, flags: Sequence[str], arguments: argparse.Namespace) -> None:
     """Let Hydra answer a question about the command and its config."""
-    for flag in flags:
-        if flag.startswith("-") and flag.partition("=")[0] not in _QUESTIONS:
+    names = [flag.partition("=")[0] for flag in flags if flag.startswith("-")]
+    allowed = _QUESTIONS | (_DETAILS if {"-c", "--cfg"} & set(names) else set())
+    for flag in names:
+        if flag not in allowed:
             expected = "key=value, group=option, -m, --config-dir DIR, --cfg job, --info, --help"
             raise ConfigError(flag, reason="not a flag of this command", expected=expected)
+    if {"-c", "--cfg"} & set(names) and not arguments.multirun:
+        with composing():  # says what is wrong with an override in one line
+            compose(name, [text for text in arguments.overrides if "=" in text] + _search_path(arguments.config_dir))
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(lambda _: None)()
     except ValueError as error:  # flags that do not go together
@@ -88,7 +95,7 @@ def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> N
     from sparse_ae.training.stop import Stopped
 
     run = Run(Path(config.hydra.run.dir).absolute())  # the job may change its working directory
-    job: Any = locate(kind, "job")(task_config(config), run)
+    job: Any = resolve_name(kind)(task_config(config), run)
 
     if job.is_main_process:
         run.raise_if_locked()
@@ -103,7 +110,7 @@ def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> N
         starting_point(job)
         make_writable(run.shown_path)
 
-    failures: list[Exception] = []  # Hydra would add a line of its own to what it raises
+    failure: list[Exception] = []  # Hydra would add a line of its own to what it raises
 
     def task(_: DictConfig) -> None:
         try:
@@ -114,8 +121,8 @@ def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> N
             print(f"{program}: stopped by {stopped.reason}; run {command} to resume", file=sys.stderr)
             raise
         except Exception as error:
-            failures.append(error)
+            failure.append(error)
 
     run_job(task, config, "hydra.run.dir", None, hydra_context(config), configure_logging=False)
-    for error in failures:
-        raise error
+    if failure:
+        raise failure[0]

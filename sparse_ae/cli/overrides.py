@@ -32,14 +32,17 @@ def axes(overrides: Iterable[str]) -> dict[str, list[str]]:
 
 
 def fixed(overrides: Sequence[str]) -> list[str]:
-    """Overrides with one value: those that the settings of a sweep itself are composed from.
+    """Overrides that the settings of a sweep itself are composed from: those of Hydra, and of whole options.
+
+    ``sparsity.k=16`` is not among them: it may suit every option of an axis and not the default one.
 
     Raises ``ConfigError`` for several values of a key that belongs to the whole sweep.
     """
     single = []
-    for key, values in axes(overrides).items():
+    for typed, values in axes(overrides).items():
+        key = typed.lstrip("+~")
         if len(values) == 1:
-            single += values
+            single += values if key.startswith("hydra") or "." not in key else []
         elif key.split(".")[0].split("/")[0] in _OF_THE_SWEEP:
             given = ", ".join(value.split("=", 1)[1] for value in values)
             raise ConfigError(key, given, "a sweep has one value of it")

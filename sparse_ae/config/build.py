@@ -10,13 +10,15 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
 from sparse_ae.config.errors import NOT_GIVEN, ConfigError, Mistakes, UserError, did_you_mean, listed
 
 TARGET, PARTIAL = "_target_", "_partial_"
+
+S = TypeVar("S", bound=tuple[Any, ...])
 
 
 def build(spec: Mapping[str, Any], key: str, **extra: Any) -> Any:
@@ -37,6 +39,42 @@ def build(spec: Mapping[str, Any], key: str, **extra: Any) -> Any:
         raise
     except (TypeError, ValueError) as error:
         raise ConfigError(key, reason=str(error)) from error
+
+
+def check_config(
+    kind: type[S],
+    groups: Mapping[str, Collection[str]],
+    config: Mapping[str, Any],
+    others: Mapping[str, Callable[[], None]],
+) -> S:
+    """The scalars of the config's top level as a ``kind`` of NamedTuple, once all of the config has been checked.
+
+    ``groups`` maps each group of options to the arguments that the framework supplies to its constructor; ``others``
+    maps a group that is no single spec to its own check. Raises ``ConfigError`` for every key and value that a
+    signature refuses.
+    """
+    mistakes = Mistakes()
+    fields: Collection[str] = kind._fields  # type: ignore[attr-defined]
+    known = [*fields, *groups, *others]
+    with mistakes.collect():
+        settings = check_arguments(kind, {key: value for key, value in config.items() if key in fields}, "")
+    wrong = [(error.key, error.value) for error in mistakes.found.values()]
+    for group in (*groups, *others):
+        spec = config.get(group, NOT_GIVEN)
+        with mistakes.collect():
+            if not isinstance(spec, Mapping):
+                raise ConfigError(group, spec, "not a group of options")
+            if group in others:
+                others[group]()
+            elif spec:
+                # data.seed is ${seed}: what is wrong with that is said once
+                own = {key: value for key, value in spec.items() if (key, value) not in wrong}
+                check_spec(own, group, (*groups[group], *(spec.keys() - own.keys())))
+    for key in config:
+        if key not in known:
+            mistakes.add(ConfigError(key, NOT_GIVEN, f"no such key{did_you_mean(key, known)}", listed(known)))
+    mistakes.check()
+    return kind(**settings)
 
 
 def check_spec(
@@ -148,7 +186,9 @@ def _convert(value: Any, annotation: Any, key: str) -> Any:
     try:
         return _adapter(annotation).validate_python(value)
     except ValidationError as error:
-        reasons = list(dict.fromkeys(e["msg"].removeprefix("Value error, ") for e in error.errors()))
+        told_by = {"Field required": "has too few values"}
+        messages = (e["msg"].removeprefix("Value error, ") for e in error.errors())
+        reasons = list(dict.fromkeys(told_by.get(message, message) for message in messages))
         # Of "a number or a Tensor" a config can only give the number.
         told = [reason for reason in reasons if "an instance of" not in reason] or reasons
         text = "; ".join(reason.replace("Input should", "should") for reason in told)

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.accelerators import AcceleratorRegistry, CUDAAccelerator, MPSAccelerator
+from lightning.pytorch.accelerators import AcceleratorRegistry
 from pydantic import Field, NonNegativeFloat, PositiveInt, StrictStr
 
 from sparse_ae.analysis.coefficient_path import path_figures
-from sparse_ae.config.build import build
+from sparse_ae.config.build import build, check_config
 from sparse_ae.config.errors import ConfigError, Mistakes, did_you_mean, listed
-from sparse_ae.jobs.base import Job, StartingPoint, check_config
+from sparse_ae.jobs.base import Job, StartingPoint, check_analyses
 from sparse_ae.models import build_autoencoder
 from sparse_ae.reporting.console import tell
 from sparse_ae.runs.checkpoint import read_checkpoint
@@ -70,7 +70,9 @@ class AutoencoderJob(Job):
     def __init__(self, config: Mapping[str, Any], run: Run) -> None:
         """Build every part, for ``run``'s folder. Raises ``ConfigError`` for every mistake in ``config``."""
         self.config, self.run, self.stop = config, run, StopSignals()
-        self.settings = settings = check_config(Settings, _GROUPS, config, run)
+        self.settings = settings = check_config(
+            Settings, _GROUPS, config, {"analysis": lambda: check_analyses(run, config)}
+        )
         self.active_threshold, self.rerun = settings.active_threshold, settings.rerun
         tune_process(settings.threads, settings.matmul_precision)
         seed_everything(settings.seed, verbose=False)
@@ -127,14 +129,15 @@ class AutoencoderJob(Job):
             tell(f"data.val_size={self.data.val_size}: no validation metrics and no best.ckpt")
         with _misconfiguration_as_config_error():
             trainer.fit(module, datamodule=self.data, ckpt_path=start.path, weights_only=True)
-        self.stop.resume()
-        if self.is_main_process:
-            self.run.record.note_fitted()
-        if self.validates and module.evaluated_at.get("val") != trainer.global_step:  # stopped between two validations
-            trainer.validate(module, datamodule=self.data, verbose=False)
-        if self.validates and logs and self.is_main_process and not self.run.best_checkpoint.exists():
-            tell("no epoch ended with a validation that gave a best: no best.ckpt")
-        trainer.test(module, datamodule=self.data, verbose=False)
+            self.stop.resume()
+            if self.is_main_process:
+                self.run.record.note_fitted()
+            is_validated = module.evaluated_at.get("val") == trainer.global_step  # not if stopped between two
+            if self.validates and not is_validated:
+                trainer.validate(module, datamodule=self.data, verbose=False)
+            if self.validates and logs and self.is_main_process and not self.run.best_checkpoint.exists():
+                tell("no epoch ended with a validation that gave a best: no best.ckpt")
+            trainer.test(module, datamodule=self.data, verbose=False)
         if logs:
             self.logger.finish()
 
@@ -227,10 +230,16 @@ def _check_accelerator(trainer: Mapping[str, Any]) -> None:
     known = {"auto", "gpu", *AcceleratorRegistry.available_accelerators()}
     if isinstance(name, str) and name not in known:
         raise ConfigError("trainer.accelerator", name, f"not an accelerator{did_you_mean(name, known)}", listed(known))
-    cuda, mps = CUDAAccelerator.is_available(), MPSAccelerator.is_available()
-    missing = {"gpu": not (cuda or mps), "cuda": not cuda, "mps": not mps}
-    if missing.get(name):
+    wanted = {"gpu": ("cuda", "mps"), "auto": ("cpu",)}.get(name, (name,))
+    if isinstance(name, str) and not any(map(_is_available, wanted)):
         raise ConfigError("trainer.accelerator", name, "not available on this machine", "cpu or auto")
+
+
+def _is_available(accelerator: str) -> bool:
+    try:
+        return bool(AcceleratorRegistry.get(accelerator).is_available())
+    except ModuleNotFoundError:  # a plugin's package
+        return False
 
 
 def _check_optimizer(module: SparseAutoencoderModule) -> None:

@@ -1,19 +1,17 @@
 """The contract of a job: one run's parts, built and not yet started."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 
-from sparse_ae.config.build import TARGET, check_arguments, check_spec
-from sparse_ae.config.errors import NOT_GIVEN, ConfigError, Mistakes, did_you_mean, listed
+from sparse_ae.config.build import TARGET, check_spec
+from sparse_ae.config.errors import ConfigError, Mistakes
 from sparse_ae.data import ImageDataModule
 from sparse_ae.runs.directory import Run
 from sparse_ae.training.stop import StopSignals
-
-S = TypeVar("S", bound=tuple[Any, ...])
 
 
 class StartingPoint(NamedTuple):
@@ -70,37 +68,13 @@ class Job(ABC):
         return None
 
 
-def check_config(kind: type[S], groups: Mapping[str, Collection[str]], config: Mapping[str, Any], run: Run) -> S:
-    """The scalars of the config's top level as a ``kind`` of NamedTuple, once all of the config has been checked.
-
-    ``groups`` maps each group of options to the arguments that the framework supplies to its constructor. Raises
-    ``ConfigError`` for every key and value that a constructor's signature refuses, and for analyses that ``run`` lacks
-    and that cannot be done.
-    """
+def check_analyses(run: Run, config: Mapping[str, Any]) -> None:
+    """Raise ``ConfigError`` for analyses that ``run`` lacks and that cannot be done."""
     mistakes = Mistakes()
-    known: list[str] = [*kind._fields, *groups, "analysis"]  # type: ignore[attr-defined]
-    scalars = {key: value for key, value in config.items() if key in kind._fields}  # type: ignore[attr-defined]
-    with mistakes.collect():
-        settings = check_arguments(kind, scalars, "")
-    wrong = [(error.key, error.value) for error in mistakes.found.values()]
-    for group in (*groups, "analysis"):
-        spec = config.get(group, NOT_GIVEN)
-        if not isinstance(spec, Mapping):
-            mistakes.add(ConfigError(group, spec, "not a group of options"))
-        elif spec and group in groups:
-            with mistakes.collect():
-                # data.seed is ${seed}: what is wrong with that is said once
-                own = {key: value for key, value in spec.items() if (key, value) not in wrong}
-                check_spec(own, group, (*groups[group], *(spec.keys() - own.keys())))
-        elif spec:
-            with mistakes.collect():
-                for name, own in missing_analyses(run, config).items():
-                    check_spec(own, f"analysis.{name}")
-    for key in config:
-        if key not in known:
-            mistakes.add(ConfigError(key, NOT_GIVEN, f"no such key{did_you_mean(key, known)}", listed(known)))
+    for name, spec in missing_analyses(run, config).items():
+        with mistakes.collect():
+            check_spec(spec, f"analysis.{name}")
     mistakes.check()
-    return kind(**settings)
 
 
 def analyses_of(config: Mapping[str, Any]) -> dict[str, Any]:

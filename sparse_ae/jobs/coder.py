@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from sparse_ae.atomic import link
 from sparse_ae.coders import DictionaryCoder, IterativeLearner, Learner
-from sparse_ae.config.build import build
+from sparse_ae.config.build import build, check_config
 from sparse_ae.config.errors import ConfigError, Mistakes
 from sparse_ae.data import Split, to_unit_interval, usable_device
-from sparse_ae.jobs.base import Job, StartingPoint, check_config
+from sparse_ae.jobs.base import Job, StartingPoint, check_analyses
 from sparse_ae.metrics import NAMES, CodeMetrics, evaluate
 from sparse_ae.runs.checkpoint import read_checkpoint, write_checkpoint
 from sparse_ae.runs.directory import Run
@@ -38,7 +38,9 @@ class CoderJob(Job):
     def __init__(self, config: Mapping[str, Any], run: Run) -> None:
         """Build data and learner. Raises ``ConfigError`` for every mistake in ``config``."""
         self.config, self.run, self.stop = config, run, StopSignals()
-        settings = check_config(Settings, {"data": (), "coder": ()}, config, run)
+        settings = check_config(
+            Settings, {"data": (), "coder": ()}, config, {"analysis": lambda: check_analyses(run, config)}
+        )
         self.active_threshold, self.rerun = settings.active_threshold, settings.rerun
         tune_process(settings.threads, "highest")
         mistakes = Mistakes()

@@ -71,6 +71,9 @@ def _recording(job: Job) -> Iterator[None]:
     except Stopped as stopped:
         record.end("interrupted", config, stopped.reason)
         raise
+    except torch.OutOfMemoryError as error:
+        record.end("failed", config, f"out of GPU memory ({error})")
+        raise MemoryError(f"out of GPU memory ({error})") from error
     except Exception as error:
         log.exception("the run failed")
         record.end("failed", config, describe(error))

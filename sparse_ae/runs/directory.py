@@ -95,7 +95,7 @@ class Run:
         return self.record.read()
 
     def read_state(self) -> State:
-        """State of the run: ``new`` before it starts, ``interrupted`` if its process ended without a word.
+        """State of the run: ``new`` before it starts, ``interrupted`` if its process was killed.
 
         A finished run whose results are missing is ``interrupted`` too. Reads files and tries the lock.
         """

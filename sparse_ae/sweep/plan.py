@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from sparse_ae.cli.compose import explained, sources, task_config
 from sparse_ae.cli.overrides import axes
-from sparse_ae.config.errors import ConfigError
+from sparse_ae.config.errors import ConfigError, UserError
 from sparse_ae.jobs.base import missing_analyses
 from sparse_ae.jobs.execute import is_settled, starting_point
 from sparse_ae.runs.directory import Run
@@ -68,8 +68,13 @@ class Rejected(NamedTuple):
 
     overrides: list[str]
     """Overrides that tell this job from the others."""
-    why: str
-    """Reason, one line."""
+    error: UserError
+    """Mistakes that they make."""
+
+    @property
+    def why(self) -> str:
+        """Reason, one line."""
+        return "; ".join(str(self.error).splitlines())
 
 
 def plan(kind: str, config: DictConfig, jobs: Sequence[list[str]]) -> tuple[list[Planned], list[Rejected]]:
@@ -85,7 +90,7 @@ def plan(kind: str, config: DictConfig, jobs: Sequence[list[str]]) -> tuple[list
             new = Planned(overrides, spec, Run(spec.folder), [])
             _check(new, twin)
         except (ConfigError, RunError) as error:
-            rejected.append(Rejected(own, "; ".join(str(error).splitlines())))
+            rejected.append(Rejected(own, error))
         else:
             if twin is None:
                 planned[spec.folder] = new
@@ -95,7 +100,7 @@ def plan(kind: str, config: DictConfig, jobs: Sequence[list[str]]) -> tuple[list
 
 
 def _check(new: Planned, twin: Planned | None) -> None:
-    """Raise one of our errors for a job that cannot be trained, or not in its folder, which is that of ``twin``."""
+    """Raise ``ConfigError`` or ``RunError`` for a job that cannot be trained, or not in the folder of ``twin``."""
     job = new.spec.build()
     if job.devices > 1:
         devices = new.spec.config["trainer"]["devices"]

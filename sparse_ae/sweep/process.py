@@ -13,10 +13,10 @@ import time
 from contextlib import suppress
 from multiprocessing.connection import wait
 from pathlib import Path
+from pkgutil import resolve_name
 from types import FrameType
 from typing import Any, NamedTuple
 
-from sparse_ae.config.build import locate
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.errors import RunBusyError
 
@@ -48,7 +48,7 @@ class JobSpec(NamedTuple):
     """Everything that a process needs to execute one run."""
 
     kind: str
-    """Dotted path of the ``Job``."""
+    """Path of the ``Job``, ``package.module:Name``."""
     config: dict[str, Any]
     """Composed config, without Hydra's node."""
     folder: Path
@@ -70,7 +70,7 @@ class JobSpec(NamedTuple):
 
     def build(self) -> Any:
         """The job, built and not yet started. Raises ``ConfigError`` for every mistake in its config."""
-        return locate(self.kind, "job")(self.config, Run(self.folder))
+        return resolve_name(self.kind)(self.config, Run(self.folder))
 
 
 def warm_up() -> None:

@@ -10,10 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 from sparse_ae.atomic import make_writable
 from sparse_ae.cli.overrides import of_runs
 from sparse_ae.config.build import TARGET, build, check_spec
-from sparse_ae.config.errors import ConfigError, describe
+from sparse_ae.config.errors import ConfigError, Mistakes, describe
 from sparse_ae.sweep.console import Watch, announce, summarize
 from sparse_ae.sweep.local import LocalLauncher
-from sparse_ae.sweep.plan import Planned, list_jobs, plan
+from sparse_ae.sweep.plan import Planned, Rejected, list_jobs, plan
 from sparse_ae.sweep.plugin import plugin_launcher
 from sparse_ae.sweep.process import StopFile, StopWaitingError, warm_up
 
@@ -33,7 +33,8 @@ class _Launcher(NamedTuple):
     """Executor of jobs."""
 
     launch: Callable[[Sequence[Planned]], None]
-    is_local: bool
+    """Execute jobs and wait for their end."""
+    waits_here: bool
     """True if the jobs are processes of this one, which ends them; else they may be anywhere, or in a queue."""
 
 
@@ -42,12 +43,12 @@ def sweep(name: str, job: str, config: DictConfig, overrides: Sequence[str]) -> 
 
     Exits with 0 only if all are finished in the end, with 130 or 143 if asked to stop, else with 1.
     """
-    if _is_local(config):
+    if _waits_here(config):
         warm_up()
     _check_sweeper(config)
     planned, rejected = plan(job, config, list_jobs(config, of_runs(overrides)))
     if not planned:
-        raise ConfigError("", reason=rejected[0].why)
+        _raise(rejected)
     folders = _folders(planned, Path(config.hydra.sweep.dir))
     stop = StopFile(folders[0])
     launcher = _make_launcher(job, config, stop.path)
@@ -69,8 +70,23 @@ def _check_sweeper(config: DictConfig) -> None:
     check_spec(_plain(config.hydra.sweeper), "hydra.sweeper")
 
 
+def _raise(rejected: Sequence[Rejected]) -> None:
+    """Raise the mistakes of all jobs, each once."""
+    mistakes = Mistakes()
+    for job in rejected:
+        if not isinstance(job.error, ConfigError):
+            raise job.error
+        mistakes.add(*job.error.errors)
+    mistakes.check()
+
+
+def _waits_here(config: DictConfig) -> bool:
+    """True if the jobs will be processes of this one; else they may be anywhere, or in a queue."""
+    return _is_local(config) or config.hydra.runtime.choices["hydra/launcher"] == "basic"
+
+
 def _is_local(config: DictConfig) -> bool:
-    """True if the jobs are to be processes of this one, not in the hands of a launcher plugin."""
+    """True if the launcher is ours and not a plugin."""
     return bool(config.hydra.launcher[TARGET] == f"{LocalLauncher.__module__}.{LocalLauncher.__name__}")
 
 
@@ -83,13 +99,13 @@ def _plain(node: DictConfig) -> dict[str, Any]:
 def _make_launcher(job: str, config: DictConfig, stop_file: Path) -> _Launcher:
     """The launcher that ``config`` describes. Raises ``ConfigError`` if it describes none."""
     if not _is_local(config):
-        return _Launcher(plugin_launcher(job, config, stop_file), is_local=False)
+        return _Launcher(plugin_launcher(job, config, stop_file), _waits_here(config))
     local: LocalLauncher = build(_plain(config.hydra.launcher), "hydra.launcher")
 
     def launch(jobs: Sequence[Planned]) -> None:
         local.launch([p.spec._replace(folder=p.run.path.absolute(), stop_file=stop_file) for p in jobs])
 
-    return _Launcher(launch, is_local=True)
+    return _Launcher(launch, waits_here=True)
 
 
 def _folders(planned: Sequence[Planned], usual: Path) -> list[Path]:
@@ -127,7 +143,7 @@ def _released(elsewhere: Sequence[Planned]) -> tuple[list[Planned], list[Planned
 
 def _launch(launcher: _Launcher, jobs: Sequence[Planned], stop: StopFile) -> str | None:
     """Execute ``jobs``. Returns the error of the launcher itself, if it failed."""
-    stop.breaks_off = not launcher.is_local
+    stop.breaks_off = not launcher.waits_here
     try:
         launcher.launch(jobs)
     except StopWaitingError:

@@ -154,7 +154,7 @@ class SparseAutoencoderModule(FastLightningModule):
             self._log_training(step=self.global_step + 1)
 
     def on_validation_start(self) -> None:
-        """Let no diverged state reach a metric or an image."""
+        """Raise ``NonFiniteLossError`` before a diverged state reaches a metric or an image."""
         self.check_finite()
 
     def on_validation_epoch_start(self) -> None:
@@ -171,7 +171,7 @@ class SparseAutoencoderModule(FastLightningModule):
             self.objective.on_validation_end_(self.results)
 
     def on_train_epoch_end(self) -> None:
-        """Let no diverged state reach a checkpoint, where no validation has checked it."""
+        """Raise ``NonFiniteLossError`` before a diverged state that no validation has checked reaches a checkpoint."""
         self.check_finite()
 
     def on_test_epoch_start(self) -> None:

@@ -48,6 +48,10 @@ TRAIN = [
     (["optimizer.lr=fast"], r"optimizer\.lr=fast: should be a valid number, unable to parse string as a number\n"),
     (["--sparsity", "l1"], r"--sparsity: not a flag of this command \(expected key=value, group=option, -m, "),
     (["-m", "--cfg", "job"], r"--cfg: Only one of "),
+    (["--run"], r"--run: not a flag of this command"),
+    (["--cfg", "job", "foo=1"], r"foo=1: no such key"),
+    (["data=null"], r"data=None: no such option \(expected fashion_mnist, kmnist, mnist\)"),
+    (["trainer.accelerator=tpu"], r"trainer\.accelerator=tpu: not available on this machine"),
     # wrong types and values out of range
     (["model.latent_dim=many"], r"model\.latent_dim=many: should be a valid integer"),
     (["model.latent_dim=0"], r"model\.latent_dim=0: should be greater than 0"),
@@ -172,11 +176,39 @@ def test_a_sweep_is_checked_too(cli: Cli, tmp_path: Path) -> None:
     _check_refused(cli, tmp_path, "sparse-ae-train", arguments, r"sparsity\.rho=3: should be less than 1")
 
 
+def test_all_mistakes_at_once(cli: Cli, tmp_path: Path) -> None:
+    """One line for each: of the top level, of groups, of an analysis, of what only a constructor can object to."""
+    wrong = ["sparsity=l1", "sparsity.coefficient=-1", "seed=-3", "model.latent_dim=0"]
+    outcome = cli("sparse-ae-train", *wrong, "analysis=[features]", "analysis.features.n_features=-1")
+    assert (outcome.code, outcome.out) == (1, "")
+    told = [line.removeprefix("sparse-ae-train: error: ").split(":")[0] for line in outcome.err.splitlines()]
+    assert told == ["seed=-3", "model.latent_dim=0", "sparsity.coefficient=-1", "analysis.features.n_features=-1"]
+    outcome = cli("sparse-ae-train", "sparsity.rhoo=1", "modle=mlp")
+    assert [line.split("error: ")[1].split(":")[0] for line in outcome.err.splitlines()] == [
+        "sparsity.rhoo=1",
+        "modle=mlp",
+    ]
+    outcome = cli("sparse-ae-train", "data.shift=28", "trainer.accelerator=abacus")
+    assert [line.split("error: ")[1].split(":")[0] for line in outcome.err.splitlines()] == [
+        "data.shift=28",
+        "trainer.accelerator=abacus",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_every_value_of_a_sweep_is_a_mistake(cli: Cli, tmp_path: Path) -> None:
-    arguments = ["-m", "model.latent_dim=0,-1"]
-    _check_refused(cli, tmp_path, "sparse-ae-train", arguments, r"model\.latent_dim=0: should be greater than 0")
-    arguments = ["-m", "sparsity.rhoo=0.1,0.2"]
-    _check_refused(cli, tmp_path, "sparse-ae-train", arguments, r"sparsity\.rhoo=0\.1: no such key in sparsity")
+    outcome = cli("sparse-ae-train", "-m", "model.latent_dim=0,-1")
+    assert outcome.code == 1
+    assert [line.split("error: ")[1] for line in outcome.err.splitlines()] == [
+        "model.latent_dim=0: should be greater than 0",
+        "model.latent_dim=-1: should be greater than 0",
+    ]
+    outcome = cli("sparse-ae-train", "-m", "sparsity.rhoo=0.1,0.2")
+    assert [line.split("error: ")[1].split(":")[0] for line in outcome.err.splitlines()] == [
+        "sparsity.rhoo=0.1",
+        "sparsity.rhoo=0.2",
+    ]
+    assert list(tmp_path.iterdir()) == []
     arguments = ["-m", "experiment=sparsity_weight_l1,overcmplete"]
     message = r"experiment=overcmplete: no such option; did you mean overcomplete\?"
     _check_refused(cli, tmp_path, "sparse-ae-train", arguments, message)

@@ -11,7 +11,7 @@ from sparse_ae.sweep.plan import Planned, list_jobs, plan
 def planned(*arguments: str) -> list[Planned]:
     with composing():
         config = compose("train", list(arguments))
-        runs, rejected = plan("sparse_ae.jobs.autoencoder.AutoencoderJob", config, list_jobs(config, arguments))
+        runs, rejected = plan("sparse_ae.jobs.autoencoder:AutoencoderJob", config, list_jobs(config, arguments))
     assert rejected == []
     return runs
 
