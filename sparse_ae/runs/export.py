@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sparse_ae.atomic import write_atomically
 from sparse_ae.coders import DictionaryCoder
 from sparse_ae.config.build import build
-from sparse_ae.config.errors import ConfigError
+from sparse_ae.config.errors import UserError
 from sparse_ae.models import Network, SparseAutoencoder, build_autoencoder
 from sparse_ae.runs.checkpoint import read_checkpoint
 from sparse_ae.runs.directory import Run
@@ -66,7 +66,7 @@ def load(run: Run | Path | str, weights: Weights = "final") -> SparseAutoencoder
             raise RunError(str(run.weights), reason=f"holds {', '.join(tensors)}", expected="dictionary, mean")
         try:
             coder: DictionaryCoder = build(spec["coder"], "coder", **tensors)
-        except ConfigError as error:
+        except UserError as error:
             raise RunError(str(run.path), reason=f"its model cannot be read ({error})") from error
         return coder.eval()
     for key, base in (("network", Network), ("sparsity", Sparsity)):

@@ -144,6 +144,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(fitted: Path, tm
     assert "the checkpoint before it is used" in (copy / "train.log").read_text()
 
 
+@pytest.mark.slow
 def test_analyses_that_compare_take_it_too(fitted: Path, cli: Cli) -> None:
     pca = ["coder=pca", "coder.latent_dim=6", "data.val_size=0", "analysis=[]", "hydra.run.dir=pca", "threads=1"]
     assert cli("sparse-ae-fit", *pca).code == 0

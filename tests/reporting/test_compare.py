@@ -29,6 +29,7 @@ def test_all_runs_of_a_folder_are_analysed_and_compared(cli: Cli, sweep: Path, r
     assert "sweep/analysis.csv" in outcome.out
 
 
+@pytest.mark.slow
 def test_results_for_other_thresholds_are_compared_among_themselves(cli: Cli, sweep: Path, runs: list[Path]) -> None:
     outcome = cli("sparse-ae-analyse", "run=sweep", "analysis=[sparsity]", "active_threshold=0.5")
     assert outcome.code == 0, outcome.err
@@ -45,6 +46,7 @@ def test_a_folder_without_a_finished_run(cli: Cli, tmp_path: Path) -> None:
     assert "run=empty: holds no finished run" in outcome.err
 
 
+@pytest.mark.slow
 def test_labels_are_few_and_each_is_of_a_number_that_its_analysis_gives(cli: Cli, runs: list[Path]) -> None:
     small = ["analysis.selectivity.permutations=20", "analysis.reconstructions.n_images=3"]
     small += [f"analysis.{name}.n_samples=50" for name in ("robustness", "truncation")]

@@ -43,7 +43,9 @@ def test_analyse_repeats_overview(cli: Cli, run_copy: Path) -> None:
     assert outcome.code == 0, outcome.err
     assert result.read_text() == before
     figures = [f"run/analysis/overview/{name}.png" for name in ("sparsity", "features", "reconstructions")]
-    assert outcome.out.split() == [*figures, "run/report.html"]
+    first, *paths = outcome.out.splitlines()
+    assert first.startswith("overview: MSE (per pixel): 0.0")
+    assert paths == [*figures, "run/report.html"]
 
 
 def test_analysis_option(cli: Cli, run_copy: Path) -> None:

@@ -25,7 +25,7 @@ def test_failing_launcher(sweep: Sweep) -> None:
 @pytest.mark.parametrize(
     "launcher",
     [
-        ["hydra/launcher=basic"],
+        pytest.param(["hydra/launcher=basic"], marks=pytest.mark.slow),
         ["hydra/launcher=local", "hydra.launcher.n_jobs=2"],
         pytest.param(["hydra/launcher=slurm_local"], marks=pytest.mark.slow),
         pytest.param(["hydra/launcher=ray_cluster", "+hydra.launcher.ray.init.num_cpus=2"], marks=pytest.mark.slow),

@@ -79,12 +79,14 @@ def _victims(folder: Path) -> list[int]:
     return [status.pid for status in jobs if status.progress > 0 and status.pid is not None]
 
 
+@pytest.mark.slow
 def test_duplicates(tmp_path: Path, sweep: Sweep) -> None:
     out = sweep(*SMALL, "visuals.n_images=4,8")
     assert "1 runs, 1 to train" in out
     assert re.search(r"duplicate of l1-w0\.01-n16-s42-\w{8}: visuals\.n_images=8", out)
 
 
+@pytest.mark.slow
 def test_failing_analysis(tmp_path: Path, sweep: Sweep) -> None:
     sweep(*SMALL, "seed=1,2")
     first, second = runs(tmp_path).values()

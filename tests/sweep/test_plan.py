@@ -23,7 +23,7 @@ def planned(*arguments: str) -> list[Planned]:
         ("sparsity_weight_kl", {"kl": 5}),
         ("l1_vs_kl", {"l1": 3, "kl": 3}),
         ("overcomplete", {"l1": 5, "kl": 5}),
-        ("grid", {"l1": 30, "kl": 30}),
+        pytest.param("grid", {"l1": 30, "kl": 30}, marks=pytest.mark.slow),
     ],
 )
 def test_experiments_are_the_runs_they_promise(experiment: str, expected: dict[str, int]) -> None:
