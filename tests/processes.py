@@ -33,7 +33,7 @@ def command(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(line, cwd=folder, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
-def wait_until(condition: Callable[[], object], *, seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], object], *, seconds: float = 240) -> None:
     """Wait for ``condition``, checked often."""
     end = time.monotonic() + seconds
     while not condition():

@@ -17,7 +17,7 @@ def test_two_ranks(tmp_path: Path) -> None:
     resampling = ["dead=resample", "dead.every_epochs=1", "dead.window_epochs=0.01", "dead.until=1"]
     ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.run.dir=run", *SMALL]
     process = command(tmp_path, *ddp, "sparsity=batch_topk", "sparsity.k=1", "model=linear", *resampling)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert out.count("epoch 1/2") == 1
     assert "error" not in err

@@ -93,10 +93,10 @@ def test_command_resumes(tmp_path: Path) -> None:
     process = command(tmp_path, *overrides)
     wait_until(run.last_checkpoint.exists)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode == 130
     again = command(tmp_path, *overrides)
-    out, err = again.communicate(timeout=120)
+    out, err = again.communicate(timeout=300)
     assert again.returncode == 0, err
     assert out.startswith("run: resuming from last.ckpt (33% done)")
     assert run.status.attempts == 2
@@ -109,10 +109,10 @@ def test_resume_two_ranks(tmp_path: Path) -> None:
     process = command(tmp_path, *ddp, "hydra.run.dir=run")
     wait_until(run.last_checkpoint.exists)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 143, err
     for folder in ("run", "whole"):
         process = command(tmp_path, *ddp, f"hydra.run.dir={folder}")
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
     assert_same(run, whole)

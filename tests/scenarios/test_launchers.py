@@ -48,7 +48,7 @@ def test_two_sweeps_at_once(tmp_path: Path) -> None:
     arguments = [*SMALL, "seed=1,2,3,4", "hydra.launcher.n_jobs=2", "threads=1"]
     both = [command(tmp_path, "-m", *arguments) for _ in range(2)]
     for process in both:
-        out, err = process.communicate(timeout=180)
+        out, err = process.communicate(timeout=300)
         assert (process.returncode, err) == (0, ""), out
         assert "4 of 4 runs are finished" in out
     assert [run.status.attempts for run in runs(tmp_path).values()] == [1, 1, 1, 1]
@@ -67,7 +67,7 @@ def test_resume_stopped_sweep(tmp_path: Path, cli: Cli, sweep: Sweep, number: si
         process.kill()
     else:
         os.killpg(process.pid, number)  # a terminal, and what stops whole jobs, tells every process of the group
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     if number != signal.SIGKILL:
         assert process.returncode == 128 + number
         assert "stopping" in err
@@ -93,7 +93,7 @@ def test_second_ctrl_c(tmp_path: Path) -> None:
     for _ in range(2):
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.02)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "Traceback" not in out + err
     assert {run.read_state() for run in runs(tmp_path).values()} == {"interrupted"}
@@ -106,7 +106,7 @@ def test_ctrl_c_with_jobs_in_queue(tmp_path: Path) -> None:
     process = command(tmp_path, "-m", *LONG, "trainer.max_epochs=50", *ray, "seed=1,2", "rerun=all")
     wait_until(lambda: training(tmp_path))
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "did not start" in out
     assert "rerun=all" not in out
@@ -122,7 +122,7 @@ def test_resume_preempted_job(tmp_path: Path, cli: Cli) -> None:
     name, run = next((name, run) for name, run in runs(tmp_path).items() if run.status.progress > 0)
     above = psutil.Process(run.status.pid).parents()
     next(p for p in above if "submitit.core._submit" in p.cmdline()).send_signal(signal.SIGUSR2)
-    out, err = process.communicate(timeout=180)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, ""), out
     assert run.status.attempts == 2
     assert f"{run.path.name}  interrupted  SIGTERM" in out
