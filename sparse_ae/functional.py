@@ -121,15 +121,16 @@ def _accumulator(z: Tensor) -> torch.dtype:
     return torch.promote_types(z.dtype, torch.float32)
 
 
-def squared_error(x_hat: Tensor, x: Tensor) -> Tensor:
-    """sum_bd (x_hat - x)^2 as a float64 scalar, from which MSE and FVU follow.
+def squared_error(x_hat: Tensor, x: Tensor, unit: Tensor | None = None) -> Tensor:
+    """sum_bd (x_hat - x)^2 u_d^2 as a float64 scalar, from which MSE and FVU follow; u is ``unit``, or 1.
 
     ``x_hat`` may broadcast: ``(D,)`` predicts the same for every sample.
 
     >>> squared_error(torch.tensor([1.0, 1.0]), torch.tensor([[0.0, 1.0], [2.0, 3.0]]))
     tensor(6., dtype=torch.float64)
     """
-    return (x_hat - x).square().sum(dim=-1).sum(dim=-1, dtype=torch.float64)
+    error = x_hat - x
+    return (error if unit is None else error * unit).square().sum(dim=-1).sum(dim=-1, dtype=torch.float64)
 
 
 def active(z: Tensor, threshold: float) -> Tensor:

@@ -32,7 +32,7 @@ NAMES = (
 class CodeMetrics(Metric):
     """Metrics of a split from batches of ``x, z, x_hat``, in float64 and exact to the last partial batch.
 
-    - ``mse``: squared error over all elements.
+    - ``mse``: squared error over all elements, in the unit of the data: errors are multiplied by ``unit``.
     - ``fvu``: squared error over the variance around the *training* mean; the mean predictor scores exactly 1.
     - ``l0``: codes != 0 per sample.
     - ``population_sparsity``: share of units active in a sample, averaged over samples; active is |z| > ``threshold``.
@@ -48,6 +48,7 @@ class CodeMetrics(Metric):
 
     full_state_update = False
     mean: Tensor
+    unit: Tensor | None
     error: Tensor
     variance: Tensor
     samples: Tensor
@@ -57,11 +58,17 @@ class CodeMetrics(Metric):
     hoyer_samples: Tensor
     population_sum: Tensor
 
-    def __init__(self, *, mean: Tensor, latent_dim: int, threshold: float = 0.1) -> None:
-        """``mean (D,)`` is the training data's, ``latent_dim`` is N, a unit is active where |z| > ``threshold``."""
+    def __init__(
+        self, *, mean: Tensor, latent_dim: int, threshold: float = 0.1, unit: Tensor | None = None
+    ) -> None:
+        """``mean (D,)`` is the training data's, ``latent_dim`` is N, a unit is active where |z| > ``threshold``.
+
+        ``unit``, ``()`` or ``(D,)``, is that of the scale on which x is given; None for the data's own.
+        """
         super().__init__()
         self.threshold = threshold
         self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("unit", unit, persistent=False)
         scalar, units = torch.zeros((), dtype=torch.float64), torch.zeros(latent_dim, dtype=torch.int64)
         for name in ("error", "variance", "hoyer_sum", "population_sum"):
             self.add_state(name, scalar.clone(), dist_reduce_fx="sum")
@@ -78,8 +85,8 @@ class CodeMetrics(Metric):
 
     def update(self, x: Tensor, z: Tensor, x_hat: Tensor) -> None:
         """Add a batch: ``x, x_hat (B, D)``, ``z (B, N)``."""
-        self.error += squared_error(x_hat, x)
-        self.variance += squared_error(self.mean, x)
+        self.error += squared_error(x_hat, x, self.unit)
+        self.variance += squared_error(self.mean, x, self.unit)
         self.samples += len(x)
         self.active_samples += active(z, self.threshold).sum(dim=0)
         self.nonzero_samples += (z != 0).sum(dim=0)

@@ -3,11 +3,12 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
 from sparse_ae.config.build import check_arguments
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def checked(init: Callable[P, None]) -> Callable[P, None]:
@@ -25,3 +26,17 @@ def checked(init: Callable[P, None]) -> Callable[P, None]:
         init(**instance, **check_arguments(init, arguments, "", given=(this,)))  # type: ignore[call-arg]
 
     return check_and_init
+
+
+def with_options_of(base: type) -> Callable[[type[T]], type[T]]:
+    """Decorate a class whose ``__init__`` passes ``**options`` on to ``base``: its signature shows them by name."""
+
+    def show(cls: type[T]) -> type[T]:
+        own = inspect.signature(cls.__init__).parameters
+        named = {name: p for name, p in own.items() if p.kind is not p.VAR_KEYWORD}
+        inherited = {name: p for name, p in inspect.signature(base.__init__).parameters.items() if name not in named}
+        together = [p for name, p in (named | inherited).items() if name != "self"]
+        cls.__signature__ = inspect.Signature(together)  # type: ignore[attr-defined]
+        return cls
+
+    return show

@@ -1,58 +1,109 @@
-"""Base class of image datasets: splits, loaders, devices."""
+"""Base class of datasets: splits, scale, storage, loaders."""
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule
 from platformdirs import user_cache_path
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sparse_ae.config.checked import checked
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data.device import usable_device
-from sparse_ae.data.resident import Batch, EpochSampler, ResidentLoader, Shift, to_unit_interval
-from sparse_ae.data.transformed import TransformedImages, transformed_loader
+from sparse_ae.data.disk import DiskLoader
+from sparse_ae.data.order import Batch, EpochSampler
+from sparse_ae.data.resident import ResidentLoader, Shift
+from sparse_ae.data.rows import MemoryRows, Rows
+from sparse_ae.data.scale import Moments, Normalization, Scale
+from sparse_ae.data.splits import Parts, Size, Split, draw, n_rows
+from sparse_ae.data.storage import Storage, Tier, choose_tier
+from sparse_ae.data.transformed import TransformedRows, transformed_loader
 
-Split = Literal["train", "val", "test"]
+Loader = ResidentLoader | DiskLoader | DataLoader[Batch]
+
+_CHUNK_VALUES = 2**22
+"""Number of values that the pass over the training split holds at a time."""
 
 
-class Images(NamedTuple):
-    """Rows of one split and their labels."""
+class Source(NamedTuple):
+    """One file of a dataset, or several that are read as one."""
 
-    x: Tensor
-    """Flat images ``(n, D)``, uint8, or float in [0, 1]."""
-    label: Tensor
-    """Classes, int64 ``(n,)``."""
+    rows: Rows
+    label: Tensor | None
+    """Classes of the rows, int64 ``(n,)``; None without labels."""
 
 
-class ImageDataModule(LightningDataModule, ABC):
-    """Train, val and test split of one image dataset.
+class SplitRows:
+    """Rows of one split, by position: 0 to len - 1."""
 
-    ``val_size`` images of the training file, drawn by ``seed``, are the validation split. The test file is a split of
-    its own, read only by ``split("test")``. By default the images are one tensor on the training device, and batches
-    are made by indexing.
+    def __init__(self, source: Source, index: Tensor | None = None) -> None:
+        """``index`` gives the row of the file at each position; None: the position itself."""
+        self.rows = source.rows
+        self.index = index
+        self.label = source.label if index is None or source.label is None else source.label[index]
+        self._in_file_order = index is None or bool((index.diff() > 0).all())
 
-    - ``root``: folder of the files; by default ``$SPARSE_AE_DATA`` if set, else a per-user cache.
-    - ``device``: device of the images, which stay bytes until a batch is made; ``auto`` is the trainer's.
-    - ``resident``: False for a DataLoader on the CPU with ``num_workers`` workers, which ``transforms`` need.
-    - ``transforms``: of training inputs. With ``transform_target`` the transformed image is reconstructed
-      (augmentation), else the clean one (denoising).
-    - ``shift``, ``shift_epochs``: augmentation of resident training data, see ``Shift``.
+    def __len__(self) -> int:
+        return len(self.rows) if self.index is None else len(self.index)
+
+    def take(self, positions: Tensor) -> Tensor:
+        """Rows at int64 ``positions (B,)``, as stored, ``(B, D)``."""
+        return self.rows.take(positions if self.index is None else self.index[positions])
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """Rows at the positions from ``start`` to ``stop``, as stored, ``(stop - start, D)``.
+
+        Rows in the order of the file are read in one piece.
+        """
+        if self.index is None:
+            return self.rows.read(start, stop)
+        wanted = self.index[start:stop]
+        if not self._in_file_order or not len(wanted):
+            return self.rows.take(wanted)
+        first = int(wanted[0])
+        piece = self.rows.read(first, int(wanted[-1]) + 1)
+        return piece if len(piece) == len(wanted) else piece[wanted - first]
+
+    def in_memory(self) -> "SplitRows":
+        """The same rows, in memory."""
+        return SplitRows(Source(MemoryRows(self.read(0, len(self)), self.rows.shape), self.label))
+
+
+class DataModule(LightningDataModule, ABC):
+    """Train, val and test split of one dataset.
+
+    Validation and test rows that have no file of their own are drawn from the training file by ``seed``. The test split
+    is read only by ``split("test")``.
+
+    - ``val_size``: number of validation rows, or their share; 0 for none.
+    - ``normalize``: scale of what is trained on, see ``Scale.fit``. It belongs to the model, which takes and gives the
+      data's own unit.
+    - ``storage``: rows on the training ``device``, in the memory of the ``host``, or on ``disk``; ``auto`` is the first
+      with room for them. It changes the speed and nothing else: on all of them an epoch has the same order.
+    - ``window_gb``: memory that training takes for rows on disk. Data that exceed it are shuffled in windows of half
+      the size, on every tier.
+    - ``device``: device of the rows; ``auto`` is the trainer's.
+    - ``root``: folder of files that are downloaded or made; by default ``$SPARSE_AE_DATA``, else a per-user cache.
+    - ``transforms``: of training images, by a DataLoader with ``num_workers`` workers. With ``transform_target`` the
+      transformed image is reconstructed (augmentation), else the clean one (denoising).
+    - ``shift``, ``shift_epochs``: augmentation of training images, see ``Shift``.
 
     Raises ``ConfigError`` for sizes that leave no training batch, and for options that exclude each other.
     """
 
-    input_shape: ClassVar[tuple[int, ...]]
-    """Channels, height, width."""
-    train_file_size: ClassVar[int]
-    """Number of images in the training file, from which train and val are drawn."""
+    input_shape: tuple[int, ...]
+    """Shape of one row: (channels, height, width) of an image, (D,) of a vector."""
+    test_size: Size = 0
+    """Number of test rows, or their share, drawn from the training file."""
+    groups: Tensor | None = None
+    """Group ``(n,)`` of each row of the training file; groups stay whole."""
 
     @checked
     def __init__(
@@ -61,59 +112,91 @@ class ImageDataModule(LightningDataModule, ABC):
         # Files and splits
         root: str | None = None,
         seed: NonNegativeInt = 42,
-        val_size: NonNegativeInt = 5000,
+        val_size: Size = 5000,
+        normalize: Normalization = "none",
         # Loading
         batch_size: PositiveInt = 128,
         eval_batch_size: PositiveInt = 1000,
+        storage: Storage = "auto",
+        window_gb: PositiveFloat = 0.5,
         device: str = "auto",
-        resident: bool = True,
-        num_workers: NonNegativeInt = 0,
         # Augmentation and corruption of training images
         transforms: Sequence[Callable[..., Tensor]] = (),
         transform_target: bool = False,
+        num_workers: NonNegativeInt = 0,
         shift: NonNegativeInt = 0,
         shift_epochs: NonNegativeInt | None = None,
     ) -> None:
         super().__init__()
         self.root = Path(root or os.environ.get("SPARSE_AE_DATA") or user_cache_path("sparse_ae")).expanduser()
         self.seed = seed
-        self.val_size = val_size
+        self.normalize = normalize
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
+        self.storage = storage
+        self.window_gb = window_gb
         self.device = device if device == "auto" else str(usable_device(device))
-        self.resident = resident
-        self.num_workers = num_workers
         self.transforms = list(transforms)
         self.transform_target = transform_target
+        self.num_workers = num_workers
         self.shift = Shift(shift, shift_epochs, self.input_shape)
+        self._wanted = {"val": val_size, "test": self.test_size}
+        self._splits: dict[Split, SplitRows] = {}
         self._check_sizes()
         self._check_augmentation()
 
-    def _check_sizes(self) -> None:
-        if self.train_size < 1:
-            expected = f"0 to {self.train_file_size - 1}"
-            raise ConfigError("val_size", self.val_size, "leaves no training images", expected)
-        if self.batch_size > self.train_size:
-            raise ConfigError("batch_size", self.batch_size, "larger than the data", f"1 to {self.train_size}")
+    # Files: a dataset says what it has.
 
-    def _check_augmentation(self) -> None:
-        pixels, side = self.shift.pixels, min(self.input_shape[-2:])
-        if self.resident and self.transforms:
-            raise ConfigError("resident", "true", "transforms need a DataLoader", "data.resident=false")
-        if pixels and not self.resident:
-            raise ConfigError("shift", pixels, "needs resident data", "0, or data.resident=true")
-        if pixels >= side:
-            raise ConfigError("shift", pixels, "as large as an image", f"0 to {side - 1}")
+    @abstractmethod
+    def count(self, name: Split) -> int | None:
+        """Number of rows of the split's own file, known before any is read; None if it has none."""
+
+    @abstractmethod
+    def source(self, name: Split) -> Source:
+        """The split's own file. Call ``prepare_data`` before."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of a stored row."""
+        return self.input_dim
+
+    def to_float(self, stored: Tensor) -> Tensor:
+        """Convert stored rows ``(B, D)`` to floats in the data's own unit."""
+        return stored.float()
+
+    @property
+    def in_unit_interval(self) -> bool:
+        """True if what is trained on is known to lie in [0, 1]."""
+        return self.normalize == "unit_interval"
+
+    # Splits.
 
     @property
     def input_dim(self) -> int:
-        """Number of values in one image, D."""
+        """Number of values in one row, D."""
         return int(torch.Size(self.input_shape).numel())
+
+    @cached_property
+    def sizes(self) -> dict[Split, int]:
+        """Number of rows of each split, known before any is read."""
+        names: tuple[Split, ...] = ("train", "val", "test")
+        if self.groups is None:
+            drawn = {name: self._n_drawn(name) for name in ("val", "test")}
+            drawn["train"] = self._file_size - sum(drawn.values())
+        else:
+            drawn = {name: len(part) for name, part in self._parts._asdict().items()}
+        own = {name: None if name == "train" else self.count(name) for name in names}
+        return {name: drawn[name] if (count := own[name]) is None else count for name in names}
 
     @property
     def train_size(self) -> int:
-        """Number of training images, known before any is read."""
-        return self.train_file_size - self.val_size
+        """Number of training rows."""
+        return self.sizes["train"]
+
+    @property
+    def val_size(self) -> int:
+        """Number of validation rows."""
+        return self.sizes["val"]
 
     @property
     def train_batches(self) -> int:
@@ -121,23 +204,63 @@ class ImageDataModule(LightningDataModule, ABC):
         world_size = self.trainer.world_size if self.trainer else 1
         return -(-(self.train_size // world_size) // self.batch_size)
 
-    @abstractmethod
-    def read(self, *, train: bool) -> tuple[Tensor, Tensor]:
-        """Read the training or the test file: images uint8 ``(n, H, W)``, labels int64 ``(n,)``."""
+    def split(self, name: Split) -> SplitRows:
+        """The rows of one split, in memory unless the tier is ``disk``. Call ``prepare_data`` before."""
+        if name not in self._splits:
+            own = name != "train" and self.count(name) is not None
+            rows = SplitRows(self.source(name if own else "train"), None if own else getattr(self._parts, name))
+            self._splits[name] = rows if self.tier == "disk" else rows.in_memory()
+        return self._splits[name]
 
-    def split(self, name: Split) -> Images:
-        """Return one split on the CPU, as stored. Call ``prepare_data`` before."""
-        if name == "test":
-            return self._test
-        train, val = self._train_val
-        return train if name == "train" else val
+    @property
+    def _file_size(self) -> int:
+        n = self.count("train")
+        assert n is not None
+        return n
+
+    def _n_drawn(self, name: Split) -> int:
+        return n_rows(self._wanted[name], self._file_size) if self.count(name) is None else 0
+
+    @cached_property
+    def _parts(self) -> Parts:
+        parts = draw(self._file_size, self._n_drawn("val"), self._n_drawn("test"), self.seed, self.groups)
+        # Rows that a window cannot hold are to be read in the order of the file.
+        return parts if self._window is None else Parts(*(part.sort().values for part in parts))
+
+    # Scale.
+
+    @cached_property
+    def scale(self) -> Scale:
+        """Scale fitted to the training split, on the CPU."""
+        return Scale.fit(self.normalize, self.moments)
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Moments of the training split, in the data's own unit. Raises ``ConfigError`` for data that are not finite."""
+        return Moments.of(self._chunks("train"), covariance=self.normalize == "whiten")
 
     @cached_property
     def train_mean(self) -> Tensor:
-        """Mean training image, float32 ``(D,)``: the prediction whose FVU is 1."""
-        x = self.split("train").x
-        sums = torch.stack([to_unit_interval(chunk).sum(dim=0) for chunk in x.split(1000)])
-        return (sums.sum(dim=0, dtype=torch.float64) / len(x)).float()
+        """Mean training row on its scale, float32 ``(D,)``: the prediction whose FVU is 1."""
+        return self.scale(self.moments.mean.float())
+
+    def scaled(self, stored: Tensor) -> Tensor:
+        """Stored rows ``(B, D)`` as they are trained on."""
+        return self.scale.to(stored.device)(self.to_float(stored))
+
+    def _chunks(self, name: Split) -> Iterator[Tensor]:
+        """All rows of a split as floats. Raises ``ConfigError`` for the first value that is not finite."""
+        rows, size = self.split(name), max(1, _CHUNK_VALUES // self.input_dim)
+        for start in range(0, len(rows), size):
+            x = self.to_float(rows.read(start, min(start + size, len(rows))))
+            if not torch.stack(x.aminmax()).isfinite().all():  # ten times as fast as testing each value
+                row, column = (~x.isfinite()).nonzero()[0].tolist()
+                place = start + row if rows.index is None else int(rows.index[start + row])
+                reason = f"row {place}, column {column} of the {name} split's file is {x[row, column]:g}"
+                raise ConfigError("data.path", reason=reason, expected="finite numbers")
+            yield x
+
+    # Loaders.
 
     def prepare_data(self) -> None:
         """Fetch the files, once per machine."""
@@ -146,20 +269,20 @@ class ImageDataModule(LightningDataModule, ABC):
         """Read the files that ``stage`` needs: never the test file for ``fit`` or ``validate``."""
         self.split("test" if stage == "test" else "train")
 
-    def train_dataloader(self) -> ResidentLoader | DataLoader[Batch]:
+    def train_dataloader(self) -> Loader:
         """Return the training split in the order of (seed, epoch), augmented."""
         return self._loader("train", self.batch_size, shuffle=True)
 
-    def val_dataloader(self) -> ResidentLoader | DataLoader[Batch] | list[Batch]:
+    def val_dataloader(self) -> Loader | list[Batch]:
         """Return the validation split in stored order; no batches without one."""
         return self.eval_dataloader("val") if self.val_size else []
 
-    def test_dataloader(self) -> ResidentLoader | DataLoader[Batch]:
+    def test_dataloader(self) -> Loader:
         """Return the test split in stored order."""
         return self.eval_dataloader("test")
 
-    def eval_dataloader(self, name: Split) -> ResidentLoader | DataLoader[Batch]:
-        """Return a split in stored order, each image once."""
+    def eval_dataloader(self, name: Split) -> Loader:
+        """Return a split in stored order, each row once."""
         return self._loader(name, self.eval_batch_size, shuffle=False)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
@@ -168,29 +291,53 @@ class ImageDataModule(LightningDataModule, ABC):
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
-    def _loader(self, name: Split, batch_size: int, *, shuffle: bool) -> ResidentLoader | DataLoader[Batch]:
-        images = self.split(name)
+    @cached_property
+    def tier(self) -> Tier:
+        """Where the rows are."""
+        size, on_disk = self._file_size * self.row_bytes, self.source("train").rows.is_mapped
+        return choose_tier(self.storage, size, self._device, on_disk=on_disk)
+
+    @property
+    def _device(self) -> torch.device:
+        if self.device != "auto":
+            return torch.device(self.device)
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    @property
+    def _window(self) -> int | None:
+        """Number of rows of a window of the training order; None if one window holds them all."""
+        rows = max(1, int(self.window_gb * 2**30 / 2) // self.row_bytes)
+        return None if self._file_size <= rows else rows
+
+    def _loader(self, name: Split, batch_size: int, *, shuffle: bool) -> Loader:
+        rows = self.split(name)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = EpochSampler(
-            len(images.x),
+            len(rows),
             seed=self.seed,
             shuffle=shuffle,
             rank=rank,
             world_size=world_size,
             resume_at=self._resume_at() if name == "train" else (0, 0),
+            window=self._window,
+            block=max(1, _BLOCK_BYTES // self.row_bytes),
         )
-        if self.resident or not shuffle:  # only training images are transformed
-            device = self._resident_device()
-            shift = self.shift if shuffle else None
-            return ResidentLoader(images.x.to(device), images.label.to(device), sampler, batch_size, shift)
-        dataset = TransformedImages(
-            *images,
-            self.input_shape,
-            self.transforms,
-            transform_target=self.transform_target,
-            seed=self.seed,
-        )
-        return transformed_loader(dataset, sampler, batch_size, self.num_workers)
+        if shuffle and self.transforms:
+            dataset = TransformedRows(
+                rows,
+                self.scaled,
+                self.input_shape,
+                self.transforms,
+                transform_target=self.transform_target,
+                seed=self.seed,
+            )
+            return transformed_loader(dataset, sampler, batch_size, self.num_workers)
+        shift = self.shift if shuffle else None
+        if self.tier == "disk":
+            return DiskLoader(rows, sampler, batch_size, self.scaled, shift)
+        x = rows.read(0, len(rows))
+        on = self._device if self.tier == "device" else torch.device("cpu")
+        return ResidentLoader(x.to(on), sampler, batch_size, self.scaled, shift)
 
     def _resume_at(self) -> tuple[int, int]:
         """Return the epoch in which training resumes, and the number of this rank's samples it has seen."""
@@ -201,23 +348,20 @@ class ImageDataModule(LightningDataModule, ABC):
         in_the_middle = epoch["started"] > epoch["processed"]
         return epoch["processed"], batch["processed"] * self.batch_size if in_the_middle else 0
 
-    def _resident_device(self) -> torch.device:
-        if not self.resident:
-            return torch.device("cpu")
-        if self.device != "auto":
-            return torch.device(self.device)
-        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+    # Checks.
 
-    @cached_property
-    def _train_val(self) -> tuple[Images, Images]:
-        images, labels = self.read(train=True)
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed))
-        val, train = order[: self.val_size], order[self.val_size :]
-        return self._stored(images[train], labels[train]), self._stored(images[val], labels[val])
+    def _check_sizes(self) -> None:
+        if self.train_size < 1:
+            expected = f"0 to {self._file_size - 1}"
+            raise ConfigError("val_size", self._wanted["val"], "leaves no training rows", expected)
+        if self.batch_size > self.train_size:
+            raise ConfigError("batch_size", self.batch_size, "larger than the data", f"1 to {self.train_size}")
 
-    @cached_property
-    def _test(self) -> Images:
-        return self._stored(*self.read(train=False))
-
-    def _stored(self, images: Tensor, labels: Tensor) -> Images:
-        return Images(images.reshape(len(images), self.input_dim), labels)
+    def _check_augmentation(self) -> None:
+        if len(self.input_shape) == 1 and (self.shift.pixels or self.transforms):
+            key = "shift" if self.shift.pixels else "transforms"
+            raise ConfigError(key, reason="the rows are vectors, not images", expected="data.input_shape, or none")
+        if self.shift.pixels and self.transforms:
+            raise ConfigError("shift", self.shift.pixels, "transforms are there already", "0")
+        if self.shift.pixels >= (side := min(self.input_shape[-2:])):
+            raise ConfigError("shift", self.shift.pixels, "as large as an image", f"0 to {side - 1}")

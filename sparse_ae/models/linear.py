@@ -1,6 +1,5 @@
 """Linear encoder and decoder: the sparse dictionary of the interpretability literature."""
 
-import inspect
 from typing import Literal
 
 import torch
@@ -33,7 +32,6 @@ class Linear(Network):
     - ``encoder_scale``: ratio of the initial W_e to the atoms.
     - ``atom_rate``: learning rate of the atoms, as a multiple of the optimizer's.
 
-    A subclass takes these options as ``**options`` and shows them in its own signature.
     Source: Bricken et al., "Towards monosemanticity", 2023; Gao et al., arXiv 2406.04093.
 
     >>> network = Linear(input_dim=784, latent_dim=64)
@@ -44,16 +42,6 @@ class Linear(Network):
     """
 
     has_atoms = True
-
-    def __init_subclass__(cls) -> None:
-        """Replace ``**options`` in the signature of a subclass by the options of ``Linear`` that it does not name."""
-        super().__init_subclass__()
-        own = inspect.signature(cls.__init__).parameters
-        inherited = inspect.signature(Linear.__init__).parameters
-        named = {name: p for name, p in own.items() if p.kind is not p.VAR_KEYWORD}
-        together = {**named, **{name: p for name, p in inherited.items() if name not in named}}
-        signature = inspect.Signature([p for name, p in together.items() if name != "self"])
-        cls.__signature__ = signature  # type: ignore[attr-defined]
 
     def __init__(
         self,

@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
+from sparse_ae.config.checked import with_options_of
 from sparse_ae.models.linear import Linear
 from sparse_ae.models.network import Correction
 from sparse_ae.models.sparse_products import code_product, linear
 
 
+@with_options_of(Linear)
 class LISTA(Linear):
     """Learned iterative shrinkage: with a = the sparsity method's own activation and r_t the residual of step t,
 

@@ -6,9 +6,11 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from sparse_ae.config.checked import with_options_of
 from sparse_ae.models.linear import Linear
 
 
+@with_options_of(Linear)
 class MLPEncoder(Linear):
     """pre = W_e (x - b_pre) + b_e + W_2 ReLU(W_1 (x - b_pre) + b_1);  x_hat = z @ atoms + b_pre.
 

@@ -1,0 +1,153 @@
+"""Rows of the user's own: an array file, or a folder of shards."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import PositiveInt
+from torch import Tensor
+
+from sparse_ae.config.checked import checked, with_options_of
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.data.module import DataModule, Source
+from sparse_ae.data.rows import SUFFIXES, Rows, open_labels, open_rows
+from sparse_ae.data.scale import Moments, Normalization
+from sparse_ae.data.splits import Size, Split
+
+_CHANNELS = (1, 3)
+"""Numbers of channels that tell an array of images ``(n, C, H, W)``."""
+
+
+@with_options_of(DataModule)
+class Arrays(DataModule):
+    """Rows ``(n, D)``, or images ``(n, H, W)`` or ``(n, C, H, W)``, of any integer or floating type.
+
+    - ``path``: ``.npy``, ``.npz``, ``.safetensors``, ``.pt``, or a folder of shards of one of these.
+    - ``key``: the array to take from a file of several.
+    - ``labels``: classes ``(n,)``, never used in training: an array of the same file, or a file of its own.
+    - ``test_path``, ``val_path``: files of their own for these splits, with ``test_labels`` and ``val_labels``; without
+      them ``test_size`` and ``val_size`` rows of ``path`` are drawn, as numbers or shares.
+    - ``split_by``: an array or a file of group names ``(n,)``; rows of one group all fall into one split.
+    - ``input_shape``: of the image in each row, (H, W) or (C, H, W); vectors need none.
+    - ``content``: digest of the files, by which runs on other data are told apart; only the command line sets it.
+
+    Further options are those of ``DataModule``. Raises ``ConfigError`` for files that cannot be used, from their
+    headers.
+    """
+
+    @checked
+    def __init__(
+        self,
+        *,
+        path: str = "???",
+        key: str | None = None,
+        labels: str | None = None,
+        val_path: str | None = None,
+        val_labels: str | None = None,
+        test_path: str | None = None,
+        test_labels: str | None = None,
+        split_by: str | None = None,
+        input_shape: Sequence[PositiveInt] | None = None,
+        content: str | None = None,
+        test_size: Size = 0.1,
+        val_size: Size = 0.1,
+        normalize: Normalization = "rms",
+        **options: Any,
+    ) -> None:
+        self.path, self.key, self.content = path, key, content
+        self._rows: dict[Split, Rows] = {"train": open_rows(path, key)}
+        self._label_files: dict[Split, str | None] = {"train": labels, "val": val_labels, "test": test_labels}
+        self._paths: dict[Split, str] = {"train": path}
+        for name, own in (("val", val_path), ("test", test_path)):
+            if own is not None:
+                with _naming(f"{name}_path"):
+                    self._rows[name] = open_rows(own, key)
+                self._paths[name] = own
+                self._check_same(name)
+        self.input_shape = _row_shape(self._rows["train"].shape, input_shape)
+        self.test_size = test_size
+        if split_by is not None:
+            self.groups = self._column("split_by", split_by, "train")
+        super().__init__(val_size=val_size, normalize=normalize, **options)
+        for name in self._rows:  # before training, though only analyses want them
+            self._label(name)
+
+    def count(self, name: Split) -> int | None:
+        return len(self._rows[name]) if name in self._rows else None
+
+    def source(self, name: Split) -> Source:
+        return Source(self._rows[name], self._label(name))
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Moments of the training split, kept in ``root``. Raises ``ConfigError`` for rows not finite, or all the same."""
+        known = [self.content, self.key, self.seed, self.sizes, self.normalize == "whiten"]
+        file = self.root / "moments" / hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
+        moments = None if self.content is None else Moments.load(file)
+        if moments is None:
+            moments = super().moments
+            for name in ("val", "test"):
+                for _ in self._chunks(name) if self.sizes[name] else ():  # finite?
+                    pass
+            if self.content is not None:
+                moments.save(file)
+        if not moments.variance.any():
+            raise ConfigError("data.path", self.path, "all training rows are the same", "rows that differ")
+        return moments
+
+    @property
+    def row_bytes(self) -> int:
+        return self.input_dim * self._rows["train"].dtype.itemsize
+
+    def _label(self, name: Split) -> Tensor | None:
+        file = self._label_files[name]
+        key = "labels" if name == "train" else f"{name}_labels"
+        return None if file is None else self._column(key, file, name)
+
+    def _column(self, option: str, place: str, name: Split) -> Tensor:
+        """One value for each row of a split's file: an array of that file, or a file of its own."""
+        with _naming(option):
+            is_file = Path(place).suffix in SUFFIXES
+            column = open_labels(place) if is_file else open_labels(self._paths[name], place)
+        if len(column) != (n := len(self._rows[name])):
+            raise ConfigError(option, place, f"{len(column)} values for {n} rows", f"{n}, one for each row")
+        return column
+
+    def _check_same(self, name: Split) -> None:
+        """Raise ``ConfigError`` unless the rows of a further file are like those of ``path``."""
+        first, other = self._rows["train"], self._rows[name]
+        if (other.shape, other.dtype) != (first.shape, first.dtype):
+            reason = f"rows of {_kind(other)}, but those of path are {_kind(first)}"
+            raise ConfigError(f"{name}_path", self._paths[name], reason, "the same")
+
+
+def _kind(rows: Rows) -> str:
+    return f"{' x '.join(map(str, rows.shape))} {str(rows.dtype).removeprefix('torch.')}"
+
+
+@contextmanager
+def _naming(option: str) -> Iterator[None]:
+    """Let an error about a file name the option that the file was given by."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(option, error.value, error.reason, error.expected) from error
+
+
+def _row_shape(stored: tuple[int, ...], asked: Sequence[int] | None) -> tuple[int, ...]:
+    """(D,) or (C, H, W) of rows ``stored`` in any shape. Raises ``ConfigError`` if ``asked`` is another number."""
+    if asked is None:
+        if len(stored) == 3 and stored[0] not in _CHANNELS:
+            reason = f"rows of {' x '.join(map(str, stored))} are images of {stored[0]} channels"
+            raise ConfigError("input_shape", reason=reason, expected=f"{list(stored)}, if that is what they are")
+        shape = stored
+    else:
+        shape = tuple(asked)
+    if math.prod(shape) != math.prod(stored) or len(shape) > 3:
+        raise ConfigError("input_shape", list(shape), f"not the {math.prod(stored)} values of a row", "(H, W) or (C, H, W)")
+    return shape if len(shape) in (1, 3) else (1, *shape)
