@@ -3,8 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from torch import Tensor
 
 from sparse_ae.config.checked import checked, with_options_of
 from sparse_ae.config.errors import ConfigError
+from sparse_ae.data.files import file_format
 from sparse_ae.data.module import DataModule, Source
-from sparse_ae.data.rows import SUFFIXES, Rows, open_labels, open_rows
+from sparse_ae.data.rows import Rows, open_labels, open_rows
 from sparse_ae.data.scale import Moments, Normalization
 from sparse_ae.data.splits import Size, Split
 
@@ -65,8 +65,7 @@ class Arrays(DataModule):
         self._paths: dict[Split, str] = {"train": path}
         for name, own in (("val", val_path), ("test", test_path)):
             if own is not None:
-                with _naming(f"{name}_path"):
-                    self._rows[name] = open_rows(own, key)
+                self._rows[name] = open_rows(own, key, path_option=f"{name}_path")
                 self._paths[name] = own
                 self._check_same(name)
         self.input_shape = _row_shape(self._rows["train"].shape, input_shape)
@@ -111,9 +110,10 @@ class Arrays(DataModule):
 
     def _column(self, option: str, place: str, name: Split) -> Tensor:
         """One value for each row of a split's file: an array of that file, or a file of its own."""
-        with _naming(option):
-            is_file = Path(place).suffix in SUFFIXES
-            column = open_labels(place) if is_file else open_labels(self._paths[name], place)
+        if Path(place).exists() or file_format(Path(place)) is not None:
+            column = open_labels(place, path_option=option)
+        else:
+            column = open_labels(self._paths[name], place, key_option=option)
         if len(column) != (n := len(self._rows[name])):
             raise ConfigError(option, place, f"{len(column)} values for {n} rows", f"{n}, one for each row")
         return column
@@ -128,15 +128,6 @@ class Arrays(DataModule):
 
 def _kind(rows: Rows) -> str:
     return f"{' x '.join(map(str, rows.shape))} {str(rows.dtype).removeprefix('torch.')}"
-
-
-@contextmanager
-def _naming(option: str) -> Iterator[None]:
-    """Let an error about a file name the option that the file was given by."""
-    try:
-        yield
-    except ConfigError as error:
-        raise ConfigError(option, error.value, error.reason, error.expected) from error
 
 
 def _row_shape(stored: tuple[int, ...], asked: Sequence[int] | None) -> tuple[int, ...]:

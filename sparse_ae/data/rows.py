@@ -122,6 +122,25 @@ class FileRows(Rows):
             values.numpy().byteswap(inplace=True)
 
 
+class MemoryRows(Rows):
+    """Rows of a tensor ``(n, ...)`` on the CPU."""
+
+    is_mapped = False
+
+    def __init__(self, x: Tensor) -> None:
+        self.shape, self.dtype = tuple(x.shape[1:]), x.dtype
+        self._x = x.flatten(1)
+
+    def __len__(self) -> int:
+        return len(self._x)
+
+    def read_into(self, out: Tensor, start: int) -> None:
+        out.copy_(self._x[start : start + len(out)])
+
+    def take(self, index: Tensor) -> Tensor:
+        return self._x[index]
+
+
 def open_rows(path: str | Path, key: str | None = None, *, path_option: str = "path", key_option: str = "key") -> Rows:
     """Open the rows at ``path``: an array ``(n, ...)`` in a file, or in all files of a folder.
 
