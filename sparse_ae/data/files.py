@@ -1,0 +1,75 @@
+"""Files of a dataset: one file, or the shards in a folder. Imports no torch."""
+
+import os
+import re
+import stat
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from sparse_ae.config.errors import ConfigError, listed
+
+FORMATS = {".npy": ".npy", ".npz": ".npz", ".safetensors": ".safetensors", ".pt": ".pt", ".pth": ".pt"}
+"""Format of a file by the end of its name."""
+
+
+def data_root(root: str | None = None) -> Path:
+    """Return the folder of downloads and caches: ``root``, else ``$SPARSE_AE_DATA``, else a per-user cache."""
+    return Path(root or os.environ.get("SPARSE_AE_DATA") or user_cache_path("sparse_ae")).expanduser()
+
+
+def data_files(path: str | Path, *, path_option: str = "path") -> list[Path]:
+    """Return the files that hold the rows at ``path``: that file, or the shards of that folder in natural order.
+
+    Shards are the files of one format directly in the folder; hidden files and those of other types are left out.
+    Raises ``ConfigError`` about ``path_option`` if there are none, or shards of several formats.
+    """
+    try:
+        place = Path(path).expanduser()
+        mode = place.stat().st_mode
+        inside = [entry for entry in place.iterdir() if entry.is_file()] if stat.S_ISDIR(mode) else None
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ConfigError(path_option, path, "no such file or folder") from error
+    except (OSError, RuntimeError, ValueError) as error:  # no permission, no such user, a character no name can have
+        raise ConfigError(path_option, path, f"cannot be read ({_cause(error)})") from error
+    if inside is not None:
+        return _shards(path, inside, path_option)
+    if not stat.S_ISREG(mode):
+        raise ConfigError(path_option, path, "neither a file nor a folder")
+    if file_format(place) is None:
+        reason = f"unknown file type {place.suffix}" if place.suffix else "a file name without an extension"
+        raise ConfigError(path_option, path, reason, f"{listed(FORMATS)}, or a folder of such files")
+    return [place]
+
+
+def file_format(file: Path) -> str | None:
+    """Return the format of ``file`` by the end of its name; None for an unknown one.
+
+    >>> file_format(Path("x.PTH")), file_format(Path("x.txt"))
+    ('.pt', None)
+    """
+    return FORMATS.get(file.suffix.lower())
+
+
+def natural_order(name: str) -> tuple[list[str | int], str]:
+    """Return a sorting key that compares the numbers in names by value.
+
+    >>> sorted(["shard_10", "shard_2"], key=natural_order)
+    ['shard_2', 'shard_10']
+    """
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+
+
+def _shards(path: str | Path, inside: list[Path], path_option: str) -> list[Path]:
+    found = [file for file in inside if file_format(file) and not file.name.startswith(".")]
+    formats = {str(file_format(file)) for file in found}
+    if not found:
+        raise ConfigError(path_option, path, "a folder without data files", f"{listed(FORMATS)} files directly in it")
+    if len(formats) > 1:
+        raise ConfigError(path_option, path, f"a folder with {listed(formats)} files", "shards of one format")
+    return sorted(found, key=lambda file: natural_order(file.name))
+
+
+def _cause(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
