@@ -17,7 +17,9 @@ from torch.utils.data import DataLoader
 from sparse_ae.config.checked import checked
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data.device import usable_device
-from sparse_ae.data.resident import Batch, EpochSampler, ResidentLoader, Shift, to_unit_interval
+from sparse_ae.data.loader import Batch, Shift, to_unit_interval
+from sparse_ae.data.order import EpochSampler
+from sparse_ae.data.resident import ResidentLoader
 from sparse_ae.data.transformed import TransformedImages, transformed_loader
 
 Split = Literal["train", "val", "test"]
@@ -182,7 +184,7 @@ class ImageDataModule(LightningDataModule, ABC):
         if self.resident or not shuffle:  # only training images are transformed
             device = self._resident_device()
             shift = self.shift if shuffle else None
-            return ResidentLoader(images.x.to(device), images.label.to(device), sampler, batch_size, shift)
+            return ResidentLoader(images.x.to(device), images.label.to(device), sampler, batch_size, shift=shift)
         dataset = TransformedImages(
             *images,
             self.input_shape,

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from sparse_ae.data.resident import Batch, EpochSampler, to_unit_interval
+from sparse_ae.data.loader import Batch, to_unit_interval
+from sparse_ae.data.order import EpochSampler
 from sparse_ae.functional import stream_seed
 
 Transform = Callable[[Tensor], Tensor]
