@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Generator
 from contextlib import closing
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,27 +11,12 @@ from torch import Tensor
 
 from sparse_ae.data.loader import Chunk, Loader, Shift, to_unit_interval
 from sparse_ae.data.order import EpochSampler, Window
+from sparse_ae.data.rows import Rows
 
 _SPARSE = 2
 """Rows of the file per row of the split, from which on a block is read row by row and not as one range."""
 
 _Bytes = npt.NDArray[np.uint8]
-
-
-class Rows(Protocol):
-    """Rows of a file, read on demand."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-
-    def __len__(self) -> int: ...
-
-    def read_into(self, out: Tensor, start: int) -> None:
-        """Read rows from ``start`` on into all of ``out (B, D)``, as stored."""
-
-    def take(self, index: Tensor) -> Tensor:
-        """Read rows by index, ``(len(index), D)``, as stored."""
-        ...
 
 
 class DiskLoader(Loader):
@@ -67,7 +51,7 @@ class DiskLoader(Loader):
 
     def buffer(self) -> Tensor:
         """Return memory for one window."""
-        return torch.empty(self.sampler.largest_window, torch.Size(self.rows.shape).numel(), dtype=self.rows.dtype)
+        return torch.empty(self.sampler.largest_window, self.rows.dim, dtype=self.rows.dtype)
 
     def read_into(self, out: Tensor, start: int) -> None:
         """Read the split's rows from position ``start`` on into all of ``out``.
@@ -84,9 +68,8 @@ class DiskLoader(Loader):
         elif last - first <= _SPARSE * len(out):
             block = torch.empty(last - first, out.shape[1], dtype=out.dtype)
             self.rows.read_into(block, first)
-            np.take(
-                _bytes(block), (index - first).numpy(), axis=0, out=_bytes(out), mode="clip"
-            )  # "raise" copies twice
+            wanted = (index - first).numpy()
+            np.take(_bytes(block), wanted, axis=0, out=_bytes(out), mode="clip")  # other modes copy twice
         else:
             _bytes(out)[:] = _bytes(self.rows.take(index))
 

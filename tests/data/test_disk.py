@@ -5,29 +5,34 @@ import gc
 import threading
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sparse_ae.config.errors import UserError
 from sparse_ae.data.disk import DiskLoader
 from sparse_ae.data.loader import Loader, Shift
 from sparse_ae.data.order import EpochSampler
 from sparse_ae.data.resident import ResidentLoader
+from sparse_ae.data.rows import Rows, open_rows
 
 WAIT = 30
 """Seconds after which a thread is taken for hung."""
 
 
-class Recorded:
+class Recorded(Rows):
     """Rows of a tensor, which records what is read and can fail."""
 
     def __init__(self, data: Tensor) -> None:
         self.data = data
-        self.shape: tuple[int, ...] = tuple(data.shape[1:])
+        self.shape = tuple(data.shape[1:])
         self.dtype = data.dtype
+        self.is_mapped = True
         self.reads: list[tuple[int, int]] = []
         self.taken = 0
         self.error: BaseException | None = None
@@ -82,7 +87,6 @@ def assert_same_batches(ours: Loader, theirs: Loader) -> None:
         assert a.label is None or torch.equal(a.label, b.label)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.data())
 def test_batches_are_those_of_resident_data(data: st.DataObject) -> None:
     """Any size, split, dtype, rank, order, augmentation and point of resuming."""
@@ -296,3 +300,27 @@ def test_iterators_of_one_loader_do_not_disturb_each_other() -> None:
         second.append(b.label)
     assert torch.equal(torch.cat(first), torch.cat(second))
     assert torch.equal(torch.cat(first), sampler.indices())
+
+
+def test_shards_are_read_as_one_file(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(0, 256, (90, 2, 3), dtype=np.uint8)
+    for shard, start in enumerate(range(0, 90, 31)):
+        np.save(tmp_path / f"{shard}.npy", data[start : start + 31])
+    index = torch.tensor([i for i in range(90) if i % 8])
+    samplers = [EpochSampler(len(index), seed=0, shuffle=True, window=20, block=6) for _ in range(2)]
+    disk = DiskLoader(open_rows(tmp_path), index, None, samplers[0], 13)
+    stored = torch.from_numpy(data.reshape(90, 6))[index]
+    assert_same_batches(disk, ResidentLoader(stored, None, samplers[1], 13))
+
+
+def test_a_file_that_is_cut_short_while_it_is_read_ends_the_epoch(tmp_path: Path) -> None:
+    path = tmp_path / "rows.npy"
+    np.save(path, numbered(64).numpy())
+    sampler = EpochSampler(64, seed=0, shuffle=False, window=16, block=4)
+    batches = iter(DiskLoader(open_rows(path), None, None, sampler, 8))
+    next(batches)
+    join_readers()
+    with path.open("r+b") as file:
+        file.truncate(500)
+    with pytest.raises(UserError, match="has changed since it was opened"):
+        list(batches)
