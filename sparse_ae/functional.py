@@ -265,11 +265,13 @@ def stream_seed(*key: int) -> int:
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
 
 
-def epoch_order(n_samples: int, seed: int, epoch: int) -> Tensor:
-    """Permutation of ``range(n_samples)``, int64 ``(n_samples,)`` on the CPU, determined by (seed, epoch).
+def epoch_order(n_samples: int, *key: int) -> Tensor:
+    """Permutation of ``range(n_samples)``, int64 ``(n_samples,)`` on the CPU, determined by ``key``.
 
-    >>> epoch_order(5, seed=0, epoch=1).sort().values
+    The key is (seed, epoch), or (seed, epoch, window) where an epoch has several windows.
+
+    >>> epoch_order(5, 0, 1).sort().values
     tensor([0, 1, 2, 3, 4])
     """
-    generator = torch.Generator().manual_seed(stream_seed(seed, epoch))
+    generator = torch.Generator().manual_seed(stream_seed(*key))
     return torch.randperm(n_samples, generator=generator)

@@ -119,10 +119,12 @@ class CodeMetrics(Metric):
 
 
 @torch.inference_mode()
-def evaluate(coder: Coder, batches: Iterable[tuple[Tensor, Tensor, Tensor]], metrics: CodeMetrics) -> dict[str, float]:
+def evaluate(
+    coder: Coder, batches: Iterable[tuple[Tensor, Tensor, Tensor | None]], metrics: CodeMetrics
+) -> dict[str, float]:
     """Return the metrics of a whole split by name.
 
-    ``batches`` yield (x, target, label). The coder is on the device of ``metrics``.
+    ``batches`` yield (x, target, label or None). The coder is on the device of ``metrics``.
 
     >>> from sparse_ae.coders import Projection
     >>> x = torch.tensor([[1.0, 2.0], [3.0, 0.0]])

@@ -12,8 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.helpers import SMALL, Cli, run_command, train_run
+
+settings.register_profile("sparse_ae", deadline=None)  # a busy machine is no failure
+settings.load_profile("sparse_ae")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from sparse_ae.config.checked import checked, with_options_of
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data.files import file_format
-from sparse_ae.data.module import DataModule, Source
+from sparse_ae.data.module import DataModule, Samples
 from sparse_ae.data.rows import Rows, open_labels, open_rows
 from sparse_ae.data.scale import Moments, Normalization
 from sparse_ae.data.splits import Size, Split
@@ -79,8 +79,8 @@ class Arrays(DataModule):
     def count(self, name: Split) -> int | None:
         return len(self._rows[name]) if name in self._rows else None
 
-    def source(self, name: Split) -> Source:
-        return Source(self._rows[name], self._label(name))
+    def source(self, name: Split) -> Samples:
+        return Samples(self._rows[name], self._label(name))
 
     @cached_property
     def moments(self) -> Moments:

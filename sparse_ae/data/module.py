@@ -18,62 +18,30 @@ from sparse_ae.config.checked import checked
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data.device import usable_device
 from sparse_ae.data.disk import DiskLoader
-from sparse_ae.data.order import Batch, EpochSampler
-from sparse_ae.data.resident import ResidentLoader, Shift
-from sparse_ae.data.rows import MemoryRows, Rows
+from sparse_ae.data.loader import Batch, Loader, Shift
+from sparse_ae.data.order import EpochSampler
+from sparse_ae.data.resident import ResidentLoader
+from sparse_ae.data.rows import MemoryRows, Rows, Subset
 from sparse_ae.data.scale import Moments, Normalization, Scale
 from sparse_ae.data.splits import Parts, Size, Split, draw, n_rows
 from sparse_ae.data.storage import Storage, Tier, choose_tier
 from sparse_ae.data.transformed import TransformedRows, transformed_loader
 
-Loader = ResidentLoader | DiskLoader | DataLoader[Batch]
+AnyLoader = Loader | DataLoader[Batch]
 
+_BLOCK_BYTES = 2**20
+"""Size of the contiguous blocks that a window of rows on disk is made of."""
 _CHUNK_VALUES = 2**22
 """Number of values that the pass over the training split holds at a time."""
 
 
-class Source(NamedTuple):
-    """One file of a dataset, or several that are read as one."""
+class Samples(NamedTuple):
+    """Rows of a file or of a split, and their classes."""
 
     rows: Rows
+    """Rows as stored, ``(n, D)``."""
     label: Tensor | None
-    """Classes of the rows, int64 ``(n,)``; None without labels."""
-
-
-class SplitRows:
-    """Rows of one split, by position: 0 to len - 1."""
-
-    def __init__(self, source: Source, index: Tensor | None = None) -> None:
-        """``index`` gives the row of the file at each position; None: the position itself."""
-        self.rows = source.rows
-        self.index = index
-        self.label = source.label if index is None or source.label is None else source.label[index]
-        self._in_file_order = index is None or bool((index.diff() > 0).all())
-
-    def __len__(self) -> int:
-        return len(self.rows) if self.index is None else len(self.index)
-
-    def take(self, positions: Tensor) -> Tensor:
-        """Rows at int64 ``positions (B,)``, as stored, ``(B, D)``."""
-        return self.rows.take(positions if self.index is None else self.index[positions])
-
-    def read(self, start: int, stop: int) -> Tensor:
-        """Rows at the positions from ``start`` to ``stop``, as stored, ``(stop - start, D)``.
-
-        Rows in the order of the file are read in one piece.
-        """
-        if self.index is None:
-            return self.rows.read(start, stop)
-        wanted = self.index[start:stop]
-        if not self._in_file_order or not len(wanted):
-            return self.rows.take(wanted)
-        first = int(wanted[0])
-        piece = self.rows.read(first, int(wanted[-1]) + 1)
-        return piece if len(piece) == len(wanted) else piece[wanted - first]
-
-    def in_memory(self) -> "SplitRows":
-        """The same rows, in memory."""
-        return SplitRows(Source(MemoryRows(self.read(0, len(self)), self.rows.shape), self.label))
+    """Classes, int64 ``(n,)``; None for data without."""
 
 
 class DataModule(LightningDataModule, ABC):
@@ -141,7 +109,7 @@ class DataModule(LightningDataModule, ABC):
         self.num_workers = num_workers
         self.shift = Shift(shift, shift_epochs, self.input_shape)
         self._wanted = {"val": val_size, "test": self.test_size}
-        self._splits: dict[Split, SplitRows] = {}
+        self._splits: dict[Split, Samples] = {}
         self._check_sizes()
         self._check_augmentation()
 
@@ -152,7 +120,7 @@ class DataModule(LightningDataModule, ABC):
         """Number of rows of the split's own file, known before any is read; None if it has none."""
 
     @abstractmethod
-    def source(self, name: Split) -> Source:
+    def source(self, name: Split) -> Samples:
         """The split's own file. Call ``prepare_data`` before."""
 
     @property
@@ -204,12 +172,17 @@ class DataModule(LightningDataModule, ABC):
         world_size = self.trainer.world_size if self.trainer else 1
         return -(-(self.train_size // world_size) // self.batch_size)
 
-    def split(self, name: Split) -> SplitRows:
+    def split(self, name: Split) -> Samples:
         """The rows of one split, in memory unless the tier is ``disk``. Call ``prepare_data`` before."""
         if name not in self._splits:
             own = name != "train" and self.count(name) is not None
-            rows = SplitRows(self.source(name if own else "train"), None if own else getattr(self._parts, name))
-            self._splits[name] = rows if self.tier == "disk" else rows.in_memory()
+            rows, label = self.source(name if own else "train")
+            if not own:
+                index = getattr(self._parts, name)
+                rows, label = Subset(rows, index), None if label is None else label[index]
+            if self.tier != "disk":
+                rows = MemoryRows(rows.read(0, len(rows)).reshape(-1, *rows.shape))
+            self._splits[name] = Samples(rows, label)
         return self._splits[name]
 
     @property
@@ -250,13 +223,12 @@ class DataModule(LightningDataModule, ABC):
 
     def _chunks(self, name: Split) -> Iterator[Tensor]:
         """All rows of a split as floats. Raises ``ConfigError`` for the first value that is not finite."""
-        rows, size = self.split(name), max(1, _CHUNK_VALUES // self.input_dim)
+        rows, size = self.split(name).rows, max(1, _CHUNK_VALUES // self.input_dim)
         for start in range(0, len(rows), size):
             x = self.to_float(rows.read(start, min(start + size, len(rows))))
             if not torch.stack(x.aminmax()).isfinite().all():  # ten times as fast as testing each value
                 row, column = (~x.isfinite()).nonzero()[0].tolist()
-                place = start + row if rows.index is None else int(rows.index[start + row])
-                reason = f"row {place}, column {column} of the {name} split's file is {x[row, column]:g}"
+                reason = f"row {start + row}, column {column} of the {name} split is {x[row, column]:g}"
                 raise ConfigError("data.path", reason=reason, expected="finite numbers")
             yield x
 
@@ -269,19 +241,19 @@ class DataModule(LightningDataModule, ABC):
         """Read the files that ``stage`` needs: never the test file for ``fit`` or ``validate``."""
         self.split("test" if stage == "test" else "train")
 
-    def train_dataloader(self) -> Loader:
+    def train_dataloader(self) -> AnyLoader:
         """Return the training split in the order of (seed, epoch), augmented."""
         return self._loader("train", self.batch_size, shuffle=True)
 
-    def val_dataloader(self) -> Loader | list[Batch]:
+    def val_dataloader(self) -> AnyLoader | list[Batch]:
         """Return the validation split in stored order; no batches without one."""
         return self.eval_dataloader("val") if self.val_size else []
 
-    def test_dataloader(self) -> Loader:
+    def test_dataloader(self) -> AnyLoader:
         """Return the test split in stored order."""
         return self.eval_dataloader("test")
 
-    def eval_dataloader(self, name: Split) -> Loader:
+    def eval_dataloader(self, name: Split) -> AnyLoader:
         """Return a split in stored order, each row once."""
         return self._loader(name, self.eval_batch_size, shuffle=False)
 
@@ -309,8 +281,8 @@ class DataModule(LightningDataModule, ABC):
         rows = max(1, int(self.window_gb * 2**30 / 2) // self.row_bytes)
         return None if self._file_size <= rows else rows
 
-    def _loader(self, name: Split, batch_size: int, *, shuffle: bool) -> Loader:
-        rows = self.split(name)
+    def _loader(self, name: Split, batch_size: int, *, shuffle: bool) -> AnyLoader:
+        rows = self.split(name).rows
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = EpochSampler(
             len(rows),
@@ -333,11 +305,11 @@ class DataModule(LightningDataModule, ABC):
             )
             return transformed_loader(dataset, sampler, batch_size, self.num_workers)
         shift = self.shift if shuffle else None
+        pin = self.tier != "device" and self._device.type == "cuda"
         if self.tier == "disk":
-            return DiskLoader(rows, sampler, batch_size, self.scaled, shift)
-        x = rows.read(0, len(rows))
-        on = self._device if self.tier == "device" else torch.device("cpu")
-        return ResidentLoader(x.to(on), sampler, batch_size, self.scaled, shift)
+            return DiskLoader(rows, sampler, batch_size, self.scaled, shift=shift, pin=pin)
+        x = rows.read(0, len(rows)).to(self._device if self.tier == "device" else "cpu")
+        return ResidentLoader(x, sampler, batch_size, self.scaled, shift=shift, pin=pin)
 
     def _resume_at(self) -> tuple[int, int]:
         """Return the epoch in which training resumes, and the number of this rank's samples it has seen."""

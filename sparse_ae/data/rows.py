@@ -16,6 +16,8 @@ from sparse_ae.data.formats import DTYPES, TEXT, Contents, FormatError, Stored, 
 from sparse_ae.data.readers import Reader, bits, open_reader
 
 _OPEN_FILES = 16
+_SPARSE = 2
+"""Rows of the file per row of a subset, from which on a range is read row by row and not in one piece."""
 
 
 class Rows(ABC):
@@ -129,16 +131,51 @@ class MemoryRows(Rows):
 
     def __init__(self, x: Tensor) -> None:
         self.shape, self.dtype = tuple(x.shape[1:]), x.dtype
-        self._x = x.flatten(1)
+        self.x = x.flatten(1)
 
     def __len__(self) -> int:
-        return len(self._x)
+        return len(self.x)
 
     def read_into(self, out: Tensor, start: int) -> None:
-        out.copy_(self._x[start : start + len(out)])
+        out.copy_(self.x[start : start + len(out)])
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """Return the rows from ``start`` to before ``stop``, ``(stop - start, D)``, a view."""
+        return self.x[start:stop]
 
     def take(self, index: Tensor) -> Tensor:
-        return self._x[index]
+        return self.x[index]
+
+
+class Subset(Rows):
+    """Rows ``index (n,)`` of other rows; where they ascend, a range of them is read in one piece."""
+
+    def __init__(self, rows: Rows, index: Tensor) -> None:
+        self.shape, self.dtype, self.is_mapped = rows.shape, rows.dtype, rows.is_mapped
+        self.rows = rows
+        self.index = index
+        self._ascends = bool((index.diff() > 0).all())
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def read_into(self, out: Tensor, start: int) -> None:
+        """Read rows; NumPy copies them in this thread alone, and PyTorch would start a team beside that of training."""
+        index = self.index[start : start + len(out)]
+        if not len(index):
+            return
+        first, last = int(index[0]), int(index[-1]) + 1
+        if not self._ascends or last - first > _SPARSE * len(index):
+            bits(out).numpy()[:] = bits(self.rows.take(index)).numpy()
+        elif last - first == len(index):
+            self.rows.read_into(out, first)
+        else:
+            piece = bits(self.rows.read(first, last)).numpy()
+            # Other modes copy twice.
+            np.take(piece, (index - first).numpy(), axis=0, out=bits(out).numpy(), mode="clip")
+
+    def take(self, index: Tensor) -> Tensor:
+        return self.rows.take(self.index[index])
 
 
 def open_rows(path: str | Path, key: str | None = None, *, path_option: str = "path", key_option: str = "key") -> Rows:

@@ -1,49 +1,51 @@
 """Loader of transformed samples: any torchvision v2 transform, in worker processes, for augmentation and denoising."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from sparse_ae.data.resident import Batch, EpochSampler, to_unit_interval
+from sparse_ae.data.loader import Batch, ToFloat
+from sparse_ae.data.order import EpochSampler
+from sparse_ae.data.rows import Rows
 from sparse_ae.functional import stream_seed
 
 Transform = Callable[[Tensor], Tensor]
 
 
-class TransformedImages(Dataset[Batch]):
-    """Float images ``(C, H, W)`` in [0, 1], transformed, then flattened.
+class TransformedRows(Dataset[Batch]):
+    """Images ``(C, H, W)`` as floats, transformed, then flattened.
 
     The key of an item is (epoch, index). Its randomness is a function of (seed, epoch, index), so that samples do not
-    depend on the number of workers or on a resume.
+    depend on the number of workers or on a resume. Lightning moves batches to the training device.
     """
 
     def __init__(
         self,
-        images: Tensor,
-        labels: Tensor,
+        rows: Rows,
+        to_float: ToFloat,
         shape: tuple[int, ...],
-        transforms: list[Transform],
+        transforms: Sequence[Transform],
         *,
         transform_target: bool,
         seed: int,
     ) -> None:
-        self.images = images
-        self.labels = labels
+        self.rows = rows
+        self.to_float = to_float
         self.shape = shape
         self.transforms = transforms
         self.transform_target = transform_target
         self.seed = seed
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.rows)
 
     def __getitem__(self, key: tuple[int, int]) -> Batch:
         epoch, index = key
-        clean = to_unit_interval(self.images[index])
-        x = self._transform(clean, epoch, index) if self.transforms else clean
-        return Batch(x, x if self.transform_target else clean, self.labels[index])
+        clean = self.to_float(self.rows.read(index, index + 1))[0]
+        x = self._transform(clean, epoch, index)
+        return Batch(x, x if self.transform_target else clean)
 
     def _transform(self, clean: Tensor, epoch: int, index: int) -> Tensor:
         x = clean.view(self.shape)
@@ -72,7 +74,7 @@ class EpochKeys(Sampler[tuple[int, int]]):
 
 
 def transformed_loader(
-    dataset: TransformedImages, sampler: EpochSampler, batch_size: int, num_workers: int
+    dataset: TransformedRows, sampler: EpochSampler, batch_size: int, num_workers: int
 ) -> DataLoader[Batch]:
     """Return a DataLoader over ``dataset`` in the order of ``sampler``."""
     return DataLoader(

@@ -1,14 +1,20 @@
-"""Order, coverage and rank split, for any size."""
+"""Order, coverage, mixing and rank split of an epoch, for any size."""
 
+from itertools import combinations, pairwise
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from sparse_ae.data.resident import EpochSampler, ResidentLoader, Shift, to_unit_interval
+from sparse_ae.data.order import EpochSampler
 from sparse_ae.functional import epoch_order
 
 SIZES = st.integers(1, 300)
+WINDOWS = st.integers(1, 100)
+BLOCKS = st.integers(1, 30)
 SEEDS = st.integers(0, 2**31)
 EPOCHS = st.integers(0, 1000)
 WORLDS = st.integers(1, 5)
@@ -27,73 +33,117 @@ def test_order_differs_between_epochs_and_seeds() -> None:
     assert len(set(orders)) == 16
 
 
-@given(SIZES, SEEDS, EPOCHS, WORLDS)
-def test_training_shares_are_disjoint_and_equally_long(n: int, seed: int, epoch: int, world: int) -> None:
-    samplers = [EpochSampler(n, seed=seed, shuffle=True, rank=rank, world_size=world) for rank in range(world)]
-    for sampler in samplers:
+@given(SIZES, SEEDS, EPOCHS, WORLDS, st.none() | WINDOWS, st.none() | BLOCKS)
+def test_training_shares_are_disjoint_and_equally_long(
+    n: int, seed: int, epoch: int, world: int, window: int | None, block: int | None
+) -> None:
+    shares = []
+    for rank in range(world):
+        sampler = EpochSampler(n, seed=seed, shuffle=True, rank=rank, world_size=world, window=window, block=block)
         sampler.set_epoch(epoch)
-    shares = [list(sampler) for sampler in samplers]
-    assert {len(share) for share in shares} == {len(sampler) for sampler in samplers} == {n // world}
+        shares.append(list(sampler))
+        assert len(shares[-1]) == len(sampler) == n // world
     together = [index for share in shares for index in share]
     assert len(set(together)) == len(together) > n - world
 
 
-@given(SIZES, WORLDS)
-def test_evaluation_shares_cover_everything_exactly_once(n: int, world: int) -> None:
-    samplers = [EpochSampler(n, seed=0, shuffle=False, rank=rank, world_size=world) for rank in range(world)]
-    shares = [list(sampler) for sampler in samplers]
-    assert [len(share) for share in shares] == [len(sampler) for sampler in samplers]
-    assert sorted(index for share in shares for index in share) == list(range(n))
+@given(SIZES, WORLDS, st.none() | WINDOWS, st.none() | BLOCKS)
+def test_evaluation_shares_are_in_order_and_cover_everything_exactly_once(
+    n: int, world: int, window: int | None, block: int | None
+) -> None:
+    for rank in range(world):
+        sampler = EpochSampler(n, seed=0, shuffle=False, rank=rank, world_size=world, window=window, block=block)
+        assert list(sampler) == list(range(rank, n, world))
+        assert len(sampler) == len(range(rank, n, world))
 
 
-@given(SIZES, st.integers(1, 50), SEEDS)
-def test_loader_yields_each_image_once_with_its_label(n: int, batch_size: int, seed: int) -> None:
-    images = torch.arange(n, dtype=torch.float32).repeat(3, 1).T
-    loader = ResidentLoader(images, torch.arange(n), EpochSampler(n, seed=seed, shuffle=True), batch_size)
-    batches = list(loader)
-    assert len(batches) == len(loader)
-    assert {len(b.x) for b in batches[:-1]} <= {batch_size}
-    labels = torch.cat([b.label for b in batches])
-    assert torch.equal(torch.cat([b.x for b in batches])[:, 0], labels.float())
-    assert torch.equal(labels, epoch_order(n, seed, 0))
+@given(SIZES, SEEDS, EPOCHS, WINDOWS, BLOCKS)
+def test_windows_are_bounded_about_equal_and_hold_their_rows(
+    n: int, seed: int, epoch: int, window: int, block: int
+) -> None:
+    sampler = EpochSampler(n, seed=seed, shuffle=True, window=window, block=block)
+    sampler.set_epoch(epoch)
+    windows = list(sampler.windows())
+    sizes = [sum(stop - start for start, stop in w.blocks) for w in windows]
+    assert sum(sizes) == n
+    assert max(sizes) <= sampler.largest_window <= window or len(windows) == 1
+    assert max(sizes) - min(sizes) < 2 * min(block, window), "one block more, and the file's last one is shorter"
+    assert len(windows) == sampler.n_windows
+    for w, size in zip(windows, sizes, strict=True):
+        assert all(before[1] <= after[0] for before, after in pairwise(w.blocks)), "read in ascending order"
+        assert sorted(w.order.tolist()) == list(range(size))
+        assert w.positions.tolist() == [place for start, stop in w.blocks for place in range(start, stop)]
 
 
-def test_uint8_is_converted_as_totensor_does() -> None:
-    from torchvision.transforms import ToTensor
+@given(SIZES, SEEDS, EPOCHS, WORLDS, WINDOWS, BLOCKS, st.data())
+def test_a_resumed_epoch_is_the_rest_of_the_whole_one(
+    n: int, seed: int, epoch: int, world: int, window: int, block: int, data: st.DataObject
+) -> None:
+    rank = data.draw(st.integers(0, world - 1))
 
-    values = torch.arange(256, dtype=torch.uint8)
-    expected = ToTensor()(values.reshape(16, 16).numpy()).reshape(-1)
-    assert torch.equal(to_unit_interval(values), expected)
-    floats = torch.rand(3)
-    assert to_unit_interval(floats) is floats
+    def sampler(seen: int) -> EpochSampler:
+        options = {"rank": rank, "world_size": world, "window": window, "block": block}
+        return EpochSampler(n, seed=seed, shuffle=True, resume_at=(epoch, seen), **options)
 
-
-def test_shifted_batches_are_a_function_of_seed_epoch_and_batch() -> None:
-    shift = Shift(pixels=1, epochs=3, shape=(1, 5, 5))
-    image = torch.zeros(2, 25)
-    image[:, 12] = 1  # the middle
-    places: dict[int, int] = {}
-    for batch in range(600):
-        moved = shift(image, seed=1, epoch=0, batch=batch)
-        assert torch.equal(moved, shift(image, seed=1, epoch=0, batch=batch))
-        place = int(moved[0].argmax())
-        assert torch.equal(moved[0], moved[1])
-        places[place] = places.get(place, 0) + 1
-    assert set(places) == {6, 7, 8, 11, 12, 13, 16, 17, 18}
-    assert places[12] == pytest.approx(300 + 300 / 9, rel=0.15)
-    assert torch.equal(shift(image, seed=1, epoch=3, batch=0), image)
+    whole = sampler(0)
+    seen = data.draw(st.integers(0, len(whole)))
+    resumed = sampler(seen)
+    assert len(resumed) == len(whole)
+    assert list(resumed) == list(whole)[seen:]
+    whole.set_epoch(epoch + 1)
+    resumed.set_epoch(epoch + 1)
+    assert list(resumed) == list(whole), "only that one epoch"
 
 
-def test_a_loader_that_goes_on_in_the_middle_shifts_as_the_whole_epoch_did() -> None:
-    images, labels = torch.rand(50, 25), torch.zeros(50, dtype=torch.int64)
-    shift = Shift(pixels=2, epochs=None, shape=(1, 5, 5))
+@given(SIZES, SEEDS, EPOCHS, BLOCKS, st.integers(0, 50))
+def test_the_order_of_one_window_is_that_of_resident_data(
+    n: int, seed: int, epoch: int, block: int, spare: int
+) -> None:
+    sampler = EpochSampler(n, seed=seed, shuffle=True, window=n + spare, block=block)
+    sampler.set_epoch(epoch)
+    assert torch.equal(sampler.indices(), epoch_order(n, seed, epoch))
 
-    def batches(seen: int) -> list[torch.Tensor]:
-        sampler = EpochSampler(50, seed=3, shuffle=True, resume_at=(1, seen))
-        sampler.set_epoch(1)
-        return [batch.x for batch in ResidentLoader(images, labels, sampler, 8, shift)]
 
-    whole, rest = batches(0), batches(24)
-    assert len(rest) == len(whole) - 3
-    for ours, theirs in zip(rest, whole[3:], strict=True):
-        assert torch.equal(ours, theirs)
+def test_orders_of_several_windows_differ_between_epochs_seeds_and_windows() -> None:
+    orders = set()
+    for seed in range(3):
+        sampler = EpochSampler(1000, seed=seed, shuffle=True, window=250, block=5)
+        for epoch in range(3):
+            sampler.set_epoch(epoch)
+            orders.add(tuple(sampler.indices().tolist()))
+            inside = [tuple(window.order.tolist()) for window in sampler.windows()]
+            blocks = [tuple(window.blocks) for window in sampler.windows()]
+            assert len(set(inside)) == len(set(blocks)) == 4
+            assert torch.equal(sampler.indices(), sampler.indices())
+    assert len(orders) == 9
+
+
+def _unmixed(order: Tensor) -> np.ndarray:
+    """Correlations of place with row, and of a row with those 1, 2 and 5 places after it. Rows are their own ranks."""
+    rows = order.numpy()
+    pairs = [(np.arange(len(rows)), rows), *((rows[:-lag], rows[lag:]) for lag in (1, 2, 5))]
+    return np.array([abs(np.corrcoef(*pair)[0, 1]) for pair in pairs])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_windows_mix_as_a_full_permutation_does(seed: int) -> None:
+    """Against 200 full permutations. Blocks that stay whole, and windows that stay where they are, would be seen."""
+    n, window, block = 4000, 1000, 4
+    generator = np.random.default_rng(seed)
+    null = np.stack([_unmixed(torch.from_numpy(generator.permutation(n))) for _ in range(200)]).max(axis=0)
+    sampler = EpochSampler(n, seed=seed, shuffle=True, window=window, block=block)
+    assert (_unmixed(sampler.indices()) <= null).all()
+    blocks_only = torch.cat([torch.arange(*b) for w in sampler.windows() for b in w.blocks])
+    windows_only = torch.cat([w.order + start for w, start in zip(sampler.windows(), range(0, n, window), strict=True)])
+    assert (_unmixed(blocks_only)[1:] > null[1:]).any()
+    assert (_unmixed(windows_only) > null).all()
+
+
+def test_a_window_holds_other_rows_in_every_epoch() -> None:
+    sampler = EpochSampler(2000, seed=0, shuffle=True, window=1000, block=1)
+    firsts = []
+    for epoch in range(6):
+        sampler.set_epoch(epoch)
+        firsts.append(set(next(sampler.windows()).positions.tolist()))
+    shared = [len(a & b) for a, b in combinations(firsts, 2)]  # two random halves share 500 rows, standard deviation 11
+    assert all(450 < count < 550 for count in shared)
