@@ -98,28 +98,49 @@ NUMPY_WRITERS: tuple[Writer, ...] = (_npy, _big_endian, _npz, _compressed)
 TORCH_WRITERS: tuple[Writer, ...] = (_safetensors, _pt, _pt_inside, _pt_strided)
 
 
-@st.composite
-def _stored(draw: st.DrawFn) -> tuple[Writer, list[int], tuple[int, ...], str, str]:
-    write = draw(st.sampled_from((*NUMPY_WRITERS, *TORCH_WRITERS)))
-    dtype = draw(st.sampled_from(NUMPY_TYPES if write in NUMPY_WRITERS else TYPES))
-    sizes = draw(st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(any))
-    shape = tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=3)))
-    return write, sizes, shape, dtype, draw(st.sampled_from("CF"))
+EVERY_WRITER = pytest.mark.parametrize("write", [*NUMPY_WRITERS, *TORCH_WRITERS])
 
 
-@settings(max_examples=60, deadline=None)
-@given(_stored(), st.data())
+def _types(write: Writer) -> tuple[str, ...]:
+    return NUMPY_TYPES if write in NUMPY_WRITERS else TYPES
+
+
+def _key(path: Path) -> str | None:
+    return None if path.suffix == ".npy" else "x"
+
+
+@EVERY_WRITER
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_every_type_in_every_format(tmp_path: Path, write: Writer, order: str) -> None:
+    for dtype in _types(write):
+        values = _values((7, 2, 3), dtype)
+        path = write(tmp_path / dtype, values, order)
+        rows = open_rows(path, _key(path))
+        assert (rows.shape, rows.dtype) == ((2, 3), values.dtype)
+        assert torch.equal(rows.read(1, 6), values[1:6].flatten(1))
+        assert _same(rows.take(torch.tensor([6, 0, 6])), values.flatten(1), torch.tensor([6, 0, 6]))
+
+
+@EVERY_WRITER
+@settings(max_examples=12, deadline=None)
+@given(
+    sizes=st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(any),
+    shape=st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple),
+    order=st.sampled_from("CF"),
+    data=st.data(),
+)
 def test_rows_are_those_that_numpy_slices(
     tmp_path_factory: pytest.TempPathFactory,
-    stored: tuple[Writer, list[int], tuple[int, ...], str, str],
+    write: Writer,
+    sizes: list[int],
+    shape: tuple[int, ...],
+    order: str,
     data: st.DataObject,
 ) -> None:
-    write, sizes, shape, dtype, order = stored
     folder = tmp_path_factory.mktemp("rows")
-    values = _values((sum(sizes), *shape), dtype)
+    values = _values((sum(sizes), *shape), data.draw(st.sampled_from(_types(write))))
     files = [write(folder / f"shard_{i}", part, order) for i, part in enumerate(values.split(sizes))]
-    key = None if files[0].suffix == ".npy" else "x"
-    rows = open_rows(files[0] if len(files) == 1 else folder, key)
+    rows = open_rows(files[0] if len(files) == 1 else folder, _key(files[0]))
     expected = values.flatten(1)
     n = len(expected)
     assert (len(rows), rows.shape, rows.dtype, rows.dim) == (n, shape, values.dtype, expected.shape[1])
