@@ -18,11 +18,13 @@ def checked(init: Callable[P, None]) -> Callable[P, None]:
     """
     signature = inspect.signature(init)
     this = next(iter(signature.parameters))
+    further = next((name for name, p in signature.parameters.items() if p.kind is p.VAR_KEYWORD), "")
 
     @functools.wraps(init)
     def check_and_init(*args: P.args, **kwargs: P.kwargs) -> None:
         arguments = dict(signature.bind(*args, **kwargs).arguments)
         instance = {this: arguments.pop(this)}
+        arguments |= arguments.pop(further, {})
         init(**instance, **check_arguments(init, arguments, "", given=(this,)))  # type: ignore[call-arg]
 
     return check_and_init

@@ -1,23 +1,21 @@
 """MNIST, bundled with the package: no download."""
 
-from torch import Tensor
 from torchvision import datasets
 
 from sparse_ae.data.embedded import unpack_mnist
-from sparse_ae.data.module import ImageDataModule
+from sparse_ae.data.idx import IDX
 
 
-class MNIST(ImageDataModule):
+class MNIST(IDX):
     """Handwritten digits, 28 x 28: 60,000 to train and validate, 10,000 to test (LeCun, Cortes, Burges).
 
     >>> data = MNIST()
     >>> data.prepare_data()
-    >>> data.split("train").x.shape, data.train_dataloader().batch_size
-    (torch.Size([55000, 784]), 128)
+    >>> len(data.split("train").rows), data.train_dataloader().batch_size
+    (55000, 128)
     """
 
-    input_shape = (1, 28, 28)
-    train_file_size = 60_000
+    dataset = datasets.MNIST
 
     _is_prepared = False
 
@@ -26,8 +24,3 @@ class MNIST(ImageDataModule):
         if not self._is_prepared:  # called before training, testing and every analysis
             unpack_mnist(self.root / "MNIST" / "raw")
             self._is_prepared = True
-
-    def read(self, *, train: bool) -> tuple[Tensor, Tensor]:
-        """Read the training or the test file: images uint8 ``(n, 28, 28)``, labels int64 ``(n,)``."""
-        dataset = datasets.MNIST(self.root, train=train)
-        return dataset.data, dataset.targets

@@ -1,15 +1,12 @@
 """Base class of datasets: splits, scale, storage, loaders."""
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule
-from platformdirs import user_cache_path
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -18,6 +15,7 @@ from sparse_ae.config.checked import checked
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data.device import usable_device
 from sparse_ae.data.disk import DiskLoader
+from sparse_ae.data.files import data_root
 from sparse_ae.data.loader import Batch, Loader, Shift
 from sparse_ae.data.order import EpochSampler
 from sparse_ae.data.resident import ResidentLoader
@@ -96,7 +94,7 @@ class DataModule(LightningDataModule, ABC):
         shift_epochs: NonNegativeInt | None = None,
     ) -> None:
         super().__init__()
-        self.root = Path(root or os.environ.get("SPARSE_AE_DATA") or user_cache_path("sparse_ae")).expanduser()
+        self.root = data_root(root)
         self.seed = seed
         self.normalize = normalize
         self.batch_size = batch_size
@@ -220,6 +218,11 @@ class DataModule(LightningDataModule, ABC):
     def scaled(self, stored: Tensor) -> Tensor:
         """Stored rows ``(B, D)`` as they are trained on."""
         return self.scale.to(stored.device)(self.to_float(stored))
+
+    def first(self, name: Split, n: int) -> Tensor:
+        """The first ``n`` rows of a split as they are trained on, or all if there are fewer, ``(B, D)``."""
+        rows = self.split(name).rows
+        return self.scaled(rows.read(0, min(n, len(rows))))
 
     def _chunks(self, name: Split) -> Iterator[Tensor]:
         """All rows of a split as floats. Raises ``ConfigError`` for the first value that is not finite."""

@@ -9,7 +9,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sparse_ae.data import to_unit_interval
 from sparse_ae.training.logger import RunLogger
 from sparse_ae.training.module import SparseAutoencoderModule, ours
 from sparse_ae.training.progress import tell
@@ -132,7 +131,7 @@ def _decoder_norm(module: SparseAutoencoderModule) -> float:
 
 def _codes(module: SparseAutoencoderModule) -> Iterator[tuple[str, str]]:
     """Diagnose the codes and gradients of a batch."""
-    x = to_unit_interval(module.data.split("train").x[:_SAMPLES]).to(next(module.parameters()))
+    x = module.data.first("train", _SAMPLES).to(next(module.parameters()))
     with torch.enable_grad():
         loss = module.objective(x, x)
         recon = _gradient_norm(module, loss.recon)

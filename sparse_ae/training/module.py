@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.data import Batch, ImageDataModule, to_unit_interval
+from sparse_ae.data import Batch, DataModule
 from sparse_ae.dead.base import Moment, broadcast_buffers, silent_units
 from sparse_ae.functional import stream_seed
 from sparse_ae.metrics import NAMES, CodeMetrics
@@ -82,10 +82,10 @@ class SparseAutoencoderModule(FastLightningModule):
         return self.objective.model
 
     @property
-    def data(self) -> ImageDataModule:
+    def data(self) -> DataModule:
         """Data module of the trainer."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, ImageDataModule)
+        assert isinstance(data, DataModule)
         return data
 
     # Timeline of training, in the order of the calls. Lightning calls the hooks of callbacks before ours of that name.
@@ -104,7 +104,7 @@ class SparseAutoencoderModule(FastLightningModule):
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
-            sample = to_unit_interval(self.data.split("train").x[:_SAMPLES])
+            sample = self.data.first("train", _SAMPLES)
             statistics = TrainingData(sample, self.data.train_mean, self.data.input_shape, self._samples_per_epoch)
             self.objective.setup_(statistics)
 
@@ -221,7 +221,7 @@ class SparseAutoencoderModule(FastLightningModule):
     @property
     def _samples_per_epoch(self) -> int:
         """Number of training samples of an epoch, per process."""
-        share = len(self.data.split("train").x) // self.trainer.world_size
+        share = self.data.train_size // self.trainer.world_size
         return min(self._batches_per_epoch * self.data.batch_size, share)
 
     # Checkpoints.
@@ -280,7 +280,10 @@ class SparseAutoencoderModule(FastLightningModule):
     def _start_metrics(self, split: str) -> None:
         if split not in self._splits:
             self._splits[split] = CodeMetrics(
-                mean=self.data.train_mean, latent_dim=self.model.network.latent_dim, threshold=self.threshold
+                mean=self.data.train_mean,
+                latent_dim=self.model.network.latent_dim,
+                threshold=self.threshold,
+                unit=self.data.scale.unit,
             ).to(self.device)
         self._splits[split].reset()
 
@@ -309,7 +312,6 @@ class SparseAutoencoderModule(FastLightningModule):
         return torch.Generator().manual_seed(stream_seed(self.seed, self.current_epoch))
 
     def _sample(self, generator: torch.Generator) -> Tensor:
-        """Random training images ``(B, D)``."""
-        images = self.data.split("train").x
-        chosen = torch.randperm(len(images), generator=generator)[:_SAMPLES]
-        return to_unit_interval(images[chosen.to(images.device)]).to(next(self.parameters()))
+        """Random training rows ``(B, D)``."""
+        chosen = torch.randperm(self.data.train_size, generator=generator)[:_SAMPLES]
+        return self.data.scaled(self.data.split("train").rows.take(chosen)).to(next(self.parameters()))
