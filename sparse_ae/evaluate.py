@@ -60,12 +60,14 @@ def _evaluate(run: Run, settings: Settings, other_data: Mapping[str, Any] | None
         device=settings.device,
         other_data=other_data,
     )
-    data, units = stored.data, len(stored.coder.dictionary)
+    data, coder = stored.data, stored.coder
     loader = data.eval_dataloader(settings.split)
-    metrics = CodeMetrics(mean=data.train_mean, latent_dim=units, threshold=stored.threshold).to(data.device)
-    values = {f"{settings.split}/{name}": value for name, value in evaluate(stored.coder, loader, metrics).items()}
+    metrics = CodeMetrics(
+        mean=data.train_mean, latent_dim=coder.latent_dim, threshold=stored.threshold, unit=data.scale.unit
+    ).to(data.device)
+    values = {f"{settings.split}/{name}": value for name, value in evaluate(coder, loader, metrics).items()}
     title = f"{run.path.name} ({settings.weights} weights) on {type(data).__name__}"
-    print_metrics(values, settings.split, title=title, units=units)
+    print_metrics(values, settings.split, title=title, units=coder.latent_dim)
     # Results for other data, weights or thresholds get a name of their own, so as not to replace the run's.
     parts = [*([] if other_data is None else [type(data).__name__]), *([stored.variant] if stored.variant else [])]
     written = {"/".join([*parts, name]): value for name, value in values.items()}

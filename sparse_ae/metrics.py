@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from sparse_ae.coders.base import Coder
+from sparse_ae.coders.module import CoderModule
 from sparse_ae.functional import (
     active,
     dead_units,
@@ -77,10 +77,10 @@ class CodeMetrics(Metric):
         for name in ("active_samples", "nonzero_samples"):
             self.add_state(name, units.clone(), dist_reduce_fx="sum")
 
-    def code(self, coder: Coder, x: Tensor, target: Tensor) -> None:
-        """Add a batch ``x (B, D)`` as ``coder`` codes it, compared with ``target (B, D)``."""
-        z = coder.encode(x)
-        x_hat = coder.decode(z)
+    def code(self, coder: CoderModule, x: Tensor, target: Tensor) -> None:
+        """Add a batch ``x (B, D)``, on the scale of training, as ``coder`` codes it, compared with ``target (B, D)``."""
+        z = coder.encode_rows(x)
+        x_hat = coder.decode_rows(z)
         self.update(target, _at_least_float32(z), _at_least_float32(x_hat))
 
     def update(self, x: Tensor, z: Tensor, x_hat: Tensor) -> None:
@@ -119,20 +119,18 @@ class CodeMetrics(Metric):
 
 
 @torch.inference_mode()
-def evaluate(
-    coder: Coder, batches: Iterable[tuple[Tensor, Tensor, Tensor | None]], metrics: CodeMetrics
-) -> dict[str, float]:
+def evaluate(coder: CoderModule, batches: Iterable[tuple[Tensor, Tensor]], metrics: CodeMetrics) -> dict[str, float]:
     """Return the metrics of a whole split by name.
 
-    ``batches`` yield (x, target, label or None). The coder is on the device of ``metrics``.
+    ``batches`` yield (x, target). The coder is on the device of ``metrics``.
 
     >>> from sparse_ae.coders import Projection
     >>> x = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
     >>> metrics = CodeMetrics(mean=x.mean(dim=0), latent_dim=1)
-    >>> evaluate(Projection(torch.tensor([[1.0, 0.0]])), [(x, x, torch.zeros(2))], metrics)["mse"]
+    >>> evaluate(Projection(torch.tensor([[1.0, 0.0]])), [(x, x)], metrics)["mse"]
     1.0
     """
-    for x, target, _ in batches:
+    for x, target in batches:
         metrics.code(coder, x.to(metrics.mean.device), target.to(metrics.mean.device))
     return metrics.values()
 

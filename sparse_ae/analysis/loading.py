@@ -1,7 +1,7 @@
 """Load a finished run (model, data, activity threshold) for evaluation or analysis."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -12,11 +12,14 @@ from sparse_ae.atomic import make_writable
 from sparse_ae.coders import DictionaryCoder
 from sparse_ae.config.build import build
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.data import ImageDataModule, to_unit_interval, usable_device
+from sparse_ae.data import DataModule, Split, usable_device
 from sparse_ae.models import SparseAutoencoder
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.export import Weights, load
 from sparse_ae.runs.trust import check_trusted
+
+_MOST_VALUES = 2**28
+"""Number of values of a split, 1 GB, of which analyses take no more than the first."""
 
 
 class LoadedRun(NamedTuple):
@@ -24,7 +27,7 @@ class LoadedRun(NamedTuple):
 
     run: Run
     coder: SparseAutoencoder | DictionaryCoder
-    data: ImageDataModule
+    data: DataModule
     threshold: float
     """A unit is active where its |code| exceeds this."""
     variant: str
@@ -51,7 +54,7 @@ def read_run(
     where = usable_device(device)
     if other_data is None:
         spec = {**config["data"], "transforms": []}
-        check_trusted(spec, ImageDataModule, f"{run.path}/.hydra/config.yaml")
+        check_trusted(spec, DataModule, f"{run.path}/.hydra/config.yaml")
     else:
         spec = {**other_data, "val_size": config["data"]["val_size"]}
     data = build(spec | {"device": str(where)}, "data")
@@ -59,20 +62,21 @@ def read_run(
     coder = load(run, weights).to(where)
     dim = coder.dictionary.shape[1]
     if data.input_dim != dim:
-        raise ConfigError("data", reason=f"has {data.input_dim} values per image, but the model takes {dim}")
+        raise ConfigError("data", reason=f"has {data.input_dim} values per row, but the model takes {dim}")
     data.prepare_data()
+    data.scale = coder.scale
     differs = [*(["best"] if weights == "best" else []), *([] if threshold is None else [f"{threshold:g}"])]
     own = config["active_threshold"] if threshold is None else threshold
     return LoadedRun(run, coder, data, own, "-".join(differs))
 
 
-def test_sample(data: ImageDataModule, device: str, threshold: float) -> Sample:
-    """The whole test split as a ``Sample``, its images on ``device``."""
-    x, label = data.split("test")
-    on_device = to_unit_interval(x).to(device)
+def test_sample(data: DataModule, device: str, threshold: float) -> Sample:
+    """The test split, or the first 1 GB of it, as a ``Sample``, its images on ``device``."""
 
-    def labelled(split: Literal["train", "val"]) -> tuple[Tensor, Tensor]:
-        images = data.split(split)
-        return to_unit_interval(images.x), images.label
+    def labelled(split: Split) -> tuple[Tensor, Tensor | None]:
+        rows, label = data.split(split)
+        n = min(len(rows), max(_MOST_VALUES // data.input_dim, 1))
+        return data.to_float(rows.read(0, n)), None if label is None else label[:n]
 
-    return Sample(on_device, label, data.input_shape, threshold, lambda: labelled("train")[0], labelled)
+    x, label = labelled("test")
+    return Sample(x.to(device), label, data.input_shape, threshold, lambda: labelled("train")[0], labelled)

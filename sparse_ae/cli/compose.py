@@ -3,6 +3,7 @@
 Nothing here imports torch, so that ``--help`` and a mistyped key answer at once.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sparse_ae.cli.overrides import parse
 from sparse_ae.config.build import PARTIAL, TARGET
-from sparse_ae.config.errors import NOT_GIVEN, ConfigError, Mistakes, did_you_mean, listed
+from sparse_ae.config.errors import NOT_GIVEN, ConfigError, Mistakes, UserError, did_you_mean, listed
 from sparse_ae.config.flat import flatten
+from sparse_ae.data.content import FILES, identity
 from sparse_ae.runs.naming import run_name
 
 
@@ -37,6 +39,16 @@ def _weights_of(*, _root_: DictConfig) -> str | None:
     return digest(OmegaConf.select(_root_, "coder.run"))
 
 
+def _content_of(*, _root_: DictConfig) -> str | None:
+    """Resolve ``${content_of:}``: a digest of the files of ``data``."""
+    files = {key: OmegaConf.select(_root_, f"data.{key}", throw_on_missing=True) for key in FILES}
+    try:
+        return identity(files, lambda line: print(line, file=sys.stderr))
+    except (UserError, OSError):  # the data module says what is wrong with a file
+        return None
+
+
+OmegaConf.register_new_resolver("content_of", _content_of, replace=True)
 OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
 OmegaConf.register_new_resolver("weights_of", _weights_of, replace=True)
 
@@ -176,7 +188,7 @@ def without_hydra(config: DictConfig) -> DictConfig:
 def sources(config: DictConfig) -> dict[str, str]:
     """Contents of a run's ``.hydra`` folder, by file name, from its config with Hydra's node."""
     return {
-        "config.yaml": OmegaConf.to_yaml(without_hydra(config)),
+        "config.yaml": OmegaConf.to_yaml(without_hydra(config), resolve=True),  # a file that it names may go
         "hydra.yaml": OmegaConf.to_yaml(OmegaConf.masked_copy(config, "hydra")),
         "overrides.yaml": OmegaConf.to_yaml(config.hydra.overrides.task),
     }

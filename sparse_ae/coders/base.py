@@ -47,7 +47,7 @@ class DictionaryCoder(CoderModule, Learner):
     no atom is zero.
     """
 
-    dictionary: Tensor
+    atoms: Tensor
     mean: Tensor
 
     def __init__(self, dictionary: Tensor, mean: Tensor | None = None) -> None:
@@ -55,7 +55,7 @@ class DictionaryCoder(CoderModule, Learner):
         super().__init__(input_dim=dictionary.shape[1], latent_dim=len(dictionary))
         mean = dictionary.new_zeros(dictionary.shape[1]) if mean is None else mean
         check_data(mean, dictionary, "mean")
-        self.register_buffer("dictionary", dictionary.detach())
+        self.register_buffer("atoms", dictionary.detach())
         self.register_buffer("mean", mean.detach())
 
     def encode_rows(self, x: Tensor) -> Tensor:
@@ -66,7 +66,11 @@ class DictionaryCoder(CoderModule, Learner):
         """Encode data less the mean, ``(B, D)``, as codes ``(B, N)``. Unchecked."""
 
     def decode_rows(self, z: Tensor) -> Tensor:
-        return z @ self.dictionary + self.mean
+        return z @ self.atoms + self.mean
+
+    @property
+    def dictionary(self) -> Tensor:
+        return self.scale.rotate_back(self.atoms)
 
     @property
     @abstractmethod
@@ -82,7 +86,7 @@ class DictionaryCoder(CoderModule, Learner):
     def fit(self, x: Tensor) -> "DictionaryCoder":
         """Return the coder itself. Raises ``UserError`` unless ``x (B, D)`` is data that it can encode."""
         check_samples(x)
-        check_data(x, self.dictionary)
+        check_data(x, self.atoms)
         return self
 
 

@@ -59,8 +59,8 @@ class L1Coder(DictionaryCoder):
     def encode_centred(self, x: Tensor) -> Tensor:
         dtype = torch.promote_types(x.dtype, torch.float32)
         if not len(x):
-            return x.new_zeros(0, len(self.dictionary), dtype=dtype)
-        x, atoms = x.to(dtype), self.dictionary.to(dtype)
+            return x.new_zeros(0, len(self.atoms), dtype=dtype)
+        x, atoms = x.to(dtype), self.atoms.to(dtype)
         # With x = s x', A = r A' and z = s/r z' the objective is s^2 times that of x', A' and penalty / (s r).
         of_x, of_atoms = scale(x), scale(atoms)
         return self._shrink(x / of_x, atoms / of_atoms, self.penalty / of_x / of_atoms) * of_x / of_atoms

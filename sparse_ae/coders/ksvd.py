@@ -108,8 +108,8 @@ class KSVD(IterativeLearner):
     def start(self, x: Tensor) -> KSVDState:
         """Return the state before the first epoch, with samples as atoms."""
         initial = DataAtoms(self.latent_dim, self.n_nonzero, seed=self.seed).fit(x)
-        memory = initial.dictionary.new_zeros(self.latent_dim)
-        return KSVDState(initial.dictionary, initial.mean, memory, epoch=0, fvu=float("nan"), replaced=0)
+        memory = initial.atoms.new_zeros(self.latent_dim)
+        return KSVDState(initial.atoms, initial.mean, memory, epoch=0, fvu=float("nan"), replaced=0)
 
     @staticmethod
     def progress(state: KSVDState) -> tuple[int, dict[str, float]]:

@@ -8,23 +8,28 @@ from torch import Tensor, nn
 
 from sparse_ae.coders.checks import as_floats, check_finite
 from sparse_ae.config.errors import UserError
+from sparse_ae.data.scale import Scale
 
 
 class CoderModule(nn.Module, ABC):
     """``Coder`` of samples with D values as codes of N units; subclasses say how rows are coded.
 
-    ``encode`` and ``decode`` take a user's tensors and check and convert them. ``encode_rows`` and ``decode_rows`` are
-    what a subclass adds: rows in, rows out, unchecked, for callers that have made sure of their data.
+    ``encode`` and ``decode`` take a user's tensors, in the data's own unit, and check, convert and scale them.
+    ``encode_rows`` and ``decode_rows`` are what a subclass adds: rows in, rows out, unchecked, on the scale that is
+    trained on.
     """
 
     input_shape: tuple[int, ...]
     """Shape of one sample: ``(C, H, W)`` for images, else ``(D,)``. ``load`` sets the one of the training data."""
+    scale: Scale
+    """From the data's own unit to the scale that is trained on; set when training has ended."""
 
     def __init__(self, input_dim: int, latent_dim: int) -> None:
         super().__init__()
         self.input_dim = input_dim
         self.latent_dim = latent_dim
         self.input_shape = (input_dim,)
+        self.scale = Scale()
 
     def encode(self, x: Tensor) -> Tensor:
         """Encode samples ``(..., D)``, or ``(..., *input_shape)`` such as images, as codes ``(..., N)``.
@@ -37,7 +42,7 @@ class CoderModule(nn.Module, ABC):
         x = as_floats("x", x, self._weight, expected)
         leading = self._leading(x)
         check_finite("x", x)
-        z = self.encode_rows(x.reshape(-1, self.input_dim))
+        z = self.encode_rows(self.scale(x.reshape(-1, self.input_dim)))
         return z.reshape(*leading, self.latent_dim)
 
     def decode(self, z: Tensor, *, shaped: bool = False) -> Tensor:
@@ -49,7 +54,7 @@ class CoderModule(nn.Module, ABC):
         z = as_floats("z", z, self._weight, "floats")
         if z.ndim == 0 or z.shape[-1] != self.latent_dim:
             raise UserError("z", reason=_found(z, "codes"), expected=f"{self.latent_dim}, one for each unit")
-        x_hat = self.decode_rows(z.reshape(-1, self.latent_dim))
+        x_hat = self.scale.inverse(self.decode_rows(z.reshape(-1, self.latent_dim)))
         return x_hat.reshape(*z.shape[:-1], *(self.input_shape if shaped else (self.input_dim,)))
 
     @abstractmethod
@@ -59,6 +64,11 @@ class CoderModule(nn.Module, ABC):
     @abstractmethod
     def decode_rows(self, z: Tensor) -> Tensor:
         """Decode codes ``(B, N)`` to reconstructions ``(B, D)``. Unchecked."""
+
+    @property
+    @abstractmethod
+    def dictionary(self) -> Tensor:
+        """Atoms ``(N, D)`` in the data's own unit."""
 
     @property
     def _weight(self) -> Tensor:

@@ -84,7 +84,7 @@ class OMP(DictionaryCoder):
         return {"k": self.k, "tolerance": self.tolerance, "selection": self.selection}
 
     def encode_centred(self, x: Tensor) -> Tensor:
-        return _pursue(x, self.dictionary, self.k, self.tolerance, self.selection).dense(len(self.dictionary))
+        return _pursue(x, self.atoms, self.k, self.tolerance, self.selection).dense(len(self.atoms))
 
 
 def sparse_codes(x: Tensor, atoms: Tensor, k: int, selection: Selection = "correlation") -> SparseCodes:

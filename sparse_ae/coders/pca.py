@@ -25,7 +25,7 @@ class Projection(DictionaryCoder):
         return {}
 
     def encode_centred(self, x: Tensor) -> Tensor:
-        return x @ self.dictionary.T
+        return x @ self.atoms.T
 
 
 class PCA(Learner):

@@ -99,6 +99,27 @@ class Arrays(DataModule):
             raise ConfigError("data.path", self.path, "all training rows are the same", "rows that differ")
         return moments
 
+    def inspect(self) -> None:
+        """Read all rows once. Raises ``ConfigError`` for values that are not finite, and for rows that are all alike."""
+        self.prepare_data()
+        _ = self.moments
+
+    def describe(self) -> str:
+        rows = self._rows["train"]
+        shape = " x ".join(f"{size:,}" for size in (len(rows), *rows.shape))
+        kind = f"{shape} {str(rows.dtype).removeprefix('torch.')}, {_size(rows.nbytes)}"
+        place = {"device": str(self._device), "host": "host memory", "disk": "disk"}[self.tier]
+        sizes = ", ".join(f"{n:,} {name}" for name, n in self.sizes.items())
+        scale = "" if self.normalize == "none" else f"; normalize={self.normalize}"
+        return f"data: {self.path} ({kind}) on {place}; {sizes}{scale}"
+
+    @property
+    def doubts(self) -> list[str]:
+        n, dim = self._file_size, self.input_dim
+        if n < 2 * dim and len(self.input_shape) == 1:
+            return [f"data.path={self.path} has {n} rows of {dim} values; are rows and columns exchanged?"]
+        return []
+
     @property
     def row_bytes(self) -> int:
         return self.input_dim * self._rows["train"].dtype.itemsize
@@ -124,6 +145,17 @@ class Arrays(DataModule):
         if (other.shape, other.dtype) != (first.shape, first.dtype):
             reason = f"rows of {_kind(other)}, but those of path are {_kind(first)}"
             raise ConfigError(f"{name}_path", self._paths[name], reason, "the same")
+
+
+def _size(n: int) -> str:
+    """A number of bytes with its unit.
+
+    >>> _size(735), _size(4_200_000_000)
+    ('735 bytes', '4.2 GB')
+    """
+    units = ("bytes", "kB", "MB", "GB", "TB")
+    power = min((len(str(n)) - 1) // 3, len(units) - 1)
+    return f"{n / 1000**power:.3g} {units[power]}"
 
 
 def _kind(rows: Rows) -> str:

@@ -6,14 +6,17 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sparse_ae.atomic import write_atomically
 from sparse_ae.config.errors import UserError
-from sparse_ae.data.files import data_root
+from sparse_ae.data.files import data_files, data_root
+
+FILES = ("path", "val_path", "test_path", "labels", "val_labels", "test_labels", "split_by")
+"""Options of ``data`` that name a file, a folder, or an array of the file that ``path`` names."""
 
 _CACHE_FORMAT = "1"
 _LENGTH = 16  # bytes kept of a SHA-256, which processors compute in hardware
@@ -30,6 +33,24 @@ class _Version(NamedTuple):
     inode: int
     size: int
     mtime_ns: int
+
+
+def identity(options: Mapping[str, Any], tell: Callable[[str], object] | None = None) -> str | None:
+    """Return 16 hexadecimal digits that identify the files which ``options`` of ``data`` name; None if there are none.
+
+    What is no file is taken as the name of an array. Raises ``ConfigError`` for a file that cannot be read.
+    """
+    parts = {}
+    for option in FILES:
+        place = options.get(option)
+        if place is None:
+            continue
+        if option.endswith("path") or Path(place).exists():
+            files = data_files(place, path_option=f"data.{option}")
+            parts[option] = digest(files, tell)
+        else:
+            parts[option] = f"array {place}"
+    return _hash(json.dumps(parts).encode()).hex()[:16] if parts else None
 
 
 def digest(files: Iterable[str | Path], tell: Callable[[str], object] | None = None) -> str:

@@ -121,6 +121,18 @@ class DataModule(LightningDataModule, ABC):
     def source(self, name: Split) -> Samples:
         """The split's own file. Call ``prepare_data`` before."""
 
+    def inspect(self) -> None:
+        """Read files of the user's once, before training. Raises ``ConfigError`` for data that cannot be trained on."""
+
+    def describe(self) -> str:
+        """A line about the size and the place of data that are the user's own; empty for a known dataset."""
+        return ""
+
+    @property
+    def doubts(self) -> list[str]:
+        """Properties of the data that are probably mistakes, a line each."""
+        return []
+
     @property
     def row_bytes(self) -> int:
         """Size of a stored row."""

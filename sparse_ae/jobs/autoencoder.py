@@ -146,8 +146,8 @@ class AutoencoderJob(Job):
         config, module, target = self.config, self.module, self.module.objective.target
         self.run.add_metrics(module.results)
         model = module.model.cpu().float().eval()
-        shape = self.data.input_shape
-        save_model(self.run, model, network=config["model"], sparsity=self.sparsity_spec, input_shape=shape)
+        model.scale, model.input_shape = self.data.scale.cpu(), self.data.input_shape
+        save_model(self.run, model, network=self.network_spec, sparsity=self.sparsity_spec)
         if target is not None and target.points:
             method = config["sparsity"]["_target_"].rpartition(".")[2]
             self.run.write_analysis("coefficient_path", {"points": target.points}, path_figures(target.points, method))
@@ -164,7 +164,10 @@ class AutoencoderJob(Job):
         self.sparsity_spec = dict(config["sparsity"])
         if target is not None:
             self.sparsity_spec = target.sparsity_spec(self.sparsity_spec, config["model"]["latent_dim"])
-        model = build_autoencoder(config["model"], self.sparsity_spec, input_dim=self.data.input_dim)
+        self.network_spec = dict(config["model"])
+        if self.network_spec.get("output") == "auto":
+            self.network_spec["output"] = "sigmoid" if self.data.in_unit_interval else "linear"
+        model = build_autoencoder(self.network_spec, self.sparsity_spec, input_dim=self.data.input_dim)
         dead = build(config["dead"], "dead", latent_dim=model.network.latent_dim)
         return Objective(model, dead, target, threshold=self.active_threshold)
 

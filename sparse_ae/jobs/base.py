@@ -9,7 +9,7 @@ import torch
 
 from sparse_ae.config.build import TARGET, check_spec
 from sparse_ae.config.errors import ConfigError, Mistakes
-from sparse_ae.data import ImageDataModule
+from sparse_ae.data import DataModule
 from sparse_ae.reporting.columns import Flat, as_method, flat_config
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.naming import relevant_config
@@ -35,7 +35,7 @@ class Job(ABC):
 
     config: Mapping[str, Any]
     run: Run
-    data: ImageDataModule
+    data: DataModule
     active_threshold: float
     rerun: str
     device: torch.device

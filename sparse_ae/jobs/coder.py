@@ -11,7 +11,7 @@ from sparse_ae.atomic import link
 from sparse_ae.coders import DictionaryCoder, IterativeLearner, Learner
 from sparse_ae.config.build import build, check_config
 from sparse_ae.config.errors import ConfigError, Mistakes
-from sparse_ae.data import Split, to_unit_interval, usable_device
+from sparse_ae.data import Split, usable_device
 from sparse_ae.jobs.base import Job, StartingPoint, check_analyses
 from sparse_ae.metrics import CodeMetrics, evaluate
 from sparse_ae.runs.checkpoint import read_checkpoint, write_checkpoint
@@ -55,7 +55,7 @@ class CoderJob(Job):
         if isinstance(self.learner, nn.Module):
             self.learner.to(self.device)
         try:
-            self.learner.check(self.data.train_file_size - self.data.val_size, self.data.input_dim)
+            self.learner.check(self.data.train_size, self.data.input_dim)
         except ConfigError as error:
             raise error.under("coder") from error
         self.logger = RunLogger(run.path)
@@ -66,10 +66,13 @@ class CoderJob(Job):
 
     def fit_and_test(self, start: StartingPoint) -> None:
         """Fit to the training split; where it is done in epochs, with a checkpoint after each."""
-        self.data.prepare_data()
+        data = self.data
+        data.prepare_data()
+        if isinstance(self.learner, DictionaryCoder):  # on the atoms of another run, and so on its scale
+            data.scale = self.learner.scale
         if start.event_sizes is None:
             self.logger.begin(self.options)
-        x = to_unit_interval(self.data.split("train").x).to(self.device)
+        x = data.first("train", data.train_size).to(self.device)
         self.coder = self._fit(x, start).to(self.device)
         if isinstance(self.learner, DictionaryCoder):  # on the atoms of another run, which took its own time
             self.run.record.note_progress(1.0)
@@ -82,7 +85,8 @@ class CoderJob(Job):
 
     def write_results(self) -> None:
         self.run.add_metrics(self.results)
-        save_coder(self.run, self.coder, input_shape=self.data.input_shape)
+        self.coder.scale, self.coder.input_shape = self.data.scale, self.data.input_shape
+        save_coder(self.run, self.coder)
 
     def _fit(self, x: Tensor, start: StartingPoint) -> DictionaryCoder:
         learner = self.learner
@@ -111,8 +115,12 @@ class CoderJob(Job):
         write_checkpoint(self.run.last_checkpoint, saved)
 
     def _measure(self, split: Split) -> dict[str, float]:
-        units = len(self.coder.dictionary)
-        metrics = CodeMetrics(mean=self.data.train_mean, latent_dim=units, threshold=self.active_threshold)
+        metrics = CodeMetrics(
+            mean=self.data.train_mean,
+            latent_dim=self.coder.latent_dim,
+            threshold=self.active_threshold,
+            unit=self.data.scale.unit,
+        )
         values = evaluate(self.coder, self.data.eval_dataloader(split), metrics.to(self.device))
         return {f"{split}/{name}": value for name, value in values.items()}
 

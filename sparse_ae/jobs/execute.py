@@ -13,7 +13,6 @@ from sparse_ae.analysis.loading import test_sample
 from sparse_ae.analysis.write import write_analyses
 from sparse_ae.atomic import link
 from sparse_ae.config.errors import describe
-from sparse_ae.data import to_unit_interval
 from sparse_ae.jobs.base import Job, StartingPoint, analyses_of, missing_analyses
 from sparse_ae.reporting.console import tell, warn
 from sparse_ae.reporting.pages import write_run_page
@@ -155,7 +154,7 @@ def _seconds_per_sample(job: Job) -> float:
     from torch.utils.benchmark import Timer
 
     coder = load(job.run).to(job.device)
-    x = to_unit_interval(job.data.split("test").x[:_TIMED_SAMPLES]).to(job.device)
+    x = coder.scale.inverse(job.data.first("test", _TIMED_SAMPLES).to(job.device))
     with torch.inference_mode():
         timer = Timer("coder.encode(x)", globals={"coder": coder, "x": x}, num_threads=torch.get_num_threads())
         return float(timer.blocked_autorange(min_run_time=_TIMED_SECONDS).median) / len(x)

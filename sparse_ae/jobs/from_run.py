@@ -2,12 +2,13 @@
 
 import hashlib
 from pathlib import Path
+from typing import TypeVar
 
 from hydra.utils import to_absolute_path
 from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
-from sparse_ae.coders import OMP, L1Coder
+from sparse_ae.coders import OMP, CoderModule, DictionaryCoder, L1Coder
 from sparse_ae.coders.checks import check_dictionary
 from sparse_ae.coders.omp import Selection
 from sparse_ae.config.errors import ConfigError, UserError
@@ -15,6 +16,9 @@ from sparse_ae.models import SparseAutoencoder
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.errors import RunError
 from sparse_ae.runs.export import load
+
+
+C = TypeVar("C", bound=CoderModule)
 
 
 def omp(
@@ -25,10 +29,10 @@ def omp(
     Raises ``RunError`` if the run has no model and ``ConfigError`` if its decoder is not linear, its atoms are not a
     dictionary, or ``atoms`` is not the ``digest`` of its weights.
     """
-    dictionary, mean = _dictionary(run, atoms)
+    coder, dictionary, mean = _atoms(run, atoms)
     if n_nonzero > len(dictionary):
         raise ConfigError("n_nonzero", n_nonzero, "more than the run has atoms", f"1 to {len(dictionary)}")
-    return OMP(dictionary, n_nonzero, mean=mean, selection=selection)
+    return _scaled_as(coder, OMP(dictionary, n_nonzero, mean=mean, selection=selection))
 
 
 def l1(
@@ -41,8 +45,8 @@ def l1(
     momentum: bool = True,
 ) -> L1Coder:
     """``L1Coder`` on the atoms of ``run``. Raises as ``omp`` does."""
-    dictionary, mean = _dictionary(run, atoms)
-    return L1Coder(dictionary, penalty, steps, tolerance, positive, momentum, mean)
+    coder, dictionary, mean = _atoms(run, atoms)
+    return _scaled_as(coder, L1Coder(dictionary, penalty, steps, tolerance, positive, momentum, mean))
 
 
 def digest(run: str | None) -> str | None:
@@ -58,8 +62,13 @@ def _found(run: str) -> str:
     return path if Path(path).is_dir() else run
 
 
-def _dictionary(run: str, atoms: str | None) -> tuple[Tensor, Tensor]:
-    """Atoms ``(N, D)`` and the reconstruction of a zero code, ``(D,)``."""
+def _scaled_as(coder: CoderModule, other: C) -> C:
+    other.scale = coder.scale
+    return other
+
+
+def _atoms(run: str, atoms: str | None) -> tuple[CoderModule, Tensor, Tensor]:
+    """The coder of a run; its atoms ``(N, D)`` and the reconstruction of a zero code ``(D,)``, as it was trained."""
     if run == "???":
         raise ConfigError("run", reason="is required", expected="a run's folder, such as outputs/default/<run>")
     try:
@@ -71,9 +80,9 @@ def _dictionary(run: str, atoms: str | None) -> tuple[Tensor, Tensor]:
     if isinstance(coder, SparseAutoencoder) and not coder.network.has_atoms:
         kind = type(coder.network).__name__
         raise ConfigError("run", run, f"{kind}'s decoder is not a dictionary", "a run with a linear decoder")
-    dictionary = coder.dictionary.detach()
+    dictionary = (coder.atoms if isinstance(coder, DictionaryCoder) else coder.network.dictionary).detach()
     try:
         check_dictionary(dictionary)
     except UserError as error:
         raise ConfigError("run", run, error.reason, error.expected) from error
-    return dictionary, coder.decode(dictionary.new_zeros(1, len(dictionary))).detach()[0]
+    return coder, dictionary, coder.decode_rows(dictionary.new_zeros(1, len(dictionary))).detach()[0]

@@ -47,8 +47,7 @@ class SparseAutoencoder(CoderModule):
 
     @property
     def dictionary(self) -> Tensor:
-        """Atoms ``(N, D)``."""
-        return self.network.dictionary
+        return self.scale.rotate_back(self.network.dictionary)
 
     @property
     def learning_rates(self) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Multi-layer perceptrons as encoder and decoder."""
 
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from pydantic import PositiveInt
@@ -11,9 +12,10 @@ from sparse_ae.models.network import Network
 
 
 class MLP(Network):
-    """Encoder D - hidden - N and decoder N - reversed hidden - D; ReLU between layers, sigmoid on the output.
+    """Encoder D - hidden - N and decoder N - reversed hidden - D, with ReLU between layers.
 
-    The output lies in (0, 1), for data in [0, 1]. With ``hidden_sizes=[]`` each side is one layer.
+    ``output``: ``sigmoid``, for data in [0, 1], or ``linear``. ``auto`` is ``sigmoid``; a run chooses by its data. With
+    ``hidden_sizes=[]`` each side is one layer.
 
     >>> mlp = MLP(input_dim=784)
     >>> [tuple(p.shape) for p in mlp.encoder.parameters()]
@@ -26,11 +28,15 @@ class MLP(Network):
         input_dim: PositiveInt,
         latent_dim: PositiveInt = 128,
         hidden_sizes: list[PositiveInt] = [256],  # noqa: B006, only read
+        output: Literal["auto", "sigmoid", "linear"] = "auto",
     ) -> None:
         super().__init__(input_dim, latent_dim)
         widths = [input_dim, *hidden_sizes, latent_dim]
         self.encoder = _perceptron(widths)
-        self.decoder = _perceptron(widths[::-1]).append(nn.Sigmoid())
+        self.output = output
+        self.decoder = _perceptron(widths[::-1])
+        if output != "linear":
+            self.decoder.append(nn.Sigmoid())
 
     def encode(self, x: Tensor) -> Tensor:
         return self.encoder(x)  # type: ignore[no-any-return]

@@ -11,12 +11,13 @@ from typing import Any, Literal, TypeVar
 
 import safetensors
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparse_ae.atomic import write_atomically
 from sparse_ae.coders import CoderModule, DictionaryCoder
 from sparse_ae.config.build import build
 from sparse_ae.config.errors import UserError
+from sparse_ae.data.scale import Scale
 from sparse_ae.models import Network, SparseAutoencoder, build_autoencoder
 from sparse_ae.runs.checkpoint import read_checkpoint
 from sparse_ae.runs.directory import Run
@@ -27,25 +28,22 @@ from sparse_ae.sparsity import Sparsity
 Weights = Literal["final", "best"]
 C = TypeVar("C", bound=CoderModule)
 
-_FORMAT = 2
+_FORMAT = 3
+_SCALE = "scale."
+"""Prefix of the tensors of the scale."""
 
 
 def save_model(
-    run: Run,
-    model: SparseAutoencoder,
-    *,
-    network: Mapping[str, Any],
-    sparsity: Mapping[str, Any],
-    input_shape: tuple[int, ...],
+    run: Run, model: SparseAutoencoder, *, network: Mapping[str, Any], sparsity: Mapping[str, Any]
 ) -> None:
     """Write the model and the specs it was built from into the run."""
-    _save(run, model, model.dictionary, input_shape, {"network": dict(network), "sparsity": dict(sparsity)})
+    _save(run, model, {"network": dict(network), "sparsity": dict(sparsity)})
 
 
-def save_coder(run: Run, coder: DictionaryCoder, *, input_shape: tuple[int, ...]) -> None:
+def save_coder(run: Run, coder: DictionaryCoder) -> None:
     """Write a classical coder into the run."""
     spec = {"_target_": f"{type(coder).__module__}.{type(coder).__name__}", **coder.arguments}
-    _save(run, coder, coder.dictionary, input_shape, {"coder": spec})
+    _save(run, coder, {"coder": spec})
 
 
 def load(run: Run | Path | str, weights: Weights = "final") -> SparseAutoencoder | DictionaryCoder:
@@ -59,47 +57,49 @@ def load(run: Run | Path | str, weights: Weights = "final") -> SparseAutoencoder
     spec = run.read_model_spec()
     if spec.get("format") != _FORMAT:
         raise RunError(str(run.model_spec), reason=f"format {spec.get('format')} is not known", expected=str(_FORMAT))
+    tensors = _read(run.weights, load_file)
+    scale = Scale(**{name.removeprefix(_SCALE): tensors.pop(name) for name in [*tensors] if name.startswith(_SCALE)})
     if "coder" in spec:
         if weights != "final":
             raise RunError("weights", weights, f"{run.path} is a classical coder's", "final")
         check_trusted(spec["coder"], DictionaryCoder, str(run.model_spec))
-        tensors = _read(run.weights, load_file)
-        if tensors.keys() != {"dictionary", "mean"}:
-            raise RunError(str(run.weights), reason=f"holds {', '.join(tensors)}", expected="dictionary, mean")
+        if tensors.keys() != {"atoms", "mean"}:
+            raise RunError(str(run.weights), reason=f"holds {', '.join(tensors)}", expected="atoms, mean")
         try:
-            coder: DictionaryCoder = build(spec["coder"], "coder", **tensors)
+            coder: DictionaryCoder = build(spec["coder"], "coder", dictionary=tensors["atoms"], mean=tensors["mean"])
         except UserError as error:
             raise RunError(str(run.path), reason=f"its model cannot be read ({error})") from error
-        return _finished(coder, spec, run)
+        return _finished(coder, scale, spec, run)
     for key, base in (("network", Network), ("sparsity", Sparsity)):
         check_trusted(spec.get(key), base, str(run.model_spec))
     model = build_autoencoder(spec["network"], spec["sparsity"], input_dim=int(spec.get("input_dim", 0)))
-    path = run.weights if weights == "final" else run.best_checkpoint
-    state = _read(path, load_file if weights == "final" else _read_best)
+    path, state = run.weights, tensors
+    if weights == "best":
+        path = run.best_checkpoint
+        state = _read(path, _read_best)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise RunError(str(path), reason=f"cannot be read ({error})") from error
-    return _finished(model, spec, run)
+    return _finished(model, scale, spec, run)
 
 
-def _finished(coder: C, spec: Mapping[str, Any], run: Run) -> C:
-    """The coder in evaluation mode, with the shape of its samples."""
+def _finished(coder: C, scale: Scale, spec: Mapping[str, Any], run: Run) -> C:
+    """The coder in evaluation mode, with the scale and the shape of its samples."""
     shape = spec.get("input_shape")
     sizes = [size for size in shape if type(size) is int and size > 0] if isinstance(shape, list) else []
     if not sizes or sizes != shape or math.prod(sizes) != coder.input_dim:
         reason = f"is damaged (its input_shape is {shape}, and the model takes {coder.input_dim} values)"
         raise RunError(str(run.model_spec), reason=reason)
-    coder.input_shape = tuple(sizes)
+    coder.scale, coder.input_shape = scale, tuple(sizes)
     return coder.eval()
 
 
-def _save(run: Run, coder: nn.Module, atoms: Tensor, input_shape: tuple[int, ...], specs: Mapping[str, Any]) -> None:
+def _save(run: Run, coder: CoderModule, specs: Mapping[str, Any]) -> None:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in coder.state_dict().items()}
     write_atomically(run.weights, save(state))
-    units, dim = atoms.shape
-    shape = {"format": _FORMAT, "input_shape": list(input_shape), "input_dim": dim, "latent_dim": units}
-    run.write_model_spec({**shape, **specs})
+    sizes = {"input_shape": list(coder.input_shape), "input_dim": coder.input_dim, "latent_dim": coder.latent_dim}
+    run.write_model_spec({"format": _FORMAT, **sizes, **specs})
 
 
 def _read(path: Path, reader: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:

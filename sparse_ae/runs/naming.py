@@ -5,6 +5,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from sparse_ae.data.content import FILES
+
 _NO_EFFECT_ON_RESULTS = (
     "analysis",
     "checkpoint.every_n_minutes",
@@ -12,8 +14,9 @@ _NO_EFFECT_ON_RESULTS = (
     "data.device",
     "data.eval_batch_size",
     "data.num_workers",
-    "data.resident",
+    *(f"data.{key}" for key in FILES),  # data.content is what matters
     "data.root",
+    "data.storage",
     "rerun",
     "threads",
     "trainer.enable_model_summary",

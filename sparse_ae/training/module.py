@@ -132,7 +132,7 @@ class SparseAutoencoderModule(FastLightningModule):
         self.objective.on_step_start_(self.global_step, self._total_steps)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        x, target, _ = batch
+        x, target = batch
         loss = self._compute(x, target)
         self._losses.add(loss, step=self.global_step + 1)
         self._loss = loss

@@ -7,7 +7,6 @@ from pydantic import PositiveInt
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from sparse_ae.data import to_unit_interval
 from sparse_ae.functional import lifetime_sparsity
 from sparse_ae.training.logger import RunLogger
 from sparse_ae.training.module import ours
@@ -38,10 +37,9 @@ class Visuals(Callback):
         if not isinstance(logger, RunLogger) or (epoch % self.every_n_epochs and epoch != trainer.max_epochs):
             return
         data, model, step = module.data, module.model, trainer.global_step
-        images = data.split("val" if data.val_size else "train").x[:_HISTOGRAM_SAMPLES]
-        x = to_unit_interval(images).to(next(model.parameters()))
-        z = model.encode(x)
-        x_hat = model.decode(z[: self.n_images])
+        x = data.first("val" if data.val_size else "train", _HISTOGRAM_SAMPLES).to(next(model.parameters()))
+        z = model.encode_rows(x)
+        x_hat = model.decode_rows(z[: self.n_images])
         pairs = torch.cat([x[: self.n_images], x_hat]).clamp(0, 1)
         lifetime = module.lifetime("val")
         if lifetime is None:  # no validation at this step
