@@ -19,7 +19,7 @@ from sparse_ae.data.disk import DiskLoader
 from sparse_ae.data.loader import Loader, Shift
 from sparse_ae.data.order import EpochSampler
 from sparse_ae.data.resident import ResidentLoader
-from sparse_ae.data.rows import Rows, open_rows
+from sparse_ae.data.rows import Rows, Subset, open_rows
 
 WAIT = 30
 """Seconds after which a thread is taken for hung."""
@@ -83,8 +83,6 @@ def assert_same_batches(ours: Loader, theirs: Loader) -> None:
         assert a.x.dtype == b.x.dtype == torch.float32
         assert a.x.numpy().tobytes() == b.x.numpy().tobytes()
         assert a.target is a.x
-        assert (a.label is None) == (b.label is None)
-        assert a.label is None or torch.equal(a.label, b.label)
 
 
 @given(st.data())
@@ -100,7 +98,6 @@ def test_batches_are_those_of_resident_data(data: st.DataObject) -> None:
     seen = data.draw(st.integers(0, n // world))
     batch_size = data.draw(st.integers(1, 40))
     shift = data.draw(st.sampled_from([None, Shift(pixels=1, epochs=None, shape=(1, 2, 2))]))
-    labels = data.draw(st.sampled_from([None, torch.arange(n)]))
     stored = torch.randint(0, 256, (in_file, 4), generator=torch.Generator().manual_seed(seed)).to(dtype)
     options = {
         "seed": seed,
@@ -113,8 +110,9 @@ def test_batches_are_those_of_resident_data(data: st.DataObject) -> None:
     }
     samplers = [EpochSampler(n, **options) for _ in range(2)]
     split = stored if index is None else stored[index]
-    disk = DiskLoader(Recorded(stored), index, labels, samplers[0], batch_size, torch.Tensor.float, shift=shift)
-    resident = ResidentLoader(split, labels, samplers[1], batch_size, torch.Tensor.float, shift=shift)
+    rows = Recorded(stored) if index is None else Subset(Recorded(stored), index)
+    disk = DiskLoader(rows, samplers[0], batch_size, torch.Tensor.float, shift=shift)
+    resident = ResidentLoader(split, samplers[1], batch_size, torch.Tensor.float, shift=shift)
     for _ in range(2):
         assert_same_batches(disk, resident)
         for sampler in samplers:
@@ -123,7 +121,7 @@ def test_batches_are_those_of_resident_data(data: st.DataObject) -> None:
 
 def test_a_file_is_read_once_per_epoch_in_blocks() -> None:
     rows = Recorded(numbered(100))
-    list(DiskLoader(rows, None, None, EpochSampler(100, seed=0, shuffle=True, window=40, block=8), 16))
+    list(DiskLoader(rows, EpochSampler(100, seed=0, shuffle=True, window=40, block=8), 16))
     assert sorted(rows.reads) == [(start, min(start + 8, 100)) for start in range(0, 100, 8)]
     assert rows.reads != sorted(rows.reads)
 
@@ -131,17 +129,17 @@ def test_a_file_is_read_once_per_epoch_in_blocks() -> None:
 def test_a_split_with_few_gaps_is_read_as_ranges_and_a_sparse_one_row_by_row() -> None:
     index = torch.tensor([i for i in range(100) if i % 10])
     rows = Recorded(numbered(100))
-    list(DiskLoader(rows, index, None, EpochSampler(90, seed=0, shuffle=True, window=45, block=9), 16))
+    list(DiskLoader(Subset(rows, index), EpochSampler(90, seed=0, shuffle=True, window=45, block=9), 16))
     assert sorted(rows.reads) == [(start, start + 9) for start in range(1, 100, 10)]
     held_out = Recorded(numbered(100))
-    list(DiskLoader(held_out, torch.arange(0, 100, 10), None, EpochSampler(10, seed=0, shuffle=False), 16))
+    list(DiskLoader(Subset(held_out, torch.arange(0, 100, 10)), EpochSampler(10, seed=0, shuffle=False), 16))
     assert (held_out.reads, held_out.taken) == ([], 10)
 
 
 def test_a_resumed_epoch_does_not_read_the_windows_that_were_seen() -> None:
     rows = Recorded(numbered(100))
     sampler = EpochSampler(100, seed=0, shuffle=True, window=25, block=5, resume_at=(2, 60))
-    assert sum(len(batch.x) for batch in DiskLoader(rows, None, None, sampler, 10)) == 40
+    assert sum(len(batch.x) for batch in DiskLoader(rows, sampler, 10)) == 40
     assert rows.rows_read == 50
 
 
@@ -152,7 +150,7 @@ def test_two_windows_are_in_memory_at_most(batch_size: int) -> None:
     rows = Recorded(numbered(n))
     used = 0
     for batch in DiskLoader(
-        rows, None, None, EpochSampler(n, seed=0, shuffle=True, window=window, block=4), batch_size
+        rows, EpochSampler(n, seed=0, shuffle=True, window=window, block=4), batch_size
     ):
         used += len(batch.x)
         join_readers()
@@ -164,7 +162,7 @@ def test_two_windows_are_in_memory_at_most(batch_size: int) -> None:
 def test_the_last_window_is_freed_before_its_last_batch_is_used() -> None:
     """Validation comes before Lightning asks for the end of the epoch, and needs the memory."""
     windows = []
-    for _ in DiskLoader(Recorded(numbered(22)), None, None, EpochSampler(22, seed=0, shuffle=True, window=11), 8):
+    for _ in DiskLoader(Recorded(numbered(22)), EpochSampler(22, seed=0, shuffle=True, window=11), 8):
         join_readers()
         tensors = (found for found in gc.get_objects() if type(found) is Tensor)
         windows.append(len({rows.data_ptr() for rows in tensors if rows.shape == (11, 3)}))
@@ -174,7 +172,7 @@ def test_the_last_window_is_freed_before_its_last_batch_is_used() -> None:
 def failing(error: BaseException, after: int) -> tuple[Recorded, DiskLoader]:
     rows = Recorded(numbered(60))
     rows.error, rows.error_at = error, after
-    return rows, DiskLoader(rows, None, None, EpochSampler(60, seed=0, shuffle=False, window=20, block=5), 10)
+    return rows, DiskLoader(rows, EpochSampler(60, seed=0, shuffle=False, window=20, block=5), 10)
 
 
 @pytest.mark.parametrize("after", [0, 1, 5, 11])
@@ -228,7 +226,7 @@ def test_an_iterator_that_is_left_ends_its_thread_at_the_next_block(
     leave: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = Gated(numbered(80), free=5)  # the first window, and one block of the second
-    loader = DiskLoader(rows, None, None, EpochSampler(80, seed=0, shuffle=True, window=20, block=4), 10)
+    loader = DiskLoader(rows, EpochSampler(80, seed=0, shuffle=True, window=20, block=4), 10)
     batches = iter(loader)
     next(batches)
     assert rows.waiting.wait(WAIT)
@@ -273,7 +271,7 @@ def test_an_iterator_may_be_collected_by_its_own_thread() -> None:
                 gc.collect()
 
     rows = Collecting(numbered(80), free=5)
-    loader = DiskLoader(rows, None, None, EpochSampler(80, seed=0, shuffle=True, window=20, block=4), 10)
+    loader = DiskLoader(rows, EpochSampler(80, seed=0, shuffle=True, window=20, block=4), 10)
     cycle = [iter(loader)]
     next(cycle[0])
     assert rows.waiting.wait(WAIT)
@@ -293,13 +291,13 @@ def test_an_iterator_may_be_collected_by_its_own_thread() -> None:
 def test_iterators_of_one_loader_do_not_disturb_each_other() -> None:
     rows = Recorded(numbered(60))
     sampler = EpochSampler(60, seed=0, shuffle=True, window=20, block=4)
-    loader = DiskLoader(rows, None, torch.arange(60), sampler, 7)
+    loader = DiskLoader(rows, sampler, 7)
     first, second = [], []
     for a, b in zip(loader, loader, strict=True):
-        first.append(a.label)
-        second.append(b.label)
+        first.append(a.x)
+        second.append(b.x)
     assert torch.equal(torch.cat(first), torch.cat(second))
-    assert torch.equal(torch.cat(first), sampler.indices())
+    assert torch.equal(torch.cat(first), rows.data[sampler.indices()])
 
 
 def test_shards_are_read_as_one_file(tmp_path: Path) -> None:
@@ -308,16 +306,16 @@ def test_shards_are_read_as_one_file(tmp_path: Path) -> None:
         np.save(tmp_path / f"{shard}.npy", data[start : start + 31])
     index = torch.tensor([i for i in range(90) if i % 8])
     samplers = [EpochSampler(len(index), seed=0, shuffle=True, window=20, block=6) for _ in range(2)]
-    disk = DiskLoader(open_rows(tmp_path), index, None, samplers[0], 13)
+    disk = DiskLoader(Subset(open_rows(tmp_path), index), samplers[0], 13)
     stored = torch.from_numpy(data.reshape(90, 6))[index]
-    assert_same_batches(disk, ResidentLoader(stored, None, samplers[1], 13))
+    assert_same_batches(disk, ResidentLoader(stored, samplers[1], 13))
 
 
 def test_a_file_that_is_cut_short_while_it_is_read_ends_the_epoch(tmp_path: Path) -> None:
     path = tmp_path / "rows.npy"
     np.save(path, numbered(64).numpy())
     sampler = EpochSampler(64, seed=0, shuffle=False, window=16, block=4)
-    batches = iter(DiskLoader(open_rows(path), None, None, sampler, 8))
+    batches = iter(DiskLoader(open_rows(path), sampler, 8))
     next(batches)
     join_readers()
     with path.open("r+b") as file:

@@ -38,6 +38,6 @@ def test_files_already_there_are_read(group: str, folder: str, tmp_path: Path) -
     for name, images in (("train", 30), ("t10k", 5)):
         _idx(raw / f"{name}-images-idx3-ubyte", (images, 28, 28))
         _idx(raw / f"{name}-labels-idx1-ubyte", (images,))
-    data = build(plain_config(f"data={group}", f"data.root={tmp_path}", "data.val_size=10")["data"], "data")
+    data = build(plain_config(f"data={group}", f"data.root={tmp_path}")["data"], "data")
     data.prepare_data()
-    assert [len(data.split(name).x) for name in ("train", "val", "test")] == [20, 10, 5]
+    assert [len(data.source(name).rows) for name in ("train", "test")] == [30, 5]

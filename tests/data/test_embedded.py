@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sparse_ae.config.build import build
-from sparse_ae.data import MNIST
+from sparse_ae.data import MNIST, DataModule, Split
 from sparse_ae.data.embedded import MD5, unpack_mnist
 from sparse_ae.data.resident import ResidentLoader
 from tests import processes  # noqa: F401, its fork server has imported torch
@@ -63,33 +63,37 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         unpack_mnist(tmp_path / "file" / "raw")
 
 
+def rows(data: DataModule, name: Split) -> torch.Tensor:
+    """All rows of a split, as stored."""
+    own = data.split(name).rows
+    return own.read(0, len(own))
+
+
 def test_splits_are_disjoint_sized_and_fixed_by_the_seed() -> None:
     data = mnist()
-    train, val, test = (data.split(name) for name in ("train", "val", "test"))
-    assert (len(train.x), len(val.x), len(test.x)) == (55_000, 5_000, 10_000)
-    assert train.x.dtype == torch.uint8
-    assert train.x.max() == 255
-    images, labels = data.read(train=True)
+    train, val, test = (rows(data, name) for name in ("train", "val", "test"))
+    assert (len(train), len(val), len(test)) == (55_000, 5_000, 10_000)
+    assert train.dtype == torch.uint8
+    assert train.max() == 255
+    images, labels = data.source("train")
+    of_train, of_val = data.split("train").label, data.split("val").label
     # 59 training images of MNIST are alike in all pixels but not in number: compare sums per class, not rows.
     for digit in range(10):
-        ours = train.x[train.label == digit].sum(dtype=torch.float64) + val.x[val.label == digit].sum(
-            dtype=torch.float64
-        )
-        assert ours.item() == images[labels == digit].double().sum().item()
-    assert torch.equal(mnist().split("val").x, val.x)
-    assert not torch.equal(mnist(seed=1).split("val").x, val.x)
+        ours = train[of_train == digit].double().sum() + val[of_val == digit].double().sum()
+        assert ours == images.take((labels == digit).nonzero()[:, 0]).double().sum()
+    assert torch.equal(rows(mnist(), "val"), val)
+    assert not torch.equal(rows(mnist(seed=1), "val"), val)
 
 
 def test_batches_are_the_stored_bytes_in_the_unit_interval() -> None:
     data = mnist()
-    train = data.split("train")
+    train = rows(data, "train")
     loader = data.train_dataloader()
     assert isinstance(loader, ResidentLoader)
     order = loader.sampler.indices()
     for batch, chosen in zip(loader, order.split(loader.batch_size), strict=True):
-        assert torch.equal(batch.x, train.x[chosen].float() / 255)
-        assert torch.equal(batch.label, train.label[chosen])
-    assert data.train_mean.numpy() == pytest.approx(train.x.numpy().mean(axis=0, dtype=np.float64) / 255, rel=1e-6)
+        assert torch.equal(batch.x, train[chosen].float() / 255)
+    assert data.train_mean.numpy() == pytest.approx(train.numpy().mean(axis=0, dtype=np.float64) / 255, rel=1e-6)
 
 
 def test_in_python_the_defaults_are_those_of_the_config(data_root: Path, tmp_path: Path) -> None:
@@ -97,7 +101,7 @@ def test_in_python_the_defaults_are_those_of_the_config(data_root: Path, tmp_pat
     ours.prepare_data()
     assert ours.root == data_root
     assert MNIST(root=str(tmp_path)).root == tmp_path
-    assert torch.equal(ours.split("train").x, theirs.split("train").x)
+    assert torch.equal(rows(ours, "train"), rows(theirs, "train"))
     for name in ("train", "val", "test"):
         a, b = (next(iter(getattr(data, f"{name}_dataloader")())) for data in (ours, theirs))
         assert torch.equal(a.x, b.x)
@@ -108,9 +112,8 @@ def test_in_python_the_defaults_are_those_of_the_config(data_root: Path, tmp_pat
     [
         ({"batch_size": 0}, "batch_size=0: should be greater than 0"),
         ({"batch_size": 55_001}, "batch_size=55001: larger than the data (expected 1 to 55000)"),
-        ({"val_size": 60_000}, "val_size=60000: leaves no training images (expected 0 to 59999)"),
-        ({"transforms": [torch.relu]}, "resident=true: transforms need a DataLoader (expected data.resident=false)"),
-        ({"shift": 1, "resident": False}, "shift=1: needs resident data (expected 0, or data.resident=true)"),
+        ({"val_size": 60_000}, "val_size=60000: leaves no training rows (expected 0 to 59999)"),
+        ({"transforms": [torch.relu], "shift": 1}, "shift=1: transforms are there already (expected 0)"),
         ({"shift": 28}, "shift=28: as large as an image (expected 0 to 27)"),
     ],
 )
@@ -122,7 +125,7 @@ def test_bad_options_in_python(options: dict[str, Any], message: str) -> None:
 
 def test_no_validation_split() -> None:
     data = mnist(val_size=0)
-    assert len(data.split("train").x) == 60_000
+    assert len(data.split("train").rows) == 60_000
     assert data.val_dataloader() == []
 
 
@@ -131,14 +134,13 @@ NOISE = {"_target_": "torchvision.transforms.v2.GaussianNoise", "sigma": 0.5}
 
 @pytest.mark.parametrize("transform_target", [False, True])
 def test_transforms_corrupt_training_inputs_only(transform_target: bool) -> None:
-    config = plain_config("data.resident=false")["data"]
+    config = plain_config()["data"]
     spec = {**config, "transforms": [NOISE], "transform_target": transform_target}
     data = build(spec, "data")
     data.prepare_data()
     clean = next(iter(build(config, "data").train_dataloader()))
     noisy = next(iter(data.train_dataloader()))
     again = next(iter(data.train_dataloader()))
-    assert torch.equal(noisy.label, clean.label)
     assert not torch.equal(noisy.x, clean.x)
     assert torch.equal(noisy.x, again.x)  # a function of (seed, epoch, index)
     assert torch.equal(noisy.target, noisy.x if transform_target else clean.x)
@@ -147,13 +149,11 @@ def test_transforms_corrupt_training_inputs_only(transform_target: bool) -> None
     assert torch.equal(validation.x, validation.target)
 
 
-def test_the_dataloader_path_sees_what_the_resident_path_sees() -> None:
-    resident, plain = mnist(), mnist(resident=False, num_workers=0)
+def test_a_data_loader_sees_what_the_resident_path_sees() -> None:
+    resident, plain = mnist(), mnist(transforms=[torch.nn.Identity()])
     first, second = resident.train_dataloader(), plain.train_dataloader()
     assert len(first) == len(second)
     for epoch in (0, 3):
         first.sampler.set_epoch(epoch)
         second.sampler.set_epoch(epoch)
-        a, b = next(iter(first)), next(iter(second))
-        assert torch.equal(a.x, b.x)
-        assert torch.equal(a.label, b.label)
+        assert torch.equal(next(iter(first)).x, next(iter(second)).x)

@@ -13,28 +13,18 @@ from sparse_ae.functional import epoch_order
 
 
 @given(st.integers(1, 300), st.integers(1, 50), st.integers(0, 2**31))
-def test_loader_yields_each_row_once_with_its_label(n: int, batch_size: int, seed: int) -> None:
+def test_loader_yields_each_row_once(n: int, batch_size: int, seed: int) -> None:
     rows = torch.arange(n, dtype=torch.float32).repeat(3, 1).T
-    loader = ResidentLoader(rows, torch.arange(n), EpochSampler(n, seed=seed, shuffle=True), batch_size)
+    loader = ResidentLoader(rows, EpochSampler(n, seed=seed, shuffle=True), batch_size)
     batches = list(loader)
     assert len(batches) == len(loader)
     assert {len(b.x) for b in batches[:-1]} <= {batch_size}
-    labels = torch.cat([b.label for b in batches])
-    assert torch.equal(torch.cat([b.x for b in batches])[:, 0], labels.float())
-    assert torch.equal(labels, epoch_order(n, seed, 0))
-
-
-def test_data_without_classes_have_batches_without_labels() -> None:
-    loader = ResidentLoader(torch.eye(3), None, EpochSampler(3, seed=0, shuffle=False), 2)
-    assert [(batch.x.tolist(), batch.label) for batch in loader] == [
-        ([[1, 0, 0], [0, 1, 0]], None),
-        ([[0, 0, 1]], None),
-    ]
+    assert torch.equal(torch.cat([b.x for b in batches]), rows[epoch_order(n, seed, 0)])
 
 
 def test_an_epoch_that_was_seen_whole_has_no_batch_left() -> None:
     sampler = EpochSampler(6, seed=0, shuffle=True, resume_at=(0, 6))
-    assert list(ResidentLoader(torch.eye(6), torch.arange(6), sampler, 4)) == []
+    assert list(ResidentLoader(torch.eye(6), sampler, 4)) == []
 
 
 def test_uint8_is_converted_as_totensor_does() -> None:
@@ -47,27 +37,24 @@ def test_uint8_is_converted_as_totensor_does() -> None:
     assert to_unit_interval(floats) is floats
 
 
-@pytest.mark.parametrize("label", [torch.zeros(2, dtype=torch.int64), None])
-def test_lightning_moves_a_batch_once(label: torch.Tensor | None) -> None:
+def test_lightning_moves_a_batch_once() -> None:
     x = torch.ones(2, 3)
-    moved = move_data_to_device(Batch(x, x, label), torch.device("meta"))
+    moved = move_data_to_device(Batch(x, x), torch.device("meta"))
     assert isinstance(moved, Batch)
     assert moved.x.device.type == "meta"
     assert moved.target is moved.x, "one copy of the rows, not two"
-    assert moved.label is None if label is None else moved.label.device.type == "meta"
-    corrupted = move_data_to_device(Batch(x, x + 1, label), torch.device("cpu"))
+    corrupted = move_data_to_device(Batch(x, x + 1), torch.device("cpu"))
     assert torch.equal(corrupted.target, x + 1)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_pinned_batches_arrive_on_a_gpu() -> None:
-    rows, labels, sampler = torch.rand(10, 3), torch.arange(10), EpochSampler(10, seed=0, shuffle=True)
-    pinned = list(ResidentLoader(rows, labels, sampler, 4, pin=True))
-    assert all(batch.x.is_pinned() and batch.label.is_pinned() for batch in pinned)
-    for batch, plain in zip(pinned, ResidentLoader(rows, labels, sampler, 4), strict=True):
+    rows, sampler = torch.rand(10, 3), EpochSampler(10, seed=0, shuffle=True)
+    pinned = list(ResidentLoader(rows, sampler, 4, pin=True))
+    assert all(batch.x.is_pinned() for batch in pinned)
+    for batch, plain in zip(pinned, ResidentLoader(rows, sampler, 4), strict=True):
         moved = batch.to("cuda")
         assert torch.equal(moved.x.cpu(), plain.x)
-        assert torch.equal(moved.label.cpu(), plain.label)
 
 
 def test_shifted_batches_are_a_function_of_seed_epoch_and_batch() -> None:
@@ -87,12 +74,12 @@ def test_shifted_batches_are_a_function_of_seed_epoch_and_batch() -> None:
 
 
 def test_a_loader_that_resumes_in_the_middle_shifts_as_the_whole_epoch_did() -> None:
-    images, labels = torch.rand(50, 25), torch.zeros(50, dtype=torch.int64)
+    images = torch.rand(50, 25)
     shift = Shift(pixels=2, epochs=None, shape=(1, 5, 5))
 
     def batches(seen: int) -> list[torch.Tensor]:
         sampler = EpochSampler(50, seed=3, shuffle=True, resume_at=(1, seen))
-        return [batch.x for batch in ResidentLoader(images, labels, sampler, 8, shift=shift)]
+        return [batch.x for batch in ResidentLoader(images, sampler, 8, shift=shift)]
 
     whole, rest = batches(0), batches(24)
     assert len(rest) == len(whole) - 3
