@@ -4,6 +4,7 @@ from sparse_ae.coders.base import Coder, DictionaryCoder, IterativeLearner, Lear
 from sparse_ae.coders.baselines import DataAtoms, RandomAtoms
 from sparse_ae.coders.ista import L1Coder
 from sparse_ae.coders.ksvd import KSVD
+from sparse_ae.coders.module import CoderModule
 from sparse_ae.coders.omp import OMP
 from sparse_ae.coders.online_dl import OnlineDictionaryLearning
 from sparse_ae.coders.pca import PCA, Projection
@@ -13,6 +14,7 @@ __all__ = [
     "OMP",
     "PCA",
     "Coder",
+    "CoderModule",
     "DataAtoms",
     "DictionaryCoder",
     "IterativeLearner",

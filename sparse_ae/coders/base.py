@@ -4,9 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from sparse_ae.coders.checks import check_codes, check_data, check_dictionary, check_samples
+from sparse_ae.coders.checks import check_data, check_dictionary, check_samples
+from sparse_ae.coders.module import CoderModule
 from sparse_ae.config.errors import ConfigError
 
 
@@ -38,7 +39,7 @@ class Learner(ABC):
         """Raise ``ConfigError`` if data of shape ``(samples, dim)`` cannot be fitted. Needs no data."""
 
 
-class DictionaryCoder(nn.Module, Learner):
+class DictionaryCoder(CoderModule, Learner):
     """x_hat = z @ dictionary + mean. Subclasses say how x becomes z. A ``Coder``.
 
     ``dictionary (N, D)`` may have atoms of any norm; ``mean (D,)`` defaults to 0. As a learner it is fitted already:
@@ -50,29 +51,21 @@ class DictionaryCoder(nn.Module, Learner):
     mean: Tensor
 
     def __init__(self, dictionary: Tensor, mean: Tensor | None = None) -> None:
-        super().__init__()
         check_dictionary(dictionary)
+        super().__init__(input_dim=dictionary.shape[1], latent_dim=len(dictionary))
         mean = dictionary.new_zeros(dictionary.shape[1]) if mean is None else mean
         check_data(mean, dictionary, "mean")
         self.register_buffer("dictionary", dictionary.detach())
         self.register_buffer("mean", mean.detach())
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Encode data ``(..., D)`` as codes ``(..., N)``.
-
-        Raises ``UserError`` unless x is finite, with the D, dtype and device of the dictionary.
-        """
-        check_data(x, self.dictionary)
-        z = self.encode_centred((x - self.mean).reshape(-1, x.shape[-1]))
-        return z.reshape(*x.shape[:-1], len(self.dictionary))
+    def encode_rows(self, x: Tensor) -> Tensor:
+        return self.encode_centred(x - self.mean)
 
     @abstractmethod
     def encode_centred(self, x: Tensor) -> Tensor:
         """Encode data less the mean, ``(B, D)``, as codes ``(B, N)``. Unchecked."""
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Decode codes ``(..., N)`` to reconstructions ``(..., D)``. Raises ``UserError`` for another N."""
-        check_codes(z, self.dictionary)
+    def decode_rows(self, z: Tensor) -> Tensor:
         return z @ self.dictionary + self.mean
 
     @property
@@ -82,8 +75,8 @@ class DictionaryCoder(nn.Module, Learner):
 
     def check(self, samples: int, dim: int) -> None:
         """Raise ``ConfigError`` unless atoms have ``dim`` values."""
-        if dim != self.dictionary.shape[1]:
-            reason = f"its atoms have {self.dictionary.shape[1]} values, and the data {dim}"
+        if dim != self.input_dim:
+            reason = f"its atoms have {self.input_dim} values, and the data {dim}"
             raise ConfigError("", reason=reason, expected="the same number")
 
     def fit(self, x: Tensor) -> "DictionaryCoder":

@@ -8,30 +8,41 @@ from sparse_ae.config.errors import ConfigError, UserError
 
 def check_dictionary(dictionary: Tensor) -> None:
     """Raise ``UserError`` unless ``dictionary`` holds finite atoms ``(N, D)``, none of them zero."""
+    _check_dense("dictionary", dictionary)
     if dictionary.ndim != 2 or not dictionary.is_floating_point() or 0 in dictionary.shape:
         raise UserError("dictionary", reason=_kind(dictionary), expected="floats (N, D), N and D at least 1")
-    _check_finite("dictionary", dictionary)
+    check_finite("dictionary", dictionary)
     zero = (dictionary == 0).all(dim=1)
     if zero.any():
         raise UserError("dictionary", reason=f"{int(zero.sum())} of {len(dictionary)} atoms are zero")
 
 
+def as_floats(name: str, x: Tensor, weight: Tensor, expected: str) -> Tensor:
+    """Return ``x`` in the type of ``weight``. Raises ``UserError`` unless it is dense, of floats and on its device."""
+    _check_dense(name, x)
+    if not x.is_floating_point():
+        raise UserError(name, reason=_dtype(x), expected=expected)
+    _check_device(name, x, weight)
+    return x.to(weight.dtype)
+
+
 def check_data(x: Tensor, dictionary: Tensor | None = None, name: str = "x") -> None:
     """Raise ``UserError`` unless ``x (..., D)`` is finite, with the D, dtype and device of ``dictionary (N, D)``."""
+    _check_dense(name, x)
     if x.ndim == 0 or not x.is_floating_point():
         raise UserError(name, reason=_kind(x), expected="floats (..., D)")
     if dictionary is not None:
         if x.shape[-1] != (dim := dictionary.shape[1]):
             raise UserError(name, reason=f"{x.shape[-1]} values per sample", expected=f"{dim}, as in the dictionary")
-        if x.device != dictionary.device:
-            raise UserError(name, reason=f"on {x.device}", expected=f"{dictionary.device}, as the dictionary")
+        _check_device(name, x, dictionary)
         if x.dtype != dictionary.dtype:
             raise UserError(name, reason=_dtype(x), expected=f"{_dtype(dictionary)}, as the dictionary")
-    _check_finite(name, x)
+    check_finite(name, x)
 
 
 def check_samples(x: Tensor) -> None:
     """Raise ``UserError`` unless ``x`` holds finite samples ``(B, D)``, at least one."""
+    _check_dense("x", x)
     if x.ndim != 2:
         raise UserError("x", reason=_kind(x), expected="floats (B, D)")
     if not len(x):
@@ -39,11 +50,12 @@ def check_samples(x: Tensor) -> None:
     check_data(x)
 
 
-def check_codes(z: Tensor, dictionary: Tensor) -> None:
-    """Raise ``UserError`` unless ``z (..., N)`` has a code for each atom of ``dictionary (N, D)``."""
-    if z.ndim == 0 or z.shape[-1] != len(dictionary):
-        given = f"{z.shape[-1]} codes per sample" if z.ndim else _kind(z)
-        raise UserError("z", reason=given, expected=f"{len(dictionary)}, one for each atom")
+def check_finite(name: str, x: Tensor) -> None:
+    """Raise ``UserError`` for NaN and infinity in ``x``. Under ``torch.func`` and ``torch.compile``, check nothing."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():  # there are no values to look at
+        return
+    if x.numel() and not torch.stack(x.aminmax()).isfinite().all():  # ten times as fast as testing each value
+        raise UserError(name, reason=f"{int((~x.isfinite()).sum())} of {x.numel()} values are not finite")
 
 
 def check_nonzero(n_nonzero: int, latent_dim: int) -> None:
@@ -60,9 +72,16 @@ def check_atoms(latent_dim: int, samples: int) -> None:
         )
 
 
-def _check_finite(name: str, x: Tensor) -> None:
-    if x.numel() and not torch.stack(x.aminmax()).isfinite().all():  # ten times as fast as testing each value
-        raise UserError(name, reason=f"{int((~x.isfinite()).sum())} of {x.numel()} values are not finite")
+def _check_dense(name: str, x: Tensor) -> None:
+    if not isinstance(x, Tensor):
+        raise UserError(name, reason=f"of type {type(x).__name__}", expected=f"a torch.Tensor: torch.as_tensor({name})")
+    if x.layout is not torch.strided:
+        raise UserError(name, reason=f"of layout {x.layout}", expected=f"a dense tensor: {name}.to_dense()")
+
+
+def _check_device(name: str, x: Tensor, weight: Tensor) -> None:
+    if x.device != weight.device:
+        raise UserError(name, reason=f"on {x.device}", expected=f"{weight.device}, as the coder's weights")
 
 
 def _kind(x: Tensor) -> str:

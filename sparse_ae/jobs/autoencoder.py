@@ -123,8 +123,8 @@ class AutoencoderJob(Job):
         """Train from ``start`` on, with a validation of the last step, and test."""
         trainer, module = self.trainer, self.module
         logs = trainer.logger is self.logger  # trainer.fast_dev_run has none
-        if logs and start.event_sizes is None:
-            self.logger.begin(module.hparams["config"], module.metric_names(validates=self.validates))
+        if logs and self.is_main_process and start.event_sizes is None:
+            self.logger.begin(self.options)
         if not self.validates and self.is_main_process:
             tell(f"data.val_size={self.data.val_size}: no validation metrics and no best.ckpt")
         with _misconfiguration_as_config_error():

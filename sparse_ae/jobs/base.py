@@ -10,7 +10,9 @@ import torch
 from sparse_ae.config.build import TARGET, check_spec
 from sparse_ae.config.errors import ConfigError, Mistakes
 from sparse_ae.data import ImageDataModule
+from sparse_ae.reporting.columns import Flat, as_method, flat_config
 from sparse_ae.runs.directory import Run
+from sparse_ae.runs.naming import relevant_config
 from sparse_ae.training.stop import StopSignals
 
 
@@ -50,6 +52,22 @@ class Job(ABC):
     def devices(self) -> int:
         """Number of devices that train this run."""
         return 1
+
+    @property
+    def units(self) -> int | None:
+        """N of a classical coder whose options do not give it; else None."""
+        return None
+
+    @property
+    def options(self) -> Flat:
+        """Options that change the result, under the keys of reports, for TensorBoard's HParams tab.
+
+        A group without options has its name too, such as ``target: none``: TensorBoard counts no missing value as
+        another one. The names are those in the run's folder, which has been begun.
+        """
+        config, choices = relevant_config(self.config), self.run.choices
+        empty = {group: choices[group] for group, node in config.items() if node == {} and group in choices}
+        return as_method({**flat_config(config, choices), **empty}, self.units)
 
     def resume_from(self) -> Path | None:
         """The checkpoint of another run to begin with, if there is one. Raises ``RunError`` if it does not fit."""

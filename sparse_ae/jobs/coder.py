@@ -13,7 +13,7 @@ from sparse_ae.config.build import build, check_config
 from sparse_ae.config.errors import ConfigError, Mistakes
 from sparse_ae.data import Split, to_unit_interval, usable_device
 from sparse_ae.jobs.base import Job, StartingPoint, check_analyses
-from sparse_ae.metrics import NAMES, CodeMetrics, evaluate
+from sparse_ae.metrics import CodeMetrics, evaluate
 from sparse_ae.runs.checkpoint import read_checkpoint, write_checkpoint
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.export import save_coder
@@ -60,19 +60,22 @@ class CoderJob(Job):
             raise error.under("coder") from error
         self.logger = RunLogger(run.path)
 
+    @property
+    def units(self) -> int | None:
+        return len(self.learner.dictionary) if isinstance(self.learner, DictionaryCoder) else None
+
     def fit_and_test(self, start: StartingPoint) -> None:
         """Fit to the training split; where it is done in epochs, with a checkpoint after each."""
         self.data.prepare_data()
-        splits: tuple[Split, ...] = ("val", "test") if self.data.val_size else ("test",)
-        names = [f"{split}/{name}" for split in splits for name in NAMES]
         if start.event_sizes is None:
-            self.logger.begin(self.config, names)
+            self.logger.begin(self.options)
         x = to_unit_interval(self.data.split("train").x).to(self.device)
         self.coder = self._fit(x, start).to(self.device)
         if isinstance(self.learner, DictionaryCoder):  # on the atoms of another run, which took its own time
             self.run.record.note_progress(1.0)
         else:
             self.run.record.note_fitted()
+        splits: tuple[Split, ...] = ("val", "test") if self.data.val_size else ("test",)
         self.results = {name: value for split in splits for name, value in self._measure(split).items()}
         self.logger.log_metrics(self.results, step=getattr(self.learner, "epochs", 0))
         self.logger.finish()

@@ -3,16 +3,17 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from sparse_ae.coders.module import CoderModule
 from sparse_ae.config.build import build
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.models.network import Network
 from sparse_ae.sparsity.base import Forward, Sparsity
 
 
-class SparseAutoencoder(nn.Module):
-    """x_hat = decode(z), z = activate(encode(x)). Satisfies ``Coder``.
+class SparseAutoencoder(CoderModule):
+    """x_hat = decode(z), z = activate(encode(x)). A ``Coder``.
 
     Raises ``ConfigError`` if the two parts do not go together: another number of units, a method that needs atoms with
     a network that has none, or a method that codes a batch together with a network that codes in several steps.
@@ -27,7 +28,7 @@ class SparseAutoencoder(nn.Module):
     """
 
     def __init__(self, network: Network, sparsity: Sparsity) -> None:
-        super().__init__()
+        super().__init__(network.input_dim, network.latent_dim)
         _check_pair(network, sparsity)
         self.network = network
         self.sparsity = sparsity
@@ -38,12 +39,10 @@ class SparseAutoencoder(nn.Module):
         support = self.sparsity.support(pre, z) if self.network.has_atoms else None  # no other decoder skips zeros
         return Forward(x, target, pre, z, self.network.decode(z, support))
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Map data ``(B, D)`` to codes ``(B, N)``, each sample independently."""
+    def encode_rows(self, x: Tensor) -> Tensor:
         return self.network.refine(x, self._code(x, self.sparsity.activate)[1])
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Map codes ``(B, N)`` to reconstructions ``(B, D)``."""
+    def decode_rows(self, z: Tensor) -> Tensor:
         return self.network.decode(z)
 
     @property

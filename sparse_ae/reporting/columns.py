@@ -12,19 +12,21 @@ Flat = Mapping[str, Any]
 
 METHOD, COEFFICIENT, UNITS, SEED = "sparsity", "sparsity.coefficient", "model.latent_dim", "seed"
 TARGET, TARGET_MEASURE, TARGET_VALUE = "target", "target.measure", "target.value"
-_TARGET = "._target_"
+_CLASS, _PARTIAL = "._target_", "._partial_"
 
 
 def flat_config(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
-    """Return ``config`` under dotted keys, the option of a section in place of its ``_target_``.
+    """Return ``config`` under dotted keys, the option of a section in place of its ``_target_`` and ``_partial_``.
 
     The option is the one in ``choices``, else the name of the class in lower case.
     """
     flat: dict[str, Any] = {}
     for key, value in flatten(config).items():
-        section = key.removesuffix(_TARGET)
-        option = choices.get(section) or str(value).rpartition(".")[2].lower()
-        flat |= {key: value} if section == key else {section: option}
+        if key.endswith(_CLASS):
+            section = key.removesuffix(_CLASS)
+            flat[section] = choices.get(section) or str(value).rpartition(".")[2].lower()
+        elif not key.endswith(_PARTIAL):
+            flat[key] = value
     return flat
 
 

@@ -4,16 +4,17 @@ Neither Lightning nor Hydra is needed to read it, and a file someone was sent ca
 only networks, sparsity methods and coders of this package or of modules that the caller has imported already.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import safetensors
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from sparse_ae.atomic import write_atomically
-from sparse_ae.coders import DictionaryCoder
+from sparse_ae.coders import CoderModule, DictionaryCoder
 from sparse_ae.config.build import build
 from sparse_ae.config.errors import UserError
 from sparse_ae.models import Network, SparseAutoencoder, build_autoencoder
@@ -24,6 +25,7 @@ from sparse_ae.runs.trust import check_trusted
 from sparse_ae.sparsity import Sparsity
 
 Weights = Literal["final", "best"]
+C = TypeVar("C", bound=CoderModule)
 
 _FORMAT = 2
 
@@ -68,7 +70,7 @@ def load(run: Run | Path | str, weights: Weights = "final") -> SparseAutoencoder
             coder: DictionaryCoder = build(spec["coder"], "coder", **tensors)
         except UserError as error:
             raise RunError(str(run.path), reason=f"its model cannot be read ({error})") from error
-        return coder.eval()
+        return _finished(coder, spec, run)
     for key, base in (("network", Network), ("sparsity", Sparsity)):
         check_trusted(spec.get(key), base, str(run.model_spec))
     model = build_autoencoder(spec["network"], spec["sparsity"], input_dim=int(spec.get("input_dim", 0)))
@@ -78,7 +80,18 @@ def load(run: Run | Path | str, weights: Weights = "final") -> SparseAutoencoder
         model.load_state_dict(state)
     except RuntimeError as error:
         raise RunError(str(path), reason=f"cannot be read ({error})") from error
-    return model.eval()
+    return _finished(model, spec, run)
+
+
+def _finished(coder: C, spec: Mapping[str, Any], run: Run) -> C:
+    """The coder in evaluation mode, with the shape of its samples."""
+    shape = spec.get("input_shape")
+    sizes = [size for size in shape if type(size) is int and size > 0] if isinstance(shape, list) else []
+    if not sizes or sizes != shape or math.prod(sizes) != coder.input_dim:
+        reason = f"is damaged (its input_shape is {shape}, and the model takes {coder.input_dim} values)"
+        raise RunError(str(run.model_spec), reason=reason)
+    coder.input_shape = tuple(sizes)
+    return coder.eval()
 
 
 def _save(run: Run, coder: nn.Module, atoms: Tensor, input_shape: tuple[int, ...], specs: Mapping[str, Any]) -> None:

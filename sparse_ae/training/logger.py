@@ -1,16 +1,17 @@
 """TensorBoard logger that writes straight into the run directory."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import metadata
+from tensorboard.plugins.hparams.api_pb2 import STATUS_SUCCESS
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams as hparams_summaries
-
-from sparse_ae.config.flat import flatten
 
 
 class RunLogger(TensorBoardLogger):
@@ -28,19 +29,27 @@ class RunLogger(TensorBoardLogger):
         self.experiment.flush()
 
     @rank_zero_only
-    def begin(self, config: Mapping[str, Any], metrics: Iterable[str]) -> None:
-        """Open the HParams row: the flattened config, and the names of the scalars that are its metrics."""
-        flat = flatten(config)
-        shown = {key: value if isinstance(value, bool | int | float) else str(value) for key, value in flat.items()}
-        experiment, start, _ = hparams_summaries(shown, dict.fromkeys(metrics, 0.0))
-        for summary in (experiment, start):
-            self._file_writer().add_summary(summary)
+    def begin(self, options: Mapping[str, Any]) -> None:
+        """Open the run's row in the HParams tab, with ``options`` as its hyperparameters; None stays blank.
+
+        No experiment summary is written: TensorBoard would take the first one that it finds for all runs. Without any,
+        it offers the options of all runs, first those that differ, and every scalar as a metric.
+        """
+        start = SessionStartInfo()
+        for name, option in options.items():
+            if isinstance(option, bool):  # first: to Python it is a number too
+                start.hparams[name].bool_value = option
+            elif isinstance(option, int | float):
+                start.hparams[name].number_value = option
+            elif option is not None:
+                start.hparams[name].string_value = str(option)
+        self._write(metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=start))
 
     @rank_zero_only
     def finish(self) -> None:
         """Close the HParams row and the file."""
-        _, _, end = hparams_summaries({}, {})
-        self._file_writer().add_summary(end)
+        end = HParamsPluginData(session_end_info=SessionEndInfo(status=STATUS_SUCCESS))
+        self._write(metadata.SESSION_END_INFO_TAG, end)
         self.experiment.close()
 
     def sizes(self) -> dict[str, int]:
@@ -52,6 +61,8 @@ class RunLogger(TensorBoardLogger):
                 os.fsync(file.fileno())
         return {path.name: path.stat().st_size for path in files}
 
-    def _file_writer(self) -> Any:
+    def _write(self, tag: str, content: HParamsPluginData) -> None:
+        described = metadata.create_summary_metadata(content)
+        value = Summary.Value(tag=tag, metadata=described, tensor=metadata.NULL_TENSOR)
         writer: SummaryWriter = self.experiment
-        return writer._get_file_writer()
+        writer._get_file_writer().add_summary(Summary(value=[value]))

@@ -14,7 +14,7 @@ from sparse_ae.config.errors import ConfigError
 from sparse_ae.data import Batch, ImageDataModule, to_unit_interval
 from sparse_ae.dead.base import Moment, broadcast_buffers, silent_units
 from sparse_ae.functional import stream_seed
-from sparse_ae.metrics import NAMES, CodeMetrics
+from sparse_ae.metrics import CodeMetrics
 from sparse_ae.models import SparseAutoencoder
 from sparse_ae.runs.naming import config_hash
 from sparse_ae.sparsity import Loss, TrainingData
@@ -247,10 +247,6 @@ class SparseAutoencoderModule(FastLightningModule):
         return config_hash(checkpoint["hyper_parameters"]["config"]) == config_hash(self.hparams["config"])
 
     # Measurements.
-
-    def metric_names(self, *, validates: bool) -> list[str]:
-        """Names of the scalars that a finished run is compared by."""
-        return [f"{split}/{name}" for split in ("test", *(["val"] if validates else [])) for name in NAMES]
 
     def lifetime(self, split: str) -> Tensor | None:
         """Lifetime sparsity of each unit ``(N,)`` over the whole ``split``; None unless evaluated at this very step."""

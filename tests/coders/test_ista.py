@@ -95,7 +95,6 @@ def test_coder() -> None:
         ({"penalty": -1.0}, "penalty=-1.0: should be greater than or equal to 0"),
         ({"tolerance": float("nan")}, "tolerance=nan: should be a finite number"),
         ({"steps": 0}, "steps=0: should be greater than 0"),
-        ({"x": torch.ones(3, 9)}, "x: 9 values per sample (expected 20, as in the dictionary)"),
         ({"atoms": torch.zeros(3, 20)}, "dictionary: 3 of 3 atoms are zero"),
     ],
 )

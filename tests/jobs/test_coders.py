@@ -246,7 +246,7 @@ def test_atoms_of_other_data_are_refused(cli: Cli, fitted: Path, tmp_path: Path)
     copy = tmp_path / "copy"
     train_run(copy, "trainer.max_epochs=1", "trainer.limit_train_batches=2", "analysis=[]")
     save_file({"dictionary": torch.eye(5), "mean": torch.zeros(5)}, copy / "model.safetensors")
-    (copy / "model.json").write_text(json.dumps(spec | {"input_dim": 5, "latent_dim": 5}))
+    (copy / "model.json").write_text(json.dumps(spec | {"input_shape": [5], "input_dim": 5, "latent_dim": 5}))
     outcome = cli("sparse-ae-fit", "coder=omp", f"coder.run={copy}", "coder.n_nonzero=2", *FEW)
     assert outcome.code == 1
     assert "coder: its atoms have 5 values, and the data 784 (expected the same number)" in outcome.err

@@ -35,6 +35,24 @@ def test_final_and_best_weights(finished_run: Path) -> None:
         assert torch.equal(tensor, checkpoint[f"objective.model.{name}"])
 
 
+def test_the_shape_of_samples_is_loaded(finished_run: Path) -> None:
+    model = sparse_ae.load(finished_run)
+    images = torch.rand(3, 1, 28, 28)
+    z = model.encode(images)
+    assert torch.equal(z, model.encode(images.flatten(1)))
+    assert model.decode(z).shape == (3, 784)
+    assert model.decode(z, shaped=True).shape == images.shape
+
+
+@pytest.mark.parametrize("shape", [None, [], [28, 28, 1.0], [1, 28, 27], "784", [-28, -28]])
+def test_a_shape_that_is_not_the_models_is_damage(run_copy: Path, shape: object) -> None:
+    _edit(run_copy, input_shape=shape)
+    with pytest.raises(
+        RunError, match=r"model.json: is damaged \(its input_shape is .*, and the model takes 784 values"
+    ):
+        sparse_ae.load(run_copy)
+
+
 def _edit(run: Path, **changes: object) -> None:
     path = run / "model.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))

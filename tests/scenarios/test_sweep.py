@@ -11,6 +11,7 @@ from filelock import FileLock
 
 from sparse_ae.runs.directory import Run
 from sparse_ae.sweep.console import Watch
+from tests.events import hparams_tab
 from tests.helpers import Cli
 from tests.processes import wait_until
 from tests.scenarios.sweeps import LONG, SMALL, Sweep, runs, training
@@ -32,6 +33,11 @@ def test_repeated_sweep(tmp_path: Path, sweep: Sweep) -> None:
     assert out.count("skipped") == 2
     assert {name: run.status for name, run in runs(tmp_path).items() if name in before} == before
     assert runs(tmp_path)["l1-w0.01-n16-s1"].read_state() == "finished"
+
+    tab = hparams_tab(tmp_path)
+    assert tab.differing == ["sparsity.coefficient"]
+    assert len(tab.rows) == 3
+    assert {(row["sparsity"], row["target"], row["trainer"]) for row in tab.rows.values()} == {("l1", "none", "auto")}
 
 
 @pytest.mark.slow

@@ -55,24 +55,6 @@ def test_tensorboard_has_images_and_histograms(finished_run: Path) -> None:
     assert events.Histograms("codes")[-1].histogram_value.num == 1000 * 128
 
 
-def test_hparams_tab_has_the_config_and_the_final_metrics(finished_run: Path) -> None:
-    from tensorboard.plugins.hparams import plugin_data_pb2
-
-    content = _events(finished_run).summary_metadata
-    data = {
-        tag: plugin_data_pb2.HParamsPluginData.FromString(metadata.plugin_data.content)
-        for tag, metadata in content.items()
-        if metadata.plugin_data.plugin_name == "hparams"
-    }
-    start = data["_hparams_/session_start_info"].session_start_info
-    assert start.hparams["sparsity.coefficient"].number_value == 0.01
-    assert start.hparams["model.latent_dim"].number_value == 128
-    assert start.hparams["data._target_"].string_value == "sparse_ae.data.MNIST"
-    experiment = data["_hparams_/experiment"].experiment
-    assert {info.name.tag for info in experiment.metric_infos} == {f"{s}/{n}" for s in ("test", "val") for n in NAMES}
-    assert "_hparams_/session_end_info" in data
-
-
 def _assemble(tmp_path: Path, *overrides: str) -> tuple[ImageDataModule, SparseAutoencoderModule, Trainer]:
     experiment = AutoencoderJob(plain_config(*SMALL, "visuals.every_n_epochs=100", *overrides), Run(tmp_path))
     return experiment.data, experiment.module, experiment.trainer
