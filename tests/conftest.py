@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import SMALL, Cli, run_command, train_run
+from sparse_ae.training.stop import SIGNALS, restore
+from tests.helpers import SMALL, Cli, hear_signals, run_command, train_run
+
+hear_signals()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,10 +30,9 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _leave_no_traces() -> Iterator[None]:
     """Commands run in this process: put back the handlers they set."""
-    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    restore(handlers)
     for handler in logging.root.handlers[:]:
         if isinstance(handler, logging.FileHandler):
             logging.root.removeHandler(handler)

@@ -1,6 +1,7 @@
 """Runs and sweeps in processes of their own, to be stopped and killed."""
 
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
@@ -8,21 +9,26 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from tests.helpers import execute_run, plain_config
+from tests.helpers import execute_run, hear_signals, plain_config
 
 # Forked from a server that has imported torch, a process starts at once.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.processes", "sparse_ae.analysis.overview", "sparse_ae.training.visuals"])
 
 
-def start(folder: Path, *overrides: str, config: str = "train") -> BaseProcess:
-    """Train in ``folder``, or with ``config="fit"`` fit a classical coder, in a process of its own."""
-    process = _CONTEXT.Process(target=_train, args=(folder, config, overrides))
+def start(folder: Path, *overrides: str, config: str = "train", variables: dict[str, str] | None = None) -> BaseProcess:
+    """Train in ``folder``, or with ``config="fit"`` fit a classical coder, in a process of its own.
+
+    ``variables`` are set in its environment.
+    """
+    process = _CONTEXT.Process(target=_train, args=(folder, config, overrides, variables or {}))
     process.start()
     return process
 
 
-def _train(folder: Path, config: str, overrides: tuple[str, ...]) -> None:
+def _train(folder: Path, config: str, overrides: tuple[str, ...], variables: dict[str, str]) -> None:
+    os.environ.update(variables)
+    hear_signals()  # the server that jobs are forked from ignores them
     execute_run(folder, plain_config(*overrides, name=config))
 
 

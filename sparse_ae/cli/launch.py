@@ -117,8 +117,9 @@ def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> N
             if execute(job, sources(config)):
                 print_run(run, *ideas)
         except Stopped as stopped:
-            command = f"the same command{' without rerun=all' if job.rerun == 'all' else ''}"
-            print(f"{program}: stopped by {stopped.reason}; run {command} to resume", file=sys.stderr)
+            if job.is_main_process:
+                command = f"the same command{' without rerun=all' if job.rerun == 'all' else ''}"
+                print(f"{program}: stopped by {stopped.reason}; run {command} to resume", file=sys.stderr)
             raise
         except Exception as error:
             failure.append(error)

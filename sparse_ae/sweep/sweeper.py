@@ -41,7 +41,7 @@ class _Launcher(NamedTuple):
 def sweep(name: str, job: str, config: DictConfig, overrides: Sequence[str]) -> None:
     """Execute every ``job`` of the sweep that is not finished; ``config`` is that of ``conf/<name>.yaml``.
 
-    Exits with 0 only if all are finished in the end, with 130 or 143 if asked to stop, else with 1.
+    Exits with 0 only if all are finished in the end, with 128 + signal if asked to stop, else with 1.
     """
     if _waits_here(config):
         warm_up()
