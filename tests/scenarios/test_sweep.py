@@ -4,10 +4,10 @@ import os
 import re
 import signal
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from sparse_ae.runs.directory import Run
 from sparse_ae.sweep.console import Watch
@@ -171,16 +171,16 @@ def test_wait_for_another_process(tmp_path: Path, sweep: Sweep, monkeypatch: pyt
     sweep(*SMALL, "seed=1")
     (run,) = runs(tmp_path).values()
     run.weights.unlink()
-    lock = FileLock(run.path / ".lock")
-    lock.acquire()
     say_once = Watch.say_once
 
     def say_and_release(watch: Watch, line: str) -> None:
         say_once(watch, line)
-        lock.release()
+        held.close()
 
     monkeypatch.setattr(Watch, "say_once", say_and_release)
-    out = sweep(*SMALL, "seed=1,2")
+    with ExitStack() as held:
+        held.enter_context(run.lock())
+        out = sweep(*SMALL, "seed=1,2")
     assert "waiting for 1 that another process is training" in out
     assert "2 of 2 runs are finished" in out
     assert [run.status.attempts for run in runs(tmp_path).values()] == [2, 1]
