@@ -37,9 +37,7 @@ def start(
     return process
 
 
-def _train(
-    folder: Path, config: str, overrides: tuple[str, ...], variables: dict[str, str], lockless: int
-) -> None:
+def _train(folder: Path, config: str, overrides: tuple[str, ...], variables: dict[str, str], lockless: int) -> None:
     os.environ.update(variables)
     hear_signals()  # the server that jobs are forked from ignores them
     with without_locks(lockless) if lockless else nullcontext():
