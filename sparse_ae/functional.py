@@ -86,17 +86,17 @@ def hoyer_penalty(z: Tensor) -> Tensor:
     return torch.where(dead, 0.0, (ratio - 1) / (z.shape[-1] ** 0.5 - 1)).mean(dim=-1)
 
 
-def keep_largest(z: Tensor, k: int, by: Tensor | None = None) -> Tensor:
-    """Keep the k largest codes of each row of ``z (B, N)`` and set the others to 0; compare ``by (B, N)`` if given.
+def keep_largest(z: Tensor, k: int, by: Tensor | None = None, dim: int = -1) -> Tensor:
+    """Keep the k largest of ``z`` along ``dim`` and set the others to 0; compare ``by``, of the same shape, if given.
 
-    Exactly k of each row are kept, also with ties.
+    Exactly k are kept. Which of equal values those are is not defined, but the same every time on a CPU.
 
     >>> z = torch.tensor([[1.0, -5.0, 3.0]])
     >>> keep_largest(z, 1), keep_largest(z, 1, by=z.abs())
     (tensor([[0., 0., 3.]]), tensor([[ 0., -5.,  0.]]))
     """
-    index = (z if by is None else by).topk(k, dim=-1, sorted=False).indices
-    return torch.zeros_like(z).scatter(-1, index, z.gather(-1, index))
+    index = (z if by is None else by).topk(k, dim=dim, sorted=False).indices
+    return torch.zeros_like(z).scatter(dim, index, z.gather(dim, index))
 
 
 def update_mean_(mean: Tensor, value: Tensor, count: Tensor, forgets: float) -> None:

@@ -8,13 +8,21 @@ import functools
 import logging
 import shutil
 import signal
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from tests.helpers import SMALL, Cli, run_command, train_run
+from sparse_ae.training.stop import SIGNALS, restore
+from tests.helpers import SMALL, Cli, hear_signals, run_command, train_run
+
+hear_signals()
+
+# The same examples everywhere, however long they take on a busy machine.
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.load_profile("same")
 
 settings.register_profile("sparse_ae", deadline=None)  # a busy machine is no failure
 settings.load_profile("sparse_ae")
@@ -31,10 +39,9 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _leave_no_traces() -> Iterator[None]:
     """Commands run in this process: put back the handlers they set."""
-    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    restore(handlers)
     for handler in logging.root.handlers[:]:
         if isinstance(handler, logging.FileHandler):
             logging.root.removeHandler(handler)
@@ -61,3 +68,19 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> P
 def run_copy(finished_run: Path, tmp_path: Path) -> Path:
     """The small finished run, to be written into."""
     return Path(shutil.copytree(finished_run, tmp_path / "run"))
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
+    """Show a folder where it may only be read, also by root."""
+    shown = tmp_path / "read_only"
+    shown.mkdir()
+
+    def show(folder: Path) -> Path:
+        for options in (["--bind", folder, shown], ["-o", "remount,bind,ro", shown]):
+            if subprocess.run(["mount", *options], capture_output=True).returncode:
+                pytest.skip("may not mount a file system here")
+        return shown
+
+    yield show
+    subprocess.run(["umount", shown], capture_output=True)

@@ -1,6 +1,7 @@
 """Helpers of many tests: commands in this process, composed configs, small runs."""
 
 import io
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -17,6 +18,7 @@ from sparse_ae.jobs.autoencoder import AutoencoderJob
 from sparse_ae.jobs.coder import CoderJob
 from sparse_ae.jobs.execute import execute
 from sparse_ae.runs.directory import Run
+from sparse_ae.training.stop import SIGNALS
 
 ROOT = Path(__file__).parent.parent
 CONF = conf_dir()
@@ -46,6 +48,12 @@ class Outcome(NamedTuple):
 
 
 Cli = Callable[..., Outcome]
+
+
+def hear_signals() -> None:
+    """Ignore no signal to stop, whatever this process was started by: ``nohup``, or a shell in the background."""
+    for number in SIGNALS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def run_command(folder: Path, command: str, *arguments: str) -> Outcome:

@@ -16,7 +16,7 @@ from tests.helpers import CONF, ROOT, plain_config
 PACKAGE = Path(sparse_ae.__file__).parent
 
 FLOORS = """
-    functional atomic config data coders plotting
+    functional atomic lock config data coders plotting
     sparsity metrics
     models targets
     dead runs

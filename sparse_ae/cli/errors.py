@@ -8,13 +8,20 @@ from contextlib import contextmanager
 
 from sparse_ae.config.errors import is_user_error
 
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+"""Variables that Lightning reads as numbers when it is imported, and cannot be imported if they are none."""
+
 
 @contextmanager
 def one_line_errors(program: str) -> Iterator[None]:
     """End with exit code 1 and one line per mistake; ``HYDRA_FULL_ERROR=1`` brings the trace.
 
-    An exception that is no mistake of the user's keeps its trace and says that it is a bug.
+    An exception that is no mistake of the user's keeps its trace and says that it is a bug. A rank that is no number,
+    such as one set from a variable that was empty, is removed from the environment.
     """
+    for variable in _RANKS:
+        if not os.environ.get(variable, "0").isdigit():
+            del os.environ[variable]
     try:
         yield
     except KeyboardInterrupt:

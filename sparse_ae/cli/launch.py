@@ -89,7 +89,8 @@ def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> N
     """Build the one job that ``config`` describes, and execute it unless it is done already."""
     # Only here, for all of it takes a while to import: --help and a mistyped key need not wait.
     from sparse_ae.jobs.execute import execute, is_settled, starting_point
-    from sparse_ae.reporting.console import print_run, tell
+    from sparse_ae.lock import lacks_locks
+    from sparse_ae.reporting.console import print_run, tell, warn
     from sparse_ae.runs.directory import Run
     from sparse_ae.runs.errors import RunError
     from sparse_ae.training.stop import Stopped
@@ -109,6 +110,8 @@ def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> N
             return
         starting_point(job)
         make_writable(run.shown_path)
+        if warning := lacks_locks(run.shown_path):
+            warn(warning)
 
     failure: list[Exception] = []  # Hydra would add a line of its own to what it raises
 
@@ -117,8 +120,9 @@ def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> N
             if execute(job, sources(config)):
                 print_run(run, *ideas)
         except Stopped as stopped:
-            command = f"the same command{' without rerun=all' if job.rerun == 'all' else ''}"
-            print(f"{program}: stopped by {stopped.reason}; run {command} to resume", file=sys.stderr)
+            if job.is_main_process:
+                command = f"the same command{' without rerun=all' if job.rerun == 'all' else ''}"
+                print(f"{program}: stopped by {stopped.reason}; run {command} to resume", file=sys.stderr)
             raise
         except Exception as error:
             failure.append(error)

@@ -1,14 +1,15 @@
 """MNIST files bundled with the package, unpacked on first use."""
 
+import math
 import tarfile
 import warnings
 from collections.abc import Collection
 from pathlib import Path
 
-from filelock import FileLock
 from torchvision.datasets.utils import check_integrity
 
 from sparse_ae.atomic import write_atomically
+from sparse_ae.lock import hold
 
 MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -30,8 +31,7 @@ def unpack_mnist(raw: Path) -> None:
     if not _missing(raw):
         return
     try:
-        raw.mkdir(parents=True, exist_ok=True)
-        with FileLock(raw / ".unpack.lock"):
+        with hold(raw / ".unpack.lock", wait=math.inf):
             missing = _missing(raw)  # another process may have unpacked while this one waited
             for name in missing:
                 if (raw / name).exists():

@@ -7,12 +7,11 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.accelerators import AcceleratorRegistry
 from pydantic import Field, NonNegativeFloat, PositiveInt, StrictStr
 
 from sparse_ae.analysis.coefficient_path import path_figures
 from sparse_ae.config.build import build, check_config
-from sparse_ae.config.errors import ConfigError, Mistakes, did_you_mean, listed
+from sparse_ae.config.errors import ConfigError, Mistakes
 from sparse_ae.jobs.base import Job, StartingPoint, check_analyses
 from sparse_ae.models import build_autoencoder
 from sparse_ae.reporting.console import tell
@@ -21,6 +20,7 @@ from sparse_ae.runs.directory import Run
 from sparse_ae.runs.errors import CheckpointError, RunError
 from sparse_ae.runs.export import save_model
 from sparse_ae.training.checkpointing import SealedCheckpointIO, check_fits
+from sparse_ae.training.devices import check_accelerator, cluster_environment, set_rank, stopping_together
 from sparse_ae.training.fast import NoProfiler
 from sparse_ae.training.health import Health
 from sparse_ae.training.logger import RunLogger
@@ -83,7 +83,7 @@ class AutoencoderJob(Job):
         optimizer = build(config["optimizer"], "optimizer")
         scheduler = build(config["scheduler"], "scheduler") if config["scheduler"] else None
         with mistakes.collect():
-            _check_accelerator(config["trainer"])
+            check_accelerator(config["trainer"])
         mistakes.check()
         self.validates = self.data.val_size > 0 and config["trainer"]["limit_val_batches"] != 0
         self._check_schedules(objective)
@@ -127,7 +127,7 @@ class AutoencoderJob(Job):
             self.logger.begin(self.options)
         if not self.validates and self.is_main_process:
             tell(f"data.val_size={self.data.val_size}: no validation metrics and no best.ckpt")
-        with _misconfiguration_as_config_error():
+        with _misconfiguration_as_config_error(), stopping_together(trainer):
             trainer.fit(module, datamodule=self.data, ckpt_path=start.path, weights_only=True)
             self.stop.resume()
             if self.is_main_process:
@@ -212,9 +212,13 @@ class AutoencoderJob(Job):
             "limit_val_batches": config["trainer"]["limit_val_batches"] if self.validates else 0,
             "profiler": config["trainer"]["profiler"] or NoProfiler(),
         }
-        ours = {"logger": self.logger, "callbacks": callbacks, "plugins": [SealedCheckpointIO()]}
+        plugins = [SealedCheckpointIO(), cluster_environment(config["trainer"])]
+        ours = {"logger": self.logger, "callbacks": callbacks, "plugins": plugins}
+        # Under Slurm, Lightning starts from an hpc_ckpt_*.ckpt in its root folder, such as an earlier version left in
+        # a run's. No run begins with a file in this one.
         with _misconfiguration_as_config_error():
-            trainer: Trainer = build(spec, "trainer", **ours, default_root_dir=run.path)
+            trainer: Trainer = build(spec, "trainer", **ours, default_root_dir=checkpoints["folder"])
+        set_rank(trainer.global_rank)
         return trainer
 
 
@@ -225,24 +229,6 @@ def _misconfiguration_as_config_error() -> Iterator[None]:
         yield
     except MisconfigurationException as error:
         raise ConfigError("trainer", reason=str(error)) from error
-
-
-def _check_accelerator(trainer: Mapping[str, Any]) -> None:
-    """Raise ``ConfigError`` unless this machine has the accelerator that is asked for."""
-    name = trainer["accelerator"]
-    known = {"auto", "gpu", *AcceleratorRegistry.available_accelerators()}
-    if isinstance(name, str) and name not in known:
-        raise ConfigError("trainer.accelerator", name, f"not an accelerator{did_you_mean(name, known)}", listed(known))
-    wanted = {"gpu": ("cuda", "mps"), "auto": ("cpu",)}.get(name, (name,))
-    if isinstance(name, str) and not any(map(_is_available, wanted)):
-        raise ConfigError("trainer.accelerator", name, "not available on this machine", "cpu or auto")
-
-
-def _is_available(accelerator: str) -> bool:
-    try:
-        return bool(AcceleratorRegistry.get(accelerator).is_available())
-    except ModuleNotFoundError:  # a plugin's package
-        return False
 
 
 def _check_optimizer(module: SparseAutoencoderModule) -> None:

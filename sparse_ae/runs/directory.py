@@ -2,7 +2,7 @@
 
 <run>/
   .hydra/{config,overrides,hydra}.yaml   the composed configuration and where it came from
-  .lock                                  held by the process that trains the run
+  .lock, .lock.holder                    held by the process that trains the run; names that process
   status.json                            state, progress, config hash, times, versions, git commit, error
   metrics.json                           final metrics, flat
   checkpoints/{last,previous,best}.ckpt
@@ -22,14 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import Timeout
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from sparse_ae.atomic import write_atomically
+from sparse_ae.lock import HeldError, describe_holder, hold, is_held
 from sparse_ae.runs.errors import RunBusyError, RunError
-from sparse_ae.runs.lock import hold, is_held
 from sparse_ae.runs.status import State, Status, StatusRecord
 
 _EVENTS = "events.out.tfevents.*"
@@ -118,12 +117,18 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep every other process from training this run. Raises ``RunBusyError`` if one trains it."""
+        """Keep every other process from training this run.
+
+        Raises ``RunBusyError`` if one trains it, ``RunError`` if the lock cannot be written.
+        """
         with ExitStack() as stack:
             try:
                 stack.enter_context(hold(self._lock_file))
-            except Timeout:
+            except HeldError:
                 raise self._busy() from None
+            except OSError as error:
+                file, reason = str(self.shown_path / ".lock"), f"cannot be locked ({error.strerror})"
+                raise RunError(file, reason=reason, expected="a file that you may write") from error
             yield
 
     @property
@@ -161,8 +166,10 @@ class Run:
 
     def mark_killed(self, error: str) -> None:
         """Record why the training process ended, if it was killed before it could and nobody resumes the run."""
-        with suppress(RunBusyError), self.lock():
-            self.record.mark_killed(error)
+        with suppress(RunError):
+            if self.status.state == "running":
+                with self.lock():
+                    self.record.mark_killed(error)
 
     def rewind_events(self, sizes: Mapping[str, int]) -> None:
         """Cut the event files back to ``sizes`` in bytes and remove newer ones: a resumed run logs the rest again."""
@@ -244,8 +251,8 @@ class Run:
         return int(spec["latent_dim"])
 
     def _busy(self) -> RunBusyError:
-        last = self.record.read_last()
-        return RunBusyError(str(self.shown_path), reason=f"is being trained by process {last.pid} on {last.host}")
+        reason = f"is being trained by {describe_holder(self.shown_path / '.lock')}"
+        return RunBusyError(str(self.shown_path), reason=reason)
 
     @property
     def _lock_file(self) -> Path:

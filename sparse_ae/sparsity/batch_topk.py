@@ -7,13 +7,15 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from sparse_ae.functional import Reduction
+from sparse_ae.functional import Reduction, keep_largest
 from sparse_ae.sparsity.base import Loss, Sparsity, Traits, check_units, whole_units
 from sparse_ae.sparsity.threshold import Threshold
 
 
 class BatchTopK(Sparsity):
     """z = ReLU(pre) where it is among the k B largest of the batch, else 0: k units per sample on average.
+
+    Exactly k B are kept, of equal ones too. Those that are not positive become codes of 0, as on blank images.
 
     A sample's code must not depend on its batch. ``activate`` therefore keeps every activation above a ``Threshold``
     that k units of a sample exceed on average; before the first batch it is 0, and the code ReLU(pre). The source uses
@@ -37,8 +39,7 @@ class BatchTopK(Sparsity):
         return pre * self.threshold.passes(pre)
 
     def activate_batch(self, pre: Tensor) -> Tensor:
-        smallest = pre.flatten().topk(self.k * pre.shape[0], sorted=False).values.amin(dim=-1)
-        return torch.relu(pre) * (pre >= smallest)
+        return torch.relu(keep_largest(pre.flatten(), self.k * pre.shape[0]).reshape(pre.shape))
 
     @torch.no_grad()
     def on_backward_end_(self, loss: Loss) -> None:

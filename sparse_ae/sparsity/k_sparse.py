@@ -15,8 +15,9 @@ from sparse_ae.sparsity.base import Sparsity, check_units, whole_units
 class KSparse(Sparsity):
     """z = pre where it is among the k largest of its sample, else 0; no rectification.
 
-    To keep units alive at the start, k falls linearly from ``anneal_from`` * k to k over the first ``anneal_share`` of
-    training. ``activate`` keeps ``alpha`` * k, which the source found to classify better.
+    Exactly k are kept, of equal ones too. To keep units alive at the start, k falls linearly from ``anneal_from`` * k
+    to k over the first ``anneal_share`` of training. ``activate`` keeps ``alpha`` * k, which the source found to
+    classify better.
     Source: Makhzani and Frey, "k-sparse autoencoders", arXiv 1312.5663, with tied weights (``model.tied=true``).
 
     >>> KSparse(k=2, latent_dim=4).activate(torch.tensor([[0.1, -0.2, 0.3, -0.4]]))
@@ -46,9 +47,9 @@ class KSparse(Sparsity):
         return keep_largest(pre, self.k_encode)
 
     def activate_batch(self, pre: Tensor) -> Tensor:
-        kept = pre.topk(self.k_start, dim=-1).values
-        smallest = kept.gather(-1, (self.k_now - 1).expand(*pre.shape[:-1], 1))
-        return pre * (pre >= smallest)
+        kept, index = pre.topk(self.k_start, dim=-1)
+        rank = torch.arange(self.k_start, device=pre.device)
+        return torch.zeros_like(pre).scatter(-1, index, torch.where(rank < self.k_now, kept, 0.0))
 
     @property
     def needs_an_end(self) -> bool:

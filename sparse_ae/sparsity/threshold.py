@@ -24,6 +24,8 @@ class Threshold(nn.Module):
     would be too high where few are kept, as tails are convex. ``aim`` is 1 until a validation measures that its samples
     exceed t more or less often than training batches do.
 
+    Equal activations pass together or not at all. Where many are equal, the share is met on average over batches.
+
     >>> threshold = Threshold()
     >>> pre = torch.tensor([[3.0, 1.0], [2.0, 0.5]])
     >>> threshold.follow_(pre, pre * (pre >= 2), share=0.5, dims=(-2, -1))

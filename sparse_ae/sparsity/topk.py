@@ -13,7 +13,8 @@ from sparse_ae.sparsity.base import Sparsity, check_units, whole_units
 class TopK(Sparsity):
     """z = ReLU(TopK_k(pre)): at most k units of each sample are active; no penalty.
 
-    ``signed`` keeps the k largest by magnitude, z = TopK_k(|pre|) sign(pre), as orthogonal matching pursuit would.
+    Exactly k are kept, of equal ones too, and those that are not positive become codes of 0. ``signed`` keeps the k
+    largest by magnitude, z = TopK_k(|pre|) sign(pre), as orthogonal matching pursuit would.
     Source: Gao et al., "Scaling and evaluating sparse autoencoders", arXiv 2406.04093. Its auxiliary loss for dead
     units is ``dead=auxk``.
 

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.functional import Reduction
+from sparse_ae.functional import Reduction, keep_largest
 from sparse_ae.sparsity.base import Loss, Sparsity, Traits
 from sparse_ae.sparsity.threshold import Threshold
 
@@ -17,9 +17,12 @@ from sparse_ae.sparsity.threshold import Threshold
 class WTA(Sparsity):
     """z_bi = ReLU(pre_bi) in training where it is among the ``share`` largest of unit i over the batch, else 0.
 
-    The share is rounded up to whole samples. A single sample is coded without the constraint (``encode="relu"``, as in
-    the source) or by a ``Threshold`` of each unit that ``share`` of the samples exceed (``encode="threshold"``). Those
-    codes are as sparse as in training, or sparser where ``share`` of a batch is not a whole number of samples.
+    The share is rounded up to whole samples, and that number is kept, of equal ones too. Those that are not positive
+    become codes of 0.
+
+    A single sample is coded without the constraint (``encode="relu"``, as in the source) or by a ``Threshold`` of each
+    unit that ``share`` of the samples exceed (``encode="threshold"``). Those codes are as sparse as in training, or
+    sparser where ``share`` of a batch is not a whole number of samples.
     Source: Makhzani and Frey, "Winner-take-all autoencoders", arXiv 1409.2752.
 
     >>> pre = torch.tensor([[3.0, 0.1], [1.0, 0.2]])
@@ -48,8 +51,7 @@ class WTA(Sparsity):
 
     def activate_batch(self, pre: Tensor) -> Tensor:
         winners = math.ceil(self.share * pre.shape[-2] - 1e-9)
-        smallest = pre.topk(winners, dim=-2, sorted=False).values.amin(dim=-2)
-        return torch.relu(pre) * (pre >= smallest)
+        return torch.relu(keep_largest(pre, winners, dim=-2))
 
     @torch.no_grad()
     def on_backward_end_(self, loss: Loss) -> None:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.errors import RunBusyError
+from sparse_ae.training.stop import SIGNALS, catch, leave_console, restore
 
 # Forked from a server that has imported everything and computed nothing, a job starts at once and has no threads,
 # no CUDA context and no memory of another's. Elsewhere forking is not safe.
@@ -33,9 +34,6 @@ _PRELOAD = [
     "sparse_ae.training.visuals",
 ]
 """Everything that a job imports. None of it may compute or ask for a GPU when it is imported."""
-_GROUP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-"""Signals that schedulers and shells send to process groups."""
-
 _STOP_PREFIX = ".stop-"
 _STALE_SECONDS = 7 * 24 * 3600
 """Age at which a request that was kept for jobs in a queue is removed."""
@@ -76,20 +74,19 @@ class JobSpec(NamedTuple):
 def warm_up() -> None:
     """Start the server that jobs are forked from, which then imports torch. Call it before the first job.
 
-    The server inherits that it ignores the signals of process groups: it must outlive its jobs to report their exit
-    codes.
+    The server inherits that it ignores what schedulers and shells send to process groups: it must outlive its jobs to
+    report their exit codes.
     """
     if not _FORKS:
         return
     from multiprocessing import forkserver
 
     _CONTEXT.set_forkserver_preload(_PRELOAD)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _GROUP_SIGNALS}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
     try:
         forkserver.ensure_running()
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore(before)
 
 
 def run_isolated(spec: JobSpec, gpu: str | None = None) -> None:
@@ -130,11 +127,10 @@ def _end(process: Any) -> None:
 def _work(spec: JobSpec, gpu: str | None) -> None:
     """Entry point of a job's process. Redirects its output to the run's log: the console is the sweep's."""
     os.setsid()  # Ctrl-C in a terminal reaches the sweep, which asks its jobs to stop
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the server ignores it and a scheduler's own
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the sweep asks; others are for the sweep itself
     _stop_with_parent()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    os.environ.pop("SLURM_NTASKS", None)  # or Lightning would wait for other ranks, or queue the job again by itself
     from sparse_ae.jobs.execute import execute
 
     spec.folder.mkdir(parents=True, exist_ok=True)
@@ -165,7 +161,11 @@ class StopWaitingError(BaseException):
 
 
 class StopFile:
-    """Inside ``with``, Ctrl-C and SIGTERM create a file that asks every job, wherever it runs, to stop."""
+    """Inside ``with``, a signal to stop creates a file that asks every job, wherever it runs, to do so.
+
+    A Ctrl-C after that does not wait. Other signals come more than once: a lost connection is told by the terminal and
+    by the shell.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder.absolute() / f"{_STOP_PREFIX}{secrets.token_hex(4)}"
@@ -175,7 +175,7 @@ class StopFile:
         self._keep = False
 
     def __enter__(self) -> "StopFile":
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = catch(self._ask)
         for stale in self.path.parent.glob(f"{_STOP_PREFIX}*"):
             with suppress(FileNotFoundError):  # of a sweep that has just ended
                 if time.time() - stale.stat().st_mtime > _STALE_SECONDS:
@@ -183,15 +183,17 @@ class StopFile:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        restore(self._before)
         if not self._keep:
             self.path.unlink(missing_ok=True)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:  # asked twice: no more patience, and jobs that have not seen the file yet
-            self._keep = True
-            raise KeyboardInterrupt
+        leave_console(number)
+        if self.signal is not None:
+            if number == signal.SIGINT:
+                self._keep = True  # for jobs that have not seen the file yet
+                raise KeyboardInterrupt
+            return
         self.signal = number
         self.path.touch()
         print("\nstopping: the jobs save what they have", file=sys.stderr, flush=True)

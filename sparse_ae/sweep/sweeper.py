@@ -11,6 +11,8 @@ from sparse_ae.atomic import make_writable
 from sparse_ae.cli.overrides import of_runs
 from sparse_ae.config.build import TARGET, build, check_spec
 from sparse_ae.config.errors import ConfigError, Mistakes, describe
+from sparse_ae.lock import lacks_locks
+from sparse_ae.reporting.console import warn
 from sparse_ae.sweep.console import Watch, announce, summarize
 from sparse_ae.sweep.local import LocalLauncher
 from sparse_ae.sweep.plan import Planned, Rejected, list_jobs, plan
@@ -41,7 +43,7 @@ class _Launcher(NamedTuple):
 def sweep(name: str, job: str, config: DictConfig, overrides: Sequence[str]) -> None:
     """Execute every ``job`` of the sweep that is not finished; ``config`` is that of ``conf/<name>.yaml``.
 
-    Exits with 0 only if all are finished in the end, with 130 or 143 if asked to stop, else with 1.
+    Exits with 0 only if all are finished in the end, with 128 + signal if asked to stop, else with 1.
     """
     if _waits_here(config):
         warm_up()
@@ -53,6 +55,8 @@ def sweep(name: str, job: str, config: DictConfig, overrides: Sequence[str]) -> 
     stop = StopFile(folders[0])
     launcher = _make_launcher(job, config, stop.path)
     make_writable(folders[0])
+    if warning := lacks_locks(folders[0]):
+        warn(warning)
     with stop:
         todo = [p for p in planned if not p.is_settled]
         announce(planned, rejected, todo, folders)

@@ -9,7 +9,7 @@ import torch
 _UNHELPFUL = (
     r".*is smaller than the logging interval",  # the end of an epoch logs too
     r"You're resuming from a checkpoint that ended before the epoch ended",  # the sampler knows where to resume
-    r"The `srun` command is available",  # the local launcher's jobs are not Slurm jobs; submitit's are run by srun
+    r"The `srun` command is available",  # one process does not need it
     r"Total length of `list` across ranks is zero",  # data.val_size=0
 )
 

@@ -1,10 +1,17 @@
-"""SIGTERM and Ctrl-C: stop after the current step, with a checkpoint."""
+"""Ctrl-C, a scheduler's signals and a lost connection: stop after the current step, with a checkpoint."""
 
+import os
 import signal
+import stat
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+SIGNALS = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))
+"""Signals that ask to stop; schedulers announce the end of a job with any but the first."""
 
 
 class Stopped(SystemExit):
@@ -13,6 +20,31 @@ class Stopped(SystemExit):
     def __init__(self, signum: int) -> None:
         super().__init__(128 + signum)
         self.reason = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
+
+
+def catch(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Let ``handler`` handle ``SIGNALS``; returns the handlers that it replaces.
+
+    A signal that is ignored stays ignored: ``nohup`` has asked for that, or the shell that started a background job.
+    """
+    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in heard}
+
+
+def restore(handlers: Mapping[Any, Any]) -> None:
+    """Set ``handlers``, such as those that ``catch`` returned."""
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def leave_console(signum: int) -> None:
+    """After SIGHUP, send output to nowhere unless it goes into a file: writing to a lost terminal is an error."""
+    if signal.Signals(signum).name != "SIGHUP":
+        return
+    for descriptor in (1, 2):
+        with suppress(OSError), Path(os.devnull).open("wb") as nowhere:  # it may be closed
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.dup2(nowhere.fileno(), descriptor)
 
 
 class StopSignals:
@@ -27,19 +59,21 @@ class StopSignals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
-        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self._before = catch(self._note)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        restore(self._before)
+
+    def take_over(self) -> None:
+        """Replace Lightning's handler of SIGTERM, which it sets in each stage and which waits for other ranks."""
+        if self._before:
+            catch(self._note)
 
     def defer(self) -> None:
-        """Only note requests from here on. Replaces Lightning's SIGTERM handler, which talks to other ranks."""
+        """Only note requests from here on."""
         self._deferred = True
-        if self._before:
-            for number in SIGNALS:
-                signal.signal(number, self._note)
+        self.take_over()
 
     def resume(self) -> None:
         """Stop at once again from here on."""
@@ -52,6 +86,7 @@ class StopSignals:
         raise Stopped(self.requested or signal.SIGTERM)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
+        leave_console(signum)
         impatient = self.requested == signum == signal.SIGINT
         first = self.requested is None
         self.requested = self.requested or signum

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from filelock import FileLock
 
+from sparse_ae.runs.directory import Run
 from tests.helpers import SMALL, Cli
 
 TRAIN = [
@@ -265,8 +265,14 @@ def test_a_run_that_another_process_trains(cli: Cli, tmp_path: Path, run_copy: P
     status = run_copy / "status.json"
     status.write_text(status.read_text().replace('"finished"', '"running"', 1))
     message = r"run: is being trained by process \d+ on "
-    with FileLock(run_copy / ".lock"):
+    with Run(run_copy).lock():
         _check_refused(cli, tmp_path, "sparse-ae-train", ["sparsity=l1", *SMALL, "hydra.run.dir=run"], message)
+
+
+def test_a_run_that_cannot_be_locked(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "run" / ".lock").mkdir(parents=True)
+    message = r"run/\.lock: cannot be locked \(Is a directory\) \(expected a file that you may write\)"
+    _check_refused(cli, tmp_path, "sparse-ae-train", [*SMALL, "hydra.run.dir=run"], message)
 
 
 @pytest.mark.parametrize("command", ["sparse-ae-evaluate", "sparse-ae-analyse"])
@@ -418,7 +424,6 @@ def test_a_schedule_without_a_step(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_divergence_is_one_line_and_the_run_is_marked_failed(cli: Cli, tmp_path: Path) -> None:
-    from sparse_ae.runs.directory import Run
 
     outcome = cli(
         "sparse-ae-train",

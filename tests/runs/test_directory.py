@@ -1,7 +1,10 @@
 """Names, hashes and the run directory's files."""
 
 import copy
+import errno
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from sparse_ae.runs.errors import RunBusyError, RunError
 from sparse_ae.runs.naming import config_hash, run_name
 from sparse_ae.runs.status import Status
 from tests.helpers import plain_config
+from tests.processes import without_locks
 
 
 def test_names_are_readable() -> None:
@@ -83,9 +87,14 @@ def test_hashing_leaves_the_config_alone_and_does_not_depend_on_order() -> None:
     assert config == before
 
 
-def test_life_of_a_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("system", [nullcontext, lambda: without_locks(errno.ENOLCK)], ids=["locks", "no locks"])
+def test_life_of_a_run(tmp_path: Path, system: Callable[[], AbstractContextManager[None]]) -> None:
+    with system():
+        _live(Run(tmp_path))
+
+
+def _live(run: Run) -> None:
     config = plain_config()
-    run = Run(tmp_path)
     assert run.status == Status()
     assert run.metrics == {}
     run.start(config=config, resumed=False, sources={"config.yaml": "a: 1"}, threads=2)
@@ -109,7 +118,7 @@ def test_life_of_a_run(tmp_path: Path) -> None:
     run.record.end("failed", config, "why")
     assert (run.status.state, run.status.error) == ("failed", "why")
     assert run.status.wall_seconds >= 0
-    json.loads((tmp_path / "status.json").read_text())
+    json.loads(run.record.path.read_text())
 
 
 def test_starting_over_removes_what_the_last_attempt_left_and_resuming_keeps_it(run_copy: Path) -> None:

@@ -1,5 +1,8 @@
 """Two processes that train one model."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ import sparse_ae
 from sparse_ae.metrics import CodeMetrics, evaluate
 from sparse_ae.runs.directory import Run
 from tests.helpers import SMALL, mnist
-from tests.processes import command
+from tests.processes import command, wait_until
 
 
 @pytest.mark.slow
@@ -29,3 +32,40 @@ def test_two_ranks(tmp_path: Path) -> None:
     alone = evaluate(sparse_ae.load(tmp_path / "run"), data.test_dataloader(), scores)
     for name, value in alone.items():
         assert run.metrics[f"test/{name}"] == pytest.approx(value, rel=1e-6), name
+
+
+SLOW_TEST = """
+import time
+from pathlib import Path
+from sparse_ae.train import main
+from sparse_ae.training.module import SparseAutoencoderModule
+
+step = SparseAutoencoderModule.test_step
+
+def slow(*arguments):
+    Path("testing").touch()
+    time.sleep(0.5)
+    return step(*arguments)
+
+SparseAutoencoderModule.test_step = slow
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_stop_two_ranks_in_their_test(tmp_path: Path, number: signal.Signals) -> None:
+    """A signal to the first process, from which the other does not hear while it waits for it."""
+    (tmp_path / "train.py").write_text(SLOW_TEST)
+    ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.run.dir=run", *SMALL, "analysis=[]"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        [sys.executable, "train.py", *ddp], cwd=tmp_path, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    )
+    wait_until((tmp_path / "testing").exists)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=300)  # until both have closed their output
+    assert process.returncode == 128 + number
+    assert err == f"sparse-ae-train: stopped by {number.name}; run the same command to resume\n"
+    run = Run(tmp_path / "run")
+    assert (run.read_state(), run.status.error) == ("interrupted", number.name)

@@ -3,6 +3,8 @@
 import os
 import random
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,28 +63,46 @@ def test_resume_after_twenty_kills(tmp_path: Path) -> None:
     assert_same(half, whole)
 
 
+STOPPED = [*SHORT, "trainer.max_epochs=2", "trainer.limit_train_batches=200", "trainer.log_every_n_steps=1"]
+SLURM = {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "mine"}
+
+
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Run:
+    """A run that no signal reached."""
+    run = Run(tmp_path_factory.mktemp("whole"))
+    start(run.path, *STOPPED).join()
+    return run
+
+
 @pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
-    ids=["SIGTERM", "Ctrl-C"],
+    ("number", "variables"),
+    [
+        (signal.SIGUSR1, SLURM),
+        pytest.param(signal.SIGTERM, {}, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, {}, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, {}, marks=pytest.mark.slow),
+    ],
+    ids=["SIGUSR1 in Slurm", "SIGTERM", "Ctrl-C", "SIGHUP"],
 )
-def test_signal_stops_after_step(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    often = ["trainer.log_every_n_steps=1", "checkpoint.every_n_minutes=0.001"]
-    overrides = [*SHORT, "trainer.max_epochs=2", "trainer.limit_train_batches=200", *often]
-    run, whole = Run(tmp_path / "run"), Run(tmp_path / "whole")
-    process = start(run.path, *overrides)
+def test_signal_stops_after_step(
+    tmp_path: Path, never_stopped: Run, number: signal.Signals, variables: dict[str, str]
+) -> None:
+    overrides = [*STOPPED, "checkpoint.every_n_minutes=0.001"]
+    run = Run(tmp_path / "run")
+    process = start(run.path, *overrides, variables=variables)
     wait_until(run.last_checkpoint.exists)
     os.kill(process.pid or 0, number)
     process.join()
-    assert process.exitcode == code
+    assert process.exitcode == 128 + number
     assert run.read_state() == "interrupted"
-    assert run.status.error == ("SIGTERM" if code == 143 else "Ctrl-C")
+    assert run.status.error == ("Ctrl-C" if number == signal.SIGINT else number.name)
     step = read_checkpoint(run.last_checkpoint)["global_step"]
     assert step < 200, "it stopped only at the end of an epoch"
     assert max(record[1] for record in logged(run.path)) == step  # and no step was made after it
-    start(run.path, *overrides).join()
-    start(whole.path, *overrides).join()
-    assert_same(run, whole)
+    start(run.path, *overrides, variables=variables).join()
+    assert_same(run, never_stopped)
+    assert not list(run.path.rglob("hpc*"))
 
 
 @pytest.mark.slow
@@ -100,6 +120,25 @@ def test_command_resumes(tmp_path: Path) -> None:
     assert again.returncode == 0, err
     assert out.startswith("run: resuming from last.ckpt (33% done)")
     assert run.status.attempts == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sweep", [[], ["-m", "hydra.launcher.n_jobs=2"]], ids=["run", "sweep"])
+def test_lost_terminal(tmp_path: Path, sweep: list[str]) -> None:
+    """SIGHUP comes from the system, and whatever is printed after it is an error."""
+    often = ["threads=1", "checkpoint.every_n_minutes=0.01", "analysis=[]"]
+    terminal, end = os.openpty()
+    line = [sys.executable, "-m", "sparse_ae.train", *sweep, *often, "seed=1,2" if sweep else "seed=1"]
+    process = subprocess.Popen(["setsid", "--ctty", *line], cwd=tmp_path, stdin=end, stdout=end, stderr=end)
+    os.close(end)
+    outputs = tmp_path / "outputs" / "default"
+    wait_until(lambda: len(list(outputs.glob("*/checkpoints/last.ckpt"))) == 1 + bool(sweep))
+    os.close(terminal)
+    assert process.wait(timeout=300) == 128 + signal.SIGHUP
+    runs = [Run(path.parent) for path in outputs.glob("*/status.json")]
+    reasons = {(run.read_state(), run.status.error) for run in runs}
+    assert reasons == {("interrupted", "SIGTERM" if sweep else "SIGHUP")}
+    assert not list(outputs.glob(".stop-*"))
 
 
 @pytest.mark.slow

@@ -56,7 +56,9 @@ def test_two_sweeps_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["Ctrl-C", "SIGTERM to the group", "kill -9"]
+    "number",
+    [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL],
+    ids=["Ctrl-C", "SIGTERM to the group", "SIGUSR1 to the group", "kill -9"],
 )
 def test_resume_stopped_sweep(tmp_path: Path, cli: Cli, sweep: Sweep, number: signal.Signals) -> None:
     arguments = [*LONG, "seed=1,2,3", "hydra.launcher.n_jobs=2", "threads=1"]

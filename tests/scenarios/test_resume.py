@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 from sparse_ae.jobs import execute as job
 from sparse_ae.runs.checkpoint import read_checkpoint, write_checkpoint
@@ -129,6 +130,19 @@ def test_resume_before_first_step(tmp_path: Path, pair: tuple[Run, Run], monkeyp
             train_run(tmp_path / "run", *SHORT)
     assert Run(tmp_path / "run").read_state() == "interrupted"
     assert_same(train_run(tmp_path / "run", *SHORT), pair[0])
+
+
+def test_start_from_no_checkpoint_of_lightning(
+    tmp_path: Path, pair: tuple[Run, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under Slurm it would look for one in its root folder; a rank that Slurm sets makes no rank of the run."""
+    for name, value in {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "mine"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(rank_zero_only, "rank", 3)
+    run = Run(tmp_path / "run")
+    run.path.mkdir()
+    run.path.joinpath("hpc_ckpt_1.ckpt").write_bytes(pair[1].last_checkpoint.read_bytes())
+    assert_same(train_run(run.path, *SHORT), pair[0])
 
 
 def test_start_from_checkpoint_of_another_run(tmp_path: Path, pair: tuple[Run, Run]) -> None:

@@ -4,10 +4,10 @@ import os
 import re
 import signal
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from sparse_ae.runs.directory import Run
 from sparse_ae.sweep.console import Watch
@@ -37,7 +37,7 @@ def test_repeated_sweep(tmp_path: Path, sweep: Sweep) -> None:
     tab = hparams_tab(tmp_path)
     assert tab.differing == ["sparsity.coefficient"]
     assert len(tab.rows) == 3
-    assert {(row["sparsity"], row["target"], row["trainer"]) for row in tab.rows.values()} == {("l1", "none", "cpu")}
+    assert {(row["sparsity"], row["target"], row["trainer"]) for row in tab.rows.values()} == {("l1", "none", "auto")}
 
 
 @pytest.mark.slow
@@ -171,16 +171,16 @@ def test_wait_for_another_process(tmp_path: Path, sweep: Sweep, monkeypatch: pyt
     sweep(*SMALL, "seed=1")
     (run,) = runs(tmp_path).values()
     run.weights.unlink()
-    lock = FileLock(run.path / ".lock")
-    lock.acquire()
     say_once = Watch.say_once
 
     def say_and_release(watch: Watch, line: str) -> None:
         say_once(watch, line)
-        lock.release()
+        held.close()
 
     monkeypatch.setattr(Watch, "say_once", say_and_release)
-    out = sweep(*SMALL, "seed=1,2")
+    with ExitStack() as held:
+        held.enter_context(run.lock())
+        out = sweep(*SMALL, "seed=1,2")
     assert "waiting for 1 that another process is training" in out
     assert "2 of 2 runs are finished" in out
     assert [run.status.attempts for run in runs(tmp_path).values()] == [2, 1]

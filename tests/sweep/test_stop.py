@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sparse_ae.sweep.process import JobSpec, StopFile, StopWaitingError, run_isolated
+from sparse_ae.training.stop import SIGNALS
 
 
 def job(folder: Path, stop: StopFile) -> JobSpec:
@@ -14,7 +15,7 @@ def job(folder: Path, stop: StopFile) -> JobSpec:
     return JobSpec("no.such.job", {}, folder / "run", {}, stop.path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_request_lasts_as_long_as_the_sweep(tmp_path: Path, number: signal.Signals) -> None:
     with StopFile(tmp_path) as stop:
         assert not job(tmp_path, stop).is_to_stop
@@ -34,12 +35,24 @@ def test_request_is_kept_for_jobs_in_a_queue(tmp_path: Path) -> None:
     assert job(tmp_path, stop).is_to_stop
 
 
-def test_second_request_interrupts_and_is_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", SIGNALS)
+def test_ctrl_c_after_a_request_interrupts_and_is_kept(tmp_path: Path, first: signal.Signals) -> None:
     with StopFile(tmp_path) as stop:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), first)
+        for number in SIGNALS:
+            if number != signal.SIGINT:  # as a scheduler's SIGTERM after its warning
+                os.kill(os.getpid(), number)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+    assert stop.signal == first
     assert job(tmp_path, stop).is_to_stop
+
+
+def test_ignored_signal_stays_ignored(tmp_path: Path) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    with StopFile(tmp_path) as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not job(tmp_path, stop).is_to_stop
 
 
 def test_stale_requests_are_removed(tmp_path: Path) -> None:
