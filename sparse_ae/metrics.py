@@ -58,9 +58,7 @@ class CodeMetrics(Metric):
     hoyer_samples: Tensor
     population_sum: Tensor
 
-    def __init__(
-        self, *, mean: Tensor, latent_dim: int, threshold: float = 0.1, unit: Tensor | None = None
-    ) -> None:
+    def __init__(self, *, mean: Tensor, latent_dim: int, threshold: float = 0.1, unit: Tensor | None = None) -> None:
         """``mean (D,)`` is the training data's, ``latent_dim`` is N, a unit is active where |z| > ``threshold``.
 
         ``unit``, ``()`` or ``(D,)``, is that of the scale on which x is given; None for the data's own.
@@ -78,7 +76,7 @@ class CodeMetrics(Metric):
             self.add_state(name, units.clone(), dist_reduce_fx="sum")
 
     def code(self, coder: CoderModule, x: Tensor, target: Tensor) -> None:
-        """Add a batch ``x (B, D)``, on the scale of training, as ``coder`` codes it, compared with ``target (B, D)``."""
+        """Add a batch ``x (B, D)`` on the scale of training, as ``coder`` codes it, compared with ``target (B, D)``."""
         z = coder.encode_rows(x)
         x_hat = coder.decode_rows(z)
         self.update(target, _at_least_float32(z), _at_least_float32(x_hat))

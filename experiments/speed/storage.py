@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sparse_ae.data.rows import Rows, open_rows
 from torch import nn
 
 from sparse_ae.data.disk import DiskLoader
 from sparse_ae.data.loader import Batch
 from sparse_ae.data.order import EpochSampler
 from sparse_ae.data.resident import ResidentLoader
+from sparse_ae.data.rows import Rows, open_rows
 
 DIM, UNITS = 784, 128
 BLOCK_BYTES = 2**20
@@ -65,7 +65,7 @@ def from_disk(rows: Rows, batch_size: int, window_gb: float) -> DiskLoader:
         window=int(window_gb / 2 * 1e9) // row_bytes,
         block=BLOCK_BYTES // row_bytes,
     )
-    return DiskLoader(rows, None, None, sampler, batch_size)
+    return DiskLoader(rows, sampler, batch_size)
 
 
 def nothing(batch: Batch) -> None:
@@ -135,7 +135,7 @@ def measure(path: Path, options: argparse.Namespace) -> None:
     memory = rows.read(0, n)
     for batch_size in BATCHES:
         disk = from_disk(rows, batch_size, options.window_gb)
-        resident = ResidentLoader(memory, None, disk.sampler, batch_size)
+        resident = ResidentLoader(memory, disk.sampler, batch_size)
         for name, make in (("only iterating", lambda: nothing), ("training", training_step)):
             calls = {"memory": epoch(resident, make()), "disk": epoch(disk, make())}
             title = f"warm cache, batch {batch_size}, {name}; against memory"

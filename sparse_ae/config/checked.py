@@ -34,7 +34,7 @@ def with_options_of(base: type) -> Callable[[type[T]], type[T]]:
     """Decorate a class whose ``__init__`` passes ``**options`` on to ``base``: its signature shows them by name."""
 
     def show(cls: type[T]) -> type[T]:
-        own = inspect.signature(cls.__init__).parameters
+        own = inspect.signature(vars(cls)["__init__"]).parameters
         named = {name: p for name, p in own.items() if p.kind is not p.VAR_KEYWORD}
         inherited = {name: p for name, p in inspect.signature(base.__init__).parameters.items() if name not in named}
         together = [p for name, p in (named | inherited).items() if name != "self"]

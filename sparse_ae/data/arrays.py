@@ -63,7 +63,8 @@ class Arrays(DataModule):
         self._rows: dict[Split, Rows] = {"train": open_rows(path, key)}
         self._label_files: dict[Split, str | None] = {"train": labels, "val": val_labels, "test": test_labels}
         self._paths: dict[Split, str] = {"train": path}
-        for name, own in (("val", val_path), ("test", test_path)):
+        files: dict[Split, str | None] = {"val": val_path, "test": test_path}
+        for name, own in files.items():
             if own is not None:
                 self._rows[name] = open_rows(own, key, path_option=f"{name}_path")
                 self._paths[name] = own
@@ -172,5 +173,7 @@ def _row_shape(stored: tuple[int, ...], asked: Sequence[int] | None) -> tuple[in
     else:
         shape = tuple(asked)
     if math.prod(shape) != math.prod(stored) or len(shape) > 3:
-        raise ConfigError("input_shape", list(shape), f"not the {math.prod(stored)} values of a row", "(H, W) or (C, H, W)")
+        raise ConfigError(
+            "input_shape", list(shape), f"not the {math.prod(stored)} values of a row", "(H, W) or (C, H, W)"
+        )
     return shape if len(shape) in (1, 3) else (1, *shape)

@@ -11,6 +11,7 @@ from sparse_ae.data.loader import Loader, Shift, ToFloat, to_unit_interval
 from sparse_ae.data.order import EpochSampler, Window
 from sparse_ae.data.rows import Rows
 
+
 class DiskLoader(Loader):
     """Batches of ``rows (n, D)``, ascending in their file, in the order of ``sampler``.
 

@@ -1,8 +1,9 @@
 """Datasets in MNIST's format that torchvision downloads."""
 
-from filelock import FileLock
+import math
 
 from sparse_ae.data.idx import IDX
+from sparse_ae.lock import hold
 
 
 class Downloaded(IDX):
@@ -16,7 +17,7 @@ class Downloaded(IDX):
         folder = self.root / self.dataset.__name__ / "raw"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / ".download.lock"):
+            with hold(folder / ".download.lock", wait=math.inf):
                 self.dataset(self.root, download=True)
         except (OSError, RuntimeError) as error:
             files = ", ".join(name for name, _ in self.dataset.resources)

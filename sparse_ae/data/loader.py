@@ -11,7 +11,6 @@ from torch import Tensor
 from sparse_ae.data.order import EpochSampler
 from sparse_ae.functional import stream_seed
 
-
 ToFloat = Callable[[Tensor], Tensor]
 """Maps stored rows ``(B, D)`` to floats."""
 

@@ -225,11 +225,13 @@ class DataModule(LightningDataModule, ABC):
     @cached_property
     def train_mean(self) -> Tensor:
         """Mean training row on its scale, float32 ``(D,)``: the prediction whose FVU is 1."""
-        return self.scale(self.moments.mean.float())
+        mean: Tensor = self.scale(self.moments.mean.float())
+        return mean
 
     def scaled(self, stored: Tensor) -> Tensor:
         """Stored rows ``(B, D)`` as they are trained on."""
-        return self.scale.to(stored.device)(self.to_float(stored))
+        x: Tensor = self.scale.to(stored.device)(self.to_float(stored))
+        return x
 
     def first(self, name: Split, n: int) -> Tensor:
         """The first ``n`` rows of a split as they are trained on, or all if there are fewer, ``(B, D)``."""

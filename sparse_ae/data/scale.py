@@ -96,7 +96,8 @@ class Moments:
 class Scale(nn.Module):
     """x_scaled = (x - shift) / unit, then x_scaled @ whitening; ``inverse`` undoes it.
 
-    Errors on this scale, times ``unit``, are in the data's own unit; whitened ones stay whitened. ``shift`` and ``unit`` are ``()`` or ``(D,)``, ``whitening`` and its inverse ``colouring`` ``(D, D)``. What is None
+    Errors on this scale, times ``unit``, are in the data's own unit; whitened ones stay whitened. ``shift`` and
+    ``unit`` are ``()`` or ``(D,)``, ``whitening`` and its inverse ``colouring`` are ``(D, D)``. What is None
     is skipped; a ``Scale()`` changes nothing.
 
     >>> scale = Scale(shift=torch.tensor([1.0, 2.0]), unit=torch.tensor(2.0))

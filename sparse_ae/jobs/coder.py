@@ -17,6 +17,7 @@ from sparse_ae.metrics import CodeMetrics, evaluate
 from sparse_ae.runs.checkpoint import read_checkpoint, write_checkpoint
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.export import save_coder
+from sparse_ae.training.devices import set_rank
 from sparse_ae.training.logger import RunLogger
 from sparse_ae.training.process import tune_process
 from sparse_ae.training.progress import FitProgress
@@ -43,6 +44,7 @@ class CoderJob(Job):
         )
         self.active_threshold, self.rerun = settings.active_threshold, settings.rerun
         tune_process(settings.threads, "highest")
+        set_rank(0)
         mistakes = Mistakes()
         with mistakes.collect():
             _check_data(config["data"])

@@ -17,7 +17,6 @@ from sparse_ae.runs.directory import Run
 from sparse_ae.runs.errors import RunError
 from sparse_ae.runs.export import load
 
-
 C = TypeVar("C", bound=CoderModule)
 
 

@@ -33,9 +33,7 @@ _SCALE = "scale."
 """Prefix of the tensors of the scale."""
 
 
-def save_model(
-    run: Run, model: SparseAutoencoder, *, network: Mapping[str, Any], sparsity: Mapping[str, Any]
-) -> None:
+def save_model(run: Run, model: SparseAutoencoder, *, network: Mapping[str, Any], sparsity: Mapping[str, Any]) -> None:
     """Write the model and the specs it was built from into the run."""
     _save(run, model, {"network": dict(network), "sparsity": dict(sparsity)})
 

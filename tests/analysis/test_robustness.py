@@ -69,7 +69,9 @@ def _saved_run(folder: Path, *, dim: int = 16) -> Run:
     (folder / "status.json").write_text("{}")
     torch.manual_seed(0)
     specs = {"network": config["model"], "sparsity": config["sparsity"]}
-    save_model(Run(folder), build_autoencoder(**specs, input_dim=dim), **specs, input_shape=(1, 4, dim // 4))
+    model = build_autoencoder(**specs, input_dim=dim)
+    model.input_shape = (1, 4, dim // 4)
+    save_model(Run(folder), model, **specs)
     return Run(folder)
 
 

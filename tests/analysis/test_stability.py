@@ -46,7 +46,8 @@ def _make_run(
         model.network.atoms.copy_(atoms)
         model.network.encoder_bias.fill_(100)
         model.network.encoder_bias[list(dead)] = -100
-    save_model(run, model, network=spec, sparsity=config["sparsity"], input_shape=(1, 4, atoms.shape[1] // 4))
+    model.input_shape = (1, 4, atoms.shape[1] // 4)
+    save_model(run, model, network=spec, sparsity=config["sparsity"])
     run.add_metrics({"test/mse": 0.0})
     run.record.end("finished" if finished else "failed", config)
     return run
@@ -115,7 +116,7 @@ def test_dead_units_and_zero_atoms_are_left_out_and_counted(run: Run, tmp_path: 
 def test_siblings_differ_in_the_seed_alone(run: Run, tmp_path: Path) -> None:
     others = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(4))
     _make_run(tmp_path / "a", others[0], seed=2)
-    _make_run(tmp_path / "b", others[1], "data.resident=false", "analysis=[]", seed=3)  # changes nothing that matters
+    _make_run(tmp_path / "b", others[1], "data.storage=host", "analysis=[]", seed=3)  # changes nothing that matters
     _make_run(tmp_path / "c", ATOMS, "optimizer.lr=0.5", seed=2)
     _make_run(tmp_path / "d", ATOMS, seed=4, finished=False)
     damaged = _make_run(tmp_path / "e", ATOMS, seed=5)

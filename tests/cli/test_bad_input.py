@@ -110,10 +110,10 @@ TRAIN = [
     (["model=lista", "model.steps=0"], r"model\.steps=0: should be greater than 0"),
     (["data.batch_size=0"], r"data\.batch_size=0: should be greater than 0"),
     (["data.batch_size=55001"], r"data\.batch_size=55001: larger than the data \(expected 1 to 55000\)"),
-    (["data.val_size=60000"], r"data\.val_size=60000: leaves no training images \(expected 0 to 59999\)"),
+    (["data.val_size=60000"], r"data\.val_size=60000: leaves no training rows \(expected 0 to 59999\)"),
     (
-        ["data.transforms=[{_target_: torchvision.transforms.v2.Identity}]"],
-        r"data\.resident=true: .*data\.resident=false",
+        ["data.shift=1", "data.transforms=[{_target_: torchvision.transforms.v2.Identity}]"],
+        r"data\.shift=1: transforms are there already",
     ),
     (["data.device=abacus"], r"data\.device=abacus: not usable here"),
     (["seed=-1"], r"seed=-1: should be greater than or equal to 0"),
@@ -286,7 +286,7 @@ def test_a_run_someone_sent_cannot_run_code(cli: Cli, tmp_path: Path, run_copy: 
     assert cli(command, "run=run", *short).code == 0  # transforms are of training inputs: none is built
     config.write_text(text.replace("sparse_ae.data.MNIST", "os.mkdir"))
     _check_refused(
-        cli, tmp_path, command, ["run=run"], r"run/\.hydra/config\.yaml: os\.mkdir is not a subclass of ImageDataModule"
+        cli, tmp_path, command, ["run=run"], r"run/\.hydra/config\.yaml: os\.mkdir is not a subclass of DataModule"
     )
     config.write_text(text.replace("root:", "extra: {_target_: os.mkdir, path: exploded}\n  root:"))
     _check_refused(cli, tmp_path, command, ["run=run"], r"run/\.hydra/config\.yaml: a _target_ inside another")

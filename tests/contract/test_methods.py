@@ -126,7 +126,8 @@ def test_export_and_reload_give_identical_codes(method: str, network: str, run_c
     loss = Objective(model)(x, x)
     model.sparsity.on_backward_end_(loss)
     network_spec, sparsity_spec = _specs(method, network)
-    save_model(Run(run_copy), model, network=network_spec, sparsity=sparsity_spec, input_shape=(1, 4, 5))
+    model.input_shape = (1, 4, 5)
+    save_model(Run(run_copy), model, network=network_spec, sparsity=sparsity_spec)
     reloaded = load(run_copy)
     assert not reloaded.training
     z = model.eval().encode(x)

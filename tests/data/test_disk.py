@@ -149,9 +149,7 @@ def test_two_windows_are_in_memory_at_most(batch_size: int) -> None:
     n, window = 200, 20
     rows = Recorded(numbered(n))
     used = 0
-    for batch in DiskLoader(
-        rows, EpochSampler(n, seed=0, shuffle=True, window=window, block=4), batch_size
-    ):
+    for batch in DiskLoader(rows, EpochSampler(n, seed=0, shuffle=True, window=window, block=4), batch_size):
         used += len(batch.x)
         join_readers()
         begun = -(-used // window)  # number of windows of which a row was used

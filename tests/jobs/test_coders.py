@@ -16,7 +16,6 @@ from sklearn.linear_model import orthogonal_mp_gram
 
 import sparse_ae
 from sparse_ae.coders import OMP, L1Coder
-from sparse_ae.data import to_unit_interval
 from sparse_ae.reporting.curves import read_curves
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.export import load
@@ -58,7 +57,7 @@ def test_its_metrics_are_those_of_the_codes_that_scikit_learn_finds(fitted: Path
     coder = sparse_ae.load(fitted)
     assert isinstance(coder, OMP)
     data = mnist(val_size=59000)
-    x = to_unit_interval(data.split("test").x)
+    x = data.first("test", 10_000)
     atoms, centred = coder.dictionary.double(), (x - coder.mean).double()
     torch.testing.assert_close(coder.mean, data.train_mean)
     z = orthogonal_mp_gram((atoms @ atoms.T).numpy(), (atoms @ centred.T).numpy(), n_nonzero_coefs=3)
@@ -74,7 +73,7 @@ def test_pca_against_scikit_learn(cli: Cli, tmp_path: Path) -> None:
     outcome = cli("sparse-ae-fit", "coder=pca", "coder.latent_dim=12", "hydra.run.dir=run", *FEW)
     assert outcome.code == 0, outcome.err
     data = mnist(val_size=59000)
-    train, test = (to_unit_interval(data.split(split).x).double().numpy() for split in ("train", "test"))
+    train, test = (data.first(split, 60_000).double().numpy() for split in ("train", "test"))
     pca = ReferencePCA(12, svd_solver="full").fit(train)
     error = np.square(pca.inverse_transform(pca.transform(test)) - test).sum()
     fvu = error / np.square(test - train.mean(axis=0)).sum()
@@ -92,7 +91,7 @@ def test_other_codes_on_the_atoms_of_a_run(
     assert outcome.code == 0, outcome.err
     searched = load(tmp_path / "omp")
     assert Run(tmp_path / "omp").status.fit_seconds is None
-    x = to_unit_interval(mnist().split("test").x[:500])
+    x = mnist().first("test", 500)
     assert torch.equal(searched.dictionary, model.dictionary)
     codes = OMP(model.dictionary.detach(), 3, mean=model.decode(torch.zeros(1, 24))[0].detach()).encode(x)
     torch.testing.assert_close(searched.encode(x), codes)

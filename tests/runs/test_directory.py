@@ -61,7 +61,7 @@ def test_what_changes_the_result_changes_the_hash(override: str) -> None:
         "data.root=/elsewhere",
         "sparsity.coefficient=0.010",
         "optimizer.weight_decay=0",
-        "data.resident=false",
+        "data.storage=host",
         "data.device=cpu",
         "data.num_workers=2",
         "data.eval_batch_size=10",

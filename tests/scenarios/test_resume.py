@@ -24,7 +24,6 @@ VARIANTS: dict[str, list[str]] = {
     "max_steps": ["trainer.max_steps=20"],
     "accumulated": [WARMUP, "trainer.accumulate_grad_batches=2"],
     "workers and transforms": [
-        "data.resident=false",
         "data.num_workers=2",
         "data.transforms=[{_target_: torchvision.transforms.v2.GaussianNoise, sigma: 0.3}]",
     ],

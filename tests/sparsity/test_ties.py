@@ -87,7 +87,7 @@ def test_repeated_and_blank_images(method: Sparsity, expected: int) -> None:
     assert method.activate_batch(torch.ones(B, N)).count_nonzero() == expected
     network = Linear(input_dim=784, latent_dim=N, b_pre="zeros", start="random")
     objective = Objective(SparseAutoencoder(network, method))
-    image = mnist().split("test").x[:1].float() / 255
+    image = mnist().first("test", 1)
     with torch.no_grad():
         network.encoder_weight.abs_()  # every unit responds
     for x in (image.expand(B, -1), torch.zeros(B, 784)):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparse_ae.config.build import build
-from sparse_ae.data import MNIST, to_unit_interval
+from sparse_ae.data import MNIST
 from sparse_ae.dead import DeadUnits
 from sparse_ae.models import build_autoencoder
 from sparse_ae.sparsity import L1, BatchTopK, Forward, Loss, NoSparsity, TopK, TrainingData
@@ -26,7 +26,7 @@ UNITS = 64
 def images() -> Tensor:
     data: MNIST = build(plain_config()["data"], "data")
     data.prepare_data()
-    whole = to_unit_interval(data.split("train").x[:6000]).reshape(-1, 1, 28, 28)
+    whole = data.first("train", 6000).reshape(-1, 1, 28, 28)
     return F.avg_pool2d(whole, 4).flatten(1)  # 7 x 7: small and quick, and still handwriting
 
 

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sparse_ae.data import ImageDataModule
+from sparse_ae.data import DataModule
 from sparse_ae.jobs.autoencoder import AutoencoderJob
 from sparse_ae.metrics import NAMES
 from sparse_ae.runs.checkpoint import read_checkpoint
@@ -55,7 +55,7 @@ def test_tensorboard_has_images_and_histograms(finished_run: Path) -> None:
     assert events.Histograms("codes")[-1].histogram_value.num == 1000 * 128
 
 
-def _assemble(tmp_path: Path, *overrides: str) -> tuple[ImageDataModule, SparseAutoencoderModule, Trainer]:
+def _assemble(tmp_path: Path, *overrides: str) -> tuple[DataModule, SparseAutoencoderModule, Trainer]:
     experiment = AutoencoderJob(plain_config(*SMALL, "visuals.every_n_epochs=100", *overrides), Run(tmp_path))
     return experiment.data, experiment.module, experiment.trainer
 
