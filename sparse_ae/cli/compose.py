@@ -41,7 +41,7 @@ def _weights_of(*, _root_: DictConfig) -> str | None:
 
 def _content_of(*, _root_: DictConfig) -> str | None:
     """Resolve ``${content_of:}``: a digest of the files of ``data``."""
-    files = {key: OmegaConf.select(_root_, f"data.{key}", throw_on_missing=True) for key in FILES}
+    files = {key: OmegaConf.select(_root_, f"data.{key}") for key in FILES}
     try:
         return identity(files, lambda line: print(line, file=sys.stderr))
     except (UserError, OSError):  # the data module says what is wrong with a file

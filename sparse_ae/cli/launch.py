@@ -109,6 +109,7 @@ def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> N
             print_run(run, *ideas)
             return
         starting_point(job)
+        job.inspect()
         make_writable(run.shown_path)
         if warning := lacks_locks(run.shown_path):
             warn(warning)

@@ -59,6 +59,8 @@ class Arrays(DataModule):
         normalize: Normalization = "rms",
         **options: Any,
     ) -> None:
+        if path == "???":
+            raise ConfigError("path", reason="is required", expected="a file, or a folder of shards")
         self.path, self.key, self.content = path, key, content
         self._rows: dict[Split, Rows] = {"train": open_rows(path, key)}
         self._label_files: dict[Split, str | None] = {"train": labels, "val": val_labels, "test": test_labels}
@@ -85,7 +87,7 @@ class Arrays(DataModule):
 
     @cached_property
     def moments(self) -> Moments:
-        """Moments of the training split, kept in ``root``. Raises ``ConfigError`` for rows not finite, or all the same."""
+        """Moments of the training split, kept in ``root``. Raises ``ConfigError`` for rows not finite, or alike."""
         known = [self.content, self.key, self.seed, self.sizes, self.normalize == "whiten"]
         file = self.root / "moments" / hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
         moments = None if self.content is None else Moments.load(file)
@@ -101,7 +103,7 @@ class Arrays(DataModule):
         return moments
 
     def inspect(self) -> None:
-        """Read all rows once. Raises ``ConfigError`` for values that are not finite, and for rows that are all alike."""
+        """Read all rows once. Raises ``ConfigError`` for values that are not finite, and for rows all alike."""
         self.prepare_data()
         _ = self.moments
 

@@ -68,6 +68,8 @@ class DataModule(LightningDataModule, ABC):
     """Shape of one row: (channels, height, width) of an image, (D,) of a vector."""
     test_size: Size = 0
     """Number of test rows, or their share, drawn from the training file."""
+    training_device: torch.device | None = None
+    """Device of a trainer that is not attached yet."""
     groups: Tensor | None = None
     """Group ``(n,)`` of each row of the training file; groups stay whole."""
 
@@ -84,7 +86,7 @@ class DataModule(LightningDataModule, ABC):
         batch_size: PositiveInt = 128,
         eval_batch_size: PositiveInt = 1000,
         storage: Storage = "auto",
-        window_gb: PositiveFloat = 0.5,
+        window_gb: PositiveFloat = 0.25,
         device: str = "auto",
         # Augmentation and corruption of training images
         transforms: Sequence[Callable[..., Tensor]] = (),
@@ -219,8 +221,14 @@ class DataModule(LightningDataModule, ABC):
 
     @cached_property
     def moments(self) -> Moments:
-        """Moments of the training split, in the data's own unit. Raises ``ConfigError`` for data that are not finite."""
+        """Moments of the training split, in the data's own unit. Raises ``ConfigError`` for values not finite."""
         return Moments.of(self._chunks("train"), covariance=self.normalize == "whiten")
+
+    @property
+    def range(self) -> tuple[Tensor, Tensor]:
+        """Smallest and largest value of the training split, on its scale."""
+        ends = self.scale(torch.tensor([[self.moments.low], [self.moments.high]]).expand(2, self.input_dim))
+        return ends.min(), ends.max()
 
     @cached_property
     def train_mean(self) -> Tensor:
@@ -245,7 +253,10 @@ class DataModule(LightningDataModule, ABC):
             x = self.to_float(rows.read(start, min(start + size, len(rows))))
             if not torch.stack(x.aminmax()).isfinite().all():  # ten times as fast as testing each value
                 row, column = (~x.isfinite()).nonzero()[0].tolist()
-                reason = f"row {start + row}, column {column} of the {name} split is {x[row, column]:g}"
+                drawn = name == "train" or self.count(name) is None
+                place = int(getattr(self._parts, name)[start + row]) if drawn else start + row
+                file = "training" if drawn else name
+                reason = f"row {place}, column {column} of the {file} file is {x[row, column]:g}"
                 raise ConfigError("data.path", reason=reason, expected="finite numbers")
             yield x
 
@@ -282,7 +293,7 @@ class DataModule(LightningDataModule, ABC):
 
     @cached_property
     def tier(self) -> Tier:
-        """Where the rows are."""
+        """Place of the rows."""
         size, on_disk = self._file_size * self.row_bytes, self.source("train").rows.is_mapped
         return choose_tier(self.storage, size, self._device, on_disk=on_disk)
 
@@ -290,6 +301,8 @@ class DataModule(LightningDataModule, ABC):
     def _device(self) -> torch.device:
         if self.device != "auto":
             return torch.device(self.device)
+        if self.training_device is not None:
+            return self.training_device
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     @property

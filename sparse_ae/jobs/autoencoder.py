@@ -99,7 +99,7 @@ class AutoencoderJob(Job):
         _check_optimizer(self.module)
         self.logger = RunLogger(run.path)
         self.trainer = self._trainer()
-        self.device = self.trainer.strategy.root_device
+        self.device = self.data.training_device = self.trainer.strategy.root_device
 
     @property
     def is_main_process(self) -> bool:
@@ -118,6 +118,14 @@ class AutoencoderJob(Job):
         except CheckpointError as error:
             raise RunError("resume", path, error.reason, error.expected) from error
         return path
+
+    def inspect(self) -> None:
+        super().inspect()
+        if self.network_spec.get("output") == "sigmoid" and not self.data.in_unit_interval:
+            low, high = (float(bound) for bound in self.data.range)
+            if low < 0 or high > 1:
+                reason = f"its output is in [0, 1], and the data are in [{low:.3g}, {high:.3g}]"
+                raise ConfigError("model.output", "sigmoid", reason, "linear, or data.normalize=unit_interval")
 
     def fit_and_test(self, start: StartingPoint) -> None:
         """Train from ``start`` on, with a validation of the last step, and test."""

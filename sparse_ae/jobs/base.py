@@ -69,6 +69,10 @@ class Job(ABC):
         empty = {group: choices[group] for group, node in config.items() if node == {} and group in choices}
         return as_method({**flat_config(config, choices), **empty}, self.units)
 
+    def inspect(self) -> None:
+        """Read the user's own data once, before anything is written. Raises ``ConfigError`` if they are of no use."""
+        self.data.inspect()
+
     def resume_from(self) -> Path | None:
         """The checkpoint of another run to begin with, if there is one. Raises ``RunError`` if it does not fit."""
         return None

@@ -55,6 +55,7 @@ def _train(job: Job, sources: Mapping[str, str], sweep: str | None) -> None:
     with _recording(job):
         start = starting_point(job, sweep)
         _begin(job, sources, start, sweep)
+        _describe_data(job)
         job.fit_and_test(start)
         job.write_results()
         job.run.record.note_encoding(_seconds_per_sample(job))
@@ -140,6 +141,13 @@ def _begin(job: Job, sources: Mapping[str, str], start: StartingPoint, sweep: st
         run.rewind_events(start.event_sizes)
     if start.damaged:  # or the next checkpoint would keep the damaged one as the one before
         link(run.previous_checkpoint, run.last_checkpoint)
+
+
+def _describe_data(job: Job) -> None:
+    if line := job.data.describe():
+        tell(line)
+    for doubt in job.data.doubts:
+        warn(doubt)
 
 
 def _analyse(job: Job, analyses: Mapping[str, Any]) -> None:

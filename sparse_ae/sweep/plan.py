@@ -110,6 +110,7 @@ def _check(new: Planned, twin: Planned | None) -> None:
         raise ConfigError("hydra.sweep.subdir", reason=reason)
     if new.state != "damaged" and not is_settled(new.run, new.spec.config):
         starting_point(job)
+        job.inspect()
 
 
 def compose_job(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
