@@ -44,7 +44,7 @@ def read_run(
     """Load the coder and the data module of ``run``; ``other_data`` is a data spec that replaces the run's own.
 
     Nothing in the run's files can run code: its data spec may name a data module only, and its transforms, which are
-    of training inputs, are left out. Raises ``ConfigError`` if model and data differ in the number of values per image.
+    of training inputs, are left out. Raises ``ConfigError`` if model and data differ in D.
     """
     torch.set_flush_denormal(True)  # as in training, where denormal codes are flushed to 0
     config = run.config
@@ -59,7 +59,7 @@ def read_run(
     coder = load(run, weights).to(where)
     dim = coder.dictionary.shape[1]
     if data.input_dim != dim:
-        raise ConfigError("data", reason=f"has {data.input_dim} values per image, but the model takes {dim}")
+        raise ConfigError("data", reason=f"has {data.input_dim} values per sample, but the model takes {dim}")
     data.prepare_data()
     differs = [*(["best"] if weights == "best" else []), *([] if threshold is None else [f"{threshold:g}"])]
     own = config["active_threshold"] if threshold is None else threshold
@@ -67,12 +67,12 @@ def read_run(
 
 
 def test_sample(data: ImageDataModule, device: str, threshold: float) -> Sample:
-    """The whole test split as a ``Sample``, its images on ``device``."""
+    """The whole test split as a ``Sample``, its rows on ``device``."""
     x, label = data.split("test")
     on_device = to_unit_interval(x).to(device)
 
-    def labelled(split: Literal["train", "val"]) -> tuple[Tensor, Tensor]:
-        images = data.split(split)
-        return to_unit_interval(images.x), images.label
+    def labelled(split: Literal["train", "val"]) -> tuple[Tensor, Tensor | None]:
+        rows = data.split(split)
+        return to_unit_interval(rows.x), rows.label
 
     return Sample(on_device, label, data.input_shape, threshold, lambda: labelled("train")[0], labelled)

@@ -165,6 +165,10 @@ class AutoencoderJob(Job):
         if target is not None:
             self.sparsity_spec = target.sparsity_spec(self.sparsity_spec, config["model"]["latent_dim"])
         model = build_autoencoder(config["model"], self.sparsity_spec, input_dim=self.data.input_dim)
+        try:
+            model.network.check(self.data.input_shape)
+        except ConfigError as error:
+            raise error.under("model") from error
         dead = build(config["dead"], "dead", latent_dim=model.network.latent_dim)
         return Objective(model, dead, target, threshold=self.active_threshold)
 
