@@ -44,14 +44,15 @@ def main() -> None:
             settings = Settings(**check_arguments(Settings, plain, ""))
             if not analyses:
                 raise ConfigError("analysis", "[]", "names nothing to do", "one analysis or more")
+            is_default = not any(override.lstrip("+~").startswith("analysis=") for override in listed)
             folder = Path(settings.run)
             if is_run(folder) or not folder.is_dir():
-                _analyse(named_run(config), settings, analyses)
+                _analyse(named_run(config), settings, analyses, is_default=is_default)
                 return
-        _analyse_all(folder, settings, analyses)
+        _analyse_all(folder, settings, analyses, is_default=is_default)
 
 
-def _analyse_all(folder: Path, settings: Settings, analyses: Mapping[str, Any]) -> None:
+def _analyse_all(folder: Path, settings: Settings, analyses: Mapping[str, Any], *, is_default: bool) -> None:
     """Analyse every finished run of a folder, then compare them."""
     from sparse_ae.reporting.compare import write_comparison
 
@@ -60,7 +61,7 @@ def _analyse_all(folder: Path, settings: Settings, analyses: Mapping[str, Any]) 
     runs = _finished(folder)
     for run in runs:
         try:
-            names |= dict.fromkeys(_analyse(run, settings, analyses))
+            names |= dict.fromkeys(_analyse(run, settings, analyses, is_default=is_default))
         except UserError as error:
             failed[str(run.shown_path)] = error
     if not names:
@@ -85,9 +86,14 @@ def _finished(folder: Path) -> Sequence[Run]:
     return runs
 
 
-def _analyse(run: Run, settings: Settings, analyses: Mapping[str, Any]) -> list[str]:
-    """Analyse one run; returns the names that the results are written under, which are the same for every run."""
+def _analyse(run: Run, settings: Settings, analyses: Mapping[str, Any], *, is_default: bool) -> list[str]:
+    """Analyse one run; returns the names that the results are written under.
+
+    These are the same for every run, but that of the default analyses those are left out which need classes that the
+    data have not.
+    """
     from sparse_ae.analysis import Subject
+    from sparse_ae.analysis.base import NoClassesError
     from sparse_ae.analysis.loading import read_run, test_sample
     from sparse_ae.analysis.write import write_analyses, written_name
     from sparse_ae.reporting.analyses import read_found
@@ -96,8 +102,12 @@ def _analyse(run: Run, settings: Settings, analyses: Mapping[str, Any]) -> list[
 
     stored = read_run(run, weights=settings.weights, threshold=settings.active_threshold, device=settings.device)
     subject = Subject(stored.coder, test_sample(stored.data, stored.data.device, stored.threshold), run)
-    paths = write_analyses(run, subject, analyses, variant=stored.variant, svg=settings.svg)
-    names = [written_name(name, stored.variant) for name in analyses]
+    left_out: dict[str, NoClassesError] = {}
+    tolerated = left_out if is_default else None
+    paths = write_analyses(run, subject, analyses, variant=stored.variant, svg=settings.svg, left_out=tolerated)
+    for error in left_out.values():
+        tell(f"left out: {error}")
+    names = [written_name(name, stored.variant) for name in analyses if name not in left_out]
     for name in names:
         found = read_found(run, name)
         for number, label in found.labels.items():

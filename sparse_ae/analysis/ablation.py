@@ -1,6 +1,6 @@
 """Squared error of reconstructions with units left out, in closed form where the decoder is affine.
 
-Shapes: B samples, D pixels, N units, K numbers of units; ``z (B, N)``, ``x (B, D)``, ``atoms (N, D)``.
+Shapes: B samples, D values, N units, K numbers of units; ``z (B, N)``, ``x (B, D)``, ``atoms (N, D)``.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class AffineAblation:
         E(S) = empty - 2 sum_{i in S} linear_i + sum_{i,j in S} quadratic_ij
 
     where empty = |x - bias|^2, linear_i = z_i <x - bias, atom_i>, quadratic_ij = z_i z_j <atom_i, atom_j>, each a mean
-    over samples and pixels. Float64, because differences between sums of large terms are wanted.
+    over samples and values. Float64, because differences between sums of large terms are wanted.
     """
 
     samples: Tensor
@@ -92,7 +92,7 @@ class DecodedAblation:
         """
         codes_per_sample = max(float((self.subject.z != 0).sum() / len(self.subject.z)), 1.0)
         most = max(min(_GREEDY_SAMPLES, int(_GREEDY_CODES / codes_per_sample)), 1)
-        samples = self.samples[stratified(self.subject.label[self.samples], most)]
+        samples = self.samples[stratified(self.subject.strata[self.samples], most)]
         chosen = torch.zeros(self.subject.z.shape[1], dtype=torch.bool)
         order: list[int] = []
         by_importance = self.importance.argsort(descending=True, stable=True)
@@ -145,7 +145,7 @@ def ablate(subject: Subject, decodings: int = _DECODINGS) -> AffineAblation | De
     decoder = affine_decoder(subject)
     if decoder is None:
         codes_per_sample = max(float((subject.z != 0).sum() / len(subject.z)), 1.0)
-        return DecodedAblation(stratified(subject.label, max(int(decodings / codes_per_sample), 1)), subject)
+        return DecodedAblation(stratified(subject.strata, max(int(decodings / codes_per_sample), 1)), subject)
     atoms, bias = (part.double() for part in decoder)
     z, target, size = subject.z.double(), subject.x.double() - bias, subject.x.numel()
     return AffineAblation(

@@ -26,10 +26,10 @@ _LINEAR_WITHIN = 1e-3
 
 
 class Numbers(NamedTuple):
-    """Errors and times over ``samples`` test images, stratified by class; None where there is no variance."""
+    """Errors and times over ``samples`` of the test split, stratified by class; None where there is no variance."""
 
     samples: int
-    """Number of images."""
+    """Number of samples."""
     fvu: Annotated[float | None, Label("FVU of the run's own codes")]
     """FVU of the run's own codes."""
     refitted_fvu: float | None
@@ -72,7 +72,7 @@ def analyse(
     Arrays: ``error``, |x_hat - x|^2 ``(coders, samples)``; ``coders``, their names; ``index`` of the samples.
     Raises ``ConfigError`` if the decoder is not linear or a sample has more than 256 codes != 0.
     """
-    index = stratified(subject.label, n_samples)
+    index = stratified(subject.strata, n_samples)
     x, variance = subject.x[index], variances(subject, index)
     z, x_hat, empty = subject.z[index], subject.x_hat[index], subject.decode(torch.zeros(1, len(subject.atoms)))[0]
     _check(z, x_hat, subject.atoms, empty)
@@ -105,10 +105,11 @@ def analyse(
         f"{name}: FVU {'undefined' if share is None else f'{share:.4f}'}": (error / variance.mean()).numpy()
         for name, share, error in zip(codes, (fvu, refitted_fvu, omp_fvu), errors, strict=True)
     }
-    title = f"Own codes and searched ones, the same {len(subject.atoms)} atoms, L0 {l0:.1f}: {len(index):,} test images"
+    tested = f"{len(index):,} test {subject.noun}s"
+    title = f"Own codes and searched ones, the same {len(subject.atoms)} atoms, L0 {l0:.1f}: {tested}"
     figures = {
         "errors": _error_curves(lines, title=title),
-        "reconstructions": _strip(subject, x, outputs, list(codes), subject.label[index], n_images),
+        "reconstructions": _strip(subject, index, outputs, list(codes), n_images),
     }
     arrays = {"error": errors.numpy(), "coders": np.array(list(codes)), "index": index.numpy()}
     return Result.of(numbers, figures, arrays)
@@ -162,12 +163,10 @@ def _error_curves(errors: Mapping[str, Array], *, title: str) -> Figure:
     return figure
 
 
-def _strip(
-    subject: Subject, x: Tensor, outputs: list[Tensor], names: list[str], label: Tensor, n_images: int
-) -> Figure:
-    """Images of every class above their reconstructions by each coder."""
-    shown = stratified(label, n_images)
-    images = torch.stack([each[shown] for each in (x, *outputs)])
-    pictures = subject.images(images.flatten(0, 1)).reshape(*images.shape[:2], *subject.sample.shape[1:])
-    block = Block(pictures, rows=["input", *names], columns=[str(c) for c in label[shown].tolist()])
-    return mosaic([block], title="Reconstructions from the same atoms, by class")
+def _strip(subject: Subject, index: Tensor, outputs: list[Tensor], names: list[str], n_images: int) -> Figure:
+    """Some of the samples ``index (n,)``, of every class, above their reconstructions ``(n, D)`` by each coder."""
+    shown = stratified(subject.strata[index], n_images)
+    pictures = np.stack([subject.images(each[shown]) for each in (subject.x[index], *outputs)])
+    columns = [] if subject.label is None else [str(c) for c in subject.label[index[shown]].tolist()]
+    title = "Reconstructions from the same atoms" + (", by class" if columns else "")
+    return mosaic([Block(pictures, rows=["input", *names], columns=columns)], title=title, view=subject.view)

@@ -12,6 +12,8 @@ from pydantic import BeforeValidator
 from torch import Tensor
 
 from sparse_ae.coders import Coder
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.plotting.pictures import View
 from sparse_ae.runs.directory import Run
 
 _BATCH = 1000
@@ -43,21 +45,25 @@ FinishedRun = Annotated[Run, BeforeValidator(_finished)]
 """A finished run, given as its folder."""
 
 
+class NoClassesError(ConfigError):
+    """Something needs the classes of data that have none."""
+
+
 class Sample(NamedTuple):
-    """Images to analyse, normally the whole test split, and access to the other splits."""
+    """Data to analyse, normally the whole test split, and access to the other splits."""
 
     x: Tensor
-    """Float images in [0, 1], ``(B, D)``, on the coder's device."""
-    label: Tensor
-    """Classes ``(B,)``."""
+    """Floats ``(B, D)`` in the data's own unit, for images of bytes [0, 1], on the coder's device."""
+    label: Tensor | None
+    """Classes ``(B,)``; None for data without classes."""
     shape: tuple[int, ...]
-    """Channels, height, width of one image."""
+    """Channels, height, width of an image; ``(D,)`` for vectors."""
     threshold: float
     """A unit is active where its |code| exceeds this."""
-    train_images: Callable[[], Tensor]
-    """Float training images in [0, 1], ``(B', D)``, on the CPU: for references that are fitted, such as PCA."""
-    labelled: Callable[[Literal["train", "val"]], tuple[Tensor, Tensor]]
-    """Float images ``(B', D)`` and classes ``(B',)`` of the other splits, on the CPU: for probes, which are fitted."""
+    train_rows: Callable[[], Tensor]
+    """Training data ``(B', D)``, like ``x`` but on the CPU: for references that are fitted, such as PCA."""
+    labelled: Callable[[Literal["train", "val"]], tuple[Tensor, Tensor | None]]
+    """Data ``(B', D)`` and classes ``(B',)`` of the other splits, on the CPU: for probes, which are fitted."""
 
 
 class Subject:
@@ -73,13 +79,28 @@ class Subject:
 
     @cached_property
     def x(self) -> Tensor:
-        """Images of the sample ``(B, D)``."""
+        """Data of the sample ``(B, D)``."""
         return self.sample.x.float().cpu()
 
     @cached_property
-    def label(self) -> Tensor:
-        """Classes of the sample ``(B,)``, int64."""
-        return self.sample.label.cpu().long()
+    def label(self) -> Tensor | None:
+        """Classes of the sample ``(B,)``, int64; None for data without classes."""
+        return None if self.sample.label is None else self.sample.label.cpu().long()
+
+    @property
+    def strata(self) -> Tensor:
+        """Classes by which samples are drawn, ``(B,)``: one for all samples of data without classes."""
+        return torch.zeros(len(self.x), dtype=torch.long) if self.label is None else self.label
+
+    @cached_property
+    def view(self) -> View:
+        """Look of the data in pictures."""
+        return View.of(self.x.numpy(), self.sample.shape)
+
+    @property
+    def noun(self) -> str:
+        """Name of a sample in titles: image or sample."""
+        return self.view.noun
 
     @cached_property
     def z(self) -> Tensor:
@@ -119,7 +140,7 @@ class Subject:
         return self.decode(self.typical.diag()) - self.decode(torch.zeros(1, len(self.typical)))
 
     def encode(self, x: Tensor) -> Tensor:
-        """Codes ``(B', N)`` of any images ``(B', D)``, a batch at a time."""
+        """Codes ``(B', N)`` of any data ``(B', D)``, a batch at a time."""
         device = self.sample.x.device
         return _in_batches(lambda batch: self.coder.encode(batch.to(device)), x)
 
@@ -129,9 +150,15 @@ class Subject:
         return _in_batches(lambda batch: self.coder.decode(batch.to(device)), z)
 
     def images(self, flat: Tensor) -> npt.NDArray[np.floating]:
-        """``(n, D)`` as grey pictures ``(n, H, W)``: the mean over channels."""
-        pictures: npt.NDArray[np.floating] = flat.float().cpu().reshape(-1, *self.sample.shape).mean(dim=1).numpy()
-        return pictures
+        """Data, atoms or differences ``(n, D)`` as pictures: ``View.pictures``."""
+        return self.view.pictures(flat.float().cpu().numpy())
+
+
+def classes_needed(label: Tensor | None, by: str) -> Tensor:
+    """Return ``label``. Raises ``NoClassesError``, which says that ``by`` needs classes, for None."""
+    if label is None:
+        raise NoClassesError("data.labels", reason=f"{by} needs classes, and the data have none")
+    return label
 
 
 class Label(str):
@@ -156,7 +183,7 @@ class Embedding(NamedTuple):
     vectors: npt.NDArray[np.floating]
     """Coordinates ``(n, d)``."""
     pictures: npt.NDArray[np.floating]
-    """A picture of each point, ``(n, H, W)``, shown on its own scale."""
+    """A picture of each point, ``(n, H, W)`` or ``(n, H, W, 3)``, shown on its own scale."""
     labels: list[str]
     """A label for each point."""
 

@@ -21,7 +21,7 @@ def path_figures(points: Sequence[Mapping[str, float]], method: str) -> dict[str
     names = [method] * len(points)
     panels = [
         Panel("validation MSE", mse, log=True),
-        Panel("L0 (codes != 0 per image)", l0, log=True),
+        Panel("L0 (codes != 0 per sample)", l0, log=True),
         Panel("population sparsity", population, log=True),
     ]
     over_coefficient = sweep_panels(
@@ -29,7 +29,7 @@ def path_figures(points: Sequence[Mapping[str, float]], method: str) -> dict[str
     )
     fronts = [
         Front(label, x, non_dominated(x, mse), None, "")
-        for label, x in (("L0 (codes != 0 per image)", l0), ("population sparsity", population))
+        for label, x in (("L0 (codes != 0 per sample)", l0), ("population sparsity", population))
         if len(np.unique(x)) > 1
     ]
     figures = {"path.png": to_png(over_coefficient)}

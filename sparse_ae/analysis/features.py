@@ -1,7 +1,7 @@
-"""Features: each unit's contribution to a reconstruction, its encoder filter, and the images that activate it most."""
+"""Features: each unit's contribution to a reconstruction, its encoder filter, and the samples that activate it most."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ TopUnits = PositiveInt | Annotated[list[NonNegativeInt], Field(min_length=1)]
 _ORDERS = {"contribution": "largest contribution first", "lifetime": "most often active first", "index": "by number"}
 _JACOBIAN_IMAGES = 256
 _UNITS_AT_ONCE = 64
-"""Number of units whose gradients, one for each image, are in memory at a time."""
+"""Number of units whose gradients, one for each sample, are in memory at a time."""
 
 
 class Units(NamedTuple):
@@ -79,7 +79,7 @@ def analyse(
     top_units: TopUnits = 8,
     top_images: PositiveInt = 8,
 ) -> Result:
-    """Units decoded alone, their encoder filters, and the images that activate them most.
+    """Units decoded alone, their encoder filters, and the samples that activate them most.
 
     See ``Units`` for a unit's typical activation, difference and contribution, ``Numbers`` for the results.
 
@@ -129,10 +129,10 @@ def measure_units(subject: Subject) -> Units:
 
 
 def encoder_filters(subject: Subject, units: Tensor) -> Filters | None:
-    """Filters of ``units (n,)``: rows of the linear layer that reads the image, W_e (the atoms, if tied).
+    """Filters of ``units (n,)``: rows of the linear layer that reads the data, W_e (the atoms, if tied).
 
-    Where a perceptron reads the image, dz_i/dx, mean over some of the sample's images, evenly spread. None unless the
-    coder is a trained autoencoder.
+    Where a perceptron reads the data, dz_i/dx, mean over some samples, evenly spread. None unless the coder is a
+    trained autoencoder.
     """
     if not isinstance(subject.coder, SparseAutoencoder):
         return None
@@ -144,15 +144,15 @@ def encoder_filters(subject: Subject, units: Tensor) -> Filters | None:
         x = subject.sample.x
         spread = torch.linspace(0, len(x) - 1, min(_JACOBIAN_IMAGES, len(x))).long()
         filters = mean_jacobian(subject.coder.encode, x[spread.to(x.device)], units.to(x.device))
-        name = f"mean dz_i/dx over {len(spread)} test images, crossed if 0"
+        name = f"mean dz_i/dx over {len(spread)} test {subject.noun}s, crossed if 0"
     filters = filters.float().cpu()
     return Filters(filters.masked_fill((filters == 0).all(dim=1, keepdim=True), torch.nan), name)
 
 
 def mean_jacobian(encode: Callable[[Tensor], Tensor], x: Tensor, units: Tensor) -> Tensor:
-    """mean_b dz_bi/dx_b for the codes i in ``units (n,)`` of the images ``x (B, D)``, ``(n, D)``.
+    """mean_b dz_bi/dx_b for the codes i in ``units (n,)`` of data ``x (B, D)``, ``(n, D)``.
 
-    Computed as d/ds mean_b z_bi(x_b + s) at s = 0, which is equal as long as no code depends on another image.
+    Computed as d/ds mean_b z_bi(x_b + s) at s = 0, which is equal as long as no code depends on another sample.
     """
 
     def mean_codes(shift: Tensor) -> Tensor:
@@ -171,7 +171,7 @@ def _ranked(units: Units, order: Order) -> Tensor:
 
 
 def _rows(top_units: TopUnits, ranked: Tensor) -> Tensor:
-    """Units to show with their images: the first ``top_units``, or the ones named."""
+    """Units to show with their samples: the first ``top_units``, or the ones named."""
     if isinstance(top_units, int):
         return ranked[:top_units]
     if max(top_units) >= len(ranked):
@@ -196,6 +196,7 @@ def _grids(subject: Subject, units: Units, shown: Tensor, filters: Filters | Non
             subject.images(flat.masked_fill(dead, torch.nan)),
             [_name(units, i) for i in shown.tolist()],
             title=f"{title}\n{which}\n{below}",
+            view=subject.view,
             signed=name != "features",
         )
         for name, (title, flat) in pictures.items()
@@ -204,20 +205,27 @@ def _grids(subject: Subject, units: Units, shown: Tensor, filters: Filters | Non
 
 def _top_images(subject: Subject, units: Units, rows: Tensor, codes: Tensor, samples: Tensor) -> Figure:
     """A row for each unit of ``rows (n,)``: its contribution, and its ``samples (n, k)`` with ``codes`` > 0."""
-    images = subject.x[samples].masked_fill(codes[:, :, None] <= 0, torch.nan)
-    n, k = samples.shape
-    pictures: Any = subject.images(images.flatten(0, 1)).reshape(n, k, *subject.sample.shape[1:])
-    pictures = np.concatenate([subject.images(units.difference[rows])[:, None], pictures], axis=1)
-    labels = [
-        [f"{int(c)} ({code:.2g})" if code > 0 else "" for c, code in zip(subject.label[sample], row, strict=True)]
-        for sample, row in zip(samples, codes.tolist(), strict=True)
-    ]
-    below = [label for i, own in zip(rows.tolist(), labels, strict=True) for label in (_name(units, i), *own)]
+    shown = subject.images(subject.x[samples].masked_fill(codes[:, :, None] <= 0, torch.nan).flatten(0, 1))
+    shown = shown.reshape(*samples.shape, *shown.shape[1:])
+    pictures = np.concatenate([subject.images(units.difference[rows])[:, None], shown], axis=1)
+    texts = _codes(codes) if subject.label is None else _classes_and_codes(subject.label[samples], codes)
+    below = [text for i, own in zip(rows.tolist(), texts, strict=True) for text in (_name(units, i), *own)]
     title = (
-        "What units add to a reconstruction, and the test images that activate them most\n"
-        "below: unit number and lifetime sparsity; class (code)"
+        f"What units add to a reconstruction, and the test {subject.noun}s that activate them most\n"
+        f"below: unit number and lifetime sparsity; {'code' if subject.label is None else 'class (code)'}"
     )
-    return mosaic([Block(pictures, atoms=1, below=below)], title=title, signed=True)
+    return mosaic([Block(pictures, atoms=1, below=below)], title=title, view=subject.view, signed=True)
+
+
+def _codes(codes: Tensor) -> list[list[str]]:
+    return [[f"{code:.2g}" if code > 0 else "" for code in row] for row in codes.tolist()]
+
+
+def _classes_and_codes(label: Tensor, codes: Tensor) -> list[list[str]]:
+    return [
+        [f"{c} ({code})" if code else "" for c, code in zip(classes, row, strict=True)]
+        for classes, row in zip(label.tolist(), _codes(codes), strict=True)
+    ]
 
 
 def _name(units: Units, i: int) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import PositiveInt
@@ -101,7 +102,12 @@ def analyse(subject: Subject, *, n_atoms: PositiveInt = 25) -> Result:
         "greedy_order": orders[_GREEDY].numpy(),
     }
     panels = _panels(
-        numbers, arrays["importance"], arrays["lifetime"], used.numpy(), dict(zip(curves, arrays["mse"], strict=True))
+        numbers,
+        arrays["importance"],
+        arrays["lifetime"],
+        used.numpy(),
+        dict(zip(curves, arrays["mse"], strict=True)),
+        noun=subject.noun,
     )
     figures = {"importance": panels}
     if len(top):
@@ -109,6 +115,7 @@ def analyse(subject: Subject, *, n_atoms: PositiveInt = 25) -> Result:
             subject.images(subject.directions[top]),
             [f"{unit}: {importance[unit]:.1e}" for unit in top.tolist()],
             title=f"What the {len(top)} most important units add, and the MSE that each saves",
+            view=subject.view,
             signed=True,
         )
     return Result.of(numbers, figures, arrays)
@@ -122,7 +129,13 @@ def spearman(a: Array, b: Array) -> float | None:
 
 
 def _panels(
-    numbers: Numbers, importance: Array, lifetime: Array, used: npt.NDArray[np.bool_], curves: Mapping[str, Array]
+    numbers: Numbers,
+    importance: Array,
+    lifetime: Array,
+    used: npt.NDArray[np.bool_],
+    curves: Mapping[str, Array],
+    *,
+    noun: str,
 ) -> Figure:
     """Three panels: importance sorted, importance against lifetime sparsity, and the MSE curves over units kept.
 
@@ -136,6 +149,8 @@ def _panels(
     left.set(title="Sorted", xlabel="rank among the units", ylabel="importance (|increase in MSE|)")
     spread = share.max(initial=0) > 10 * share.min(initial=1)  # less than a decade has hardly a tick on a log axis
     _magnitudes(middle, log_positions(middle, "x", share) if spread else share, value)
+    if not spread:
+        middle.xaxis.set_major_locator(ticker.MaxNLocator("auto", steps=[1, 2, 5, 10]))  # no long ticks such as 0.025
     correlation = numbers.lifetime_correlation
     rho = "undefined" if correlation is None else f"{correlation:.2f}"
     middle.set(title=f"Against use: rank correlation {rho}", ylabel="importance (|increase in MSE|)")
@@ -143,7 +158,7 @@ def _panels(
     curves_over_units(right, np.array(log_spaced(numbers.units, _STEPS)), curves)
     right.set(title="Many units at once", xlabel="units kept or removed, in all samples", ylabel="MSE")
     dead = f"{numbers.dead_units} dead and not shown, " if numbers.dead_units else ""
-    title = f"What each unit is worth: {numbers.units:,} units, {dead}over {numbers.samples:,} test images"
+    title = f"What each unit is worth: {numbers.units:,} units, {dead}over {numbers.samples:,} test {noun}s"
     finish(figure, title, columns=3)
     return figure
 

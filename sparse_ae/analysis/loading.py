@@ -47,7 +47,7 @@ def read_run(
     """Load the coder and the data module of ``run``; ``other_data`` is a data spec that replaces the run's own.
 
     Nothing in the run's files can run code: its data spec may name a data module only, and its transforms, which are
-    of training inputs, are left out. Raises ``ConfigError`` if model and data differ in the number of values per image.
+    of training inputs, are left out. Raises ``ConfigError`` if model and data differ in D.
     """
     torch.set_flush_denormal(True)  # as in training, where denormal codes are flushed to 0
     config = run.config
@@ -62,7 +62,7 @@ def read_run(
     coder = load(run, weights).to(where)
     dim = coder.dictionary.shape[1]
     if data.input_dim != dim:
-        raise ConfigError("data", reason=f"has {data.input_dim} values per row, but the model takes {dim}")
+        raise ConfigError("data", reason=f"has {data.input_dim} values per sample, but the model takes {dim}")
     data.prepare_data()
     data.scale = coder.scale
     differs = [*(["best"] if weights == "best" else []), *([] if threshold is None else [f"{threshold:g}"])]
@@ -71,7 +71,7 @@ def read_run(
 
 
 def test_sample(data: DataModule, device: str, threshold: float) -> Sample:
-    """The test split, or the first 1 GB of it, as a ``Sample``, its images on ``device``."""
+    """The test split, or the first 1 GB of it, as a ``Sample``, its rows on ``device``."""
 
     def labelled(split: Split) -> tuple[Tensor, Tensor | None]:
         rows, label = data.split(split)

@@ -16,12 +16,12 @@ class Numbers(NamedTuple):
     """Number of samples."""
     units: int
     """Number of units."""
-    mse: Annotated[float, Label("MSE (per pixel)")]
-    """MSE per pixel, over all samples."""
+    mse: Annotated[float, Label("MSE (per value)")]
+    """MSE per value, over all samples."""
 
 
 def analyse(subject: Subject, *, n_features: PositiveInt = 64, n_images: PositiveInt = 16) -> Result:
-    """Sparsity of the codes, the first ``n_features`` atoms, and ``n_images`` images with their reconstructions.
+    """Sparsity of the codes, the first ``n_features`` atoms, and ``n_images`` samples with their reconstructions.
 
     The analyses ``sparsity``, ``features`` and ``reconstructions`` have the details.
     """
@@ -34,7 +34,9 @@ def analyse(subject: Subject, *, n_features: PositiveInt = 64, n_images: Positiv
     )
     figures = {
         "sparsity": sparsity.overview(subject),
-        "features": feature_grid(subject.images(atoms), [str(i) for i in range(len(atoms))], title=title),
+        "features": feature_grid(
+            subject.images(atoms), [str(i) for i in range(len(atoms))], title=title, view=subject.view
+        ),
         **reconstructions.analyse(subject, n_images=n_images).figures,
     }
     return Result.of(numbers, figures)

@@ -1,4 +1,4 @@
-"""Linear probes: errors of linear classifiers on the codes, and on other representations of the same images."""
+"""Linear probes: errors of linear classifiers on the codes, and on other representations of the same samples."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 from torch import Tensor
 
-from sparse_ae.analysis.base import LISTED, NOT_EMPTY, Label, Result, Subject
+from sparse_ae.analysis.base import LISTED, NOT_EMPTY, Label, Result, Subject, classes_needed
 from sparse_ae.analysis.statistics import stratified
 from sparse_ae.coders import PCA
 from sparse_ae.config.errors import ConfigError
@@ -30,7 +30,7 @@ Features = npt.NDArray[np.float32]
 Classes = npt.NDArray[np.int64]
 
 _NAMES = {"logistic": "logistic regression", "svm": "linear SVM"}
-_CODES = "codes"
+_NAME, _CODES = "probe", "codes"
 _TOLERANCE, _MOST_STEPS = 1e-6, 3000
 """Tolerance of logistic regression's gradient, and its largest number of steps."""
 _LEAST_DRAWN = 1e-4
@@ -45,7 +45,7 @@ class Numbers(NamedTuple):
     svm_error: Annotated[float | None, Label("test error of a linear SVM")]
     """Test error of a linear SVM on the codes with all labels; None if it was not asked for."""
     samples: dict[str, int]
-    """Number of images of each split."""
+    """Number of samples of each split."""
     representations: dict[str, dict[str, Any]]
     """``dim`` and ``nonzeros`` of each representation and, by classifier and labels per class, the ``Error``."""
 
@@ -70,22 +70,22 @@ class Split(NamedTuple):
 
 
 class Representation(NamedTuple):
-    """One representation of all images, scaled by one number: the mean squared norm of a training row is 1."""
+    """One representation of all samples, scaled by one number: the mean squared norm of a training row is 1."""
 
     train: Split
     val: Split
     test: Split
     moved: list[Features]
-    """Training images followed by validation images, once for each direction in which they are moved."""
+    """Training samples followed by validation samples, once for each direction in which images are moved."""
 
 
 class Error(NamedTuple):
-    """Share of test images that a probe classifies wrongly."""
+    """Share of test samples that a probe classifies wrongly."""
 
     error: float
-    """Share of test images, mean over draws of labels."""
+    """Share of test samples, mean over draws of labels."""
     low: float
-    """Lower end of a 95 % interval: Wilson's over test images for one probe, Student's over draws for several."""
+    """Lower end of a 95 % interval: Wilson's over test samples for one probe, Student's over draws for several."""
     high: float
     """Upper end of that interval."""
     c: list[float]
@@ -110,28 +110,30 @@ def analyse(
     """Probes from scikit-learn, fitted to the codes and with ``references`` to other representations.
 
     References are PCA with as many components as units and with as many as there are codes != 0, random features
-    max(0, W (x - mean)) of as many units, and pixels.
+    max(0, W (x - mean)) of as many units, and the pixels or values themselves.
 
     Of the inverse strengths ``c`` the one with the fewest errors on the validation split is taken, the smallest of
-    those that tie. With ``all_labels`` it is chosen with probes of ``n_choose`` training images (None: all), and the
-    probe then fitted to training and validation images together. For each of ``labels_per_class`` it is chosen with
-    the ``draws`` probes that are reported, each of other images of the training split, and with all of the validation
+    those that tie. With ``all_labels`` it is chosen with probes of ``n_choose`` training samples (None: all), and the
+    probe then fitted to training and validation samples together. For each of ``labels_per_class`` it is chosen with
+    the ``draws`` probes that are reported, each of other samples of the training split, and with all of the validation
     split. The test split chooses nothing. With ``shift``, images to fit also come rolled by that many pixels up, down,
     left and right.
 
     Arrays: ``error``, ``low`` and ``high`` ``(classifiers, representations, K)`` for K numbers of ``labels``, and the
-    names of the first two. Raises ``ConfigError`` without a validation split, with no number of labels, where there
-    are fewer than two classes to learn, and for a ``shift`` as large as an image.
+    names of the first two. Raises ``ConfigError`` for data without classes, without a validation split, with no number
+    of labels, where there are fewer than two classes to learn, and for a ``shift`` of vectors or as large as an image.
     """
     if not labels_per_class and not all_labels:
         raise ConfigError("labels_per_class", [], "nothing to fit", "a number of labels, or all_labels=true")
+    if shift and not subject.view.is_image:
+        raise ConfigError("shift", shift, "the data are vectors, which cannot be moved", "0")
     if shift >= (size := min(subject.sample.shape[-2:])):
         raise ConfigError("shift", shift, "as large as an image", f"0 to {size - 1}")
     classifiers, counts = list(dict.fromkeys(classifiers)), sorted(set(labels_per_class))
     splits = {
         "train": _labelled(subject, "train"),
         "val": _labelled(subject, "val"),
-        "test": (subject.x, subject.label),
+        "test": (subject.x, classes_needed(subject.label, _NAME)),
     }
     sizes = {split: len(label) for split, (_, label) in splits.items()}
     encoders = _encoders(subject, splits, seed) if references else {_CODES: subject.encode}
@@ -161,7 +163,7 @@ def analyse(
             for field in ("error", "low", "high")
         },
     }
-    return Result.of(numbers, {"probe": _panels(errors, labels, test_images=sizes["test"])}, arrays)
+    return Result.of(numbers, {"probe": _panels(errors, labels, f"{sizes['test']:,} test {subject.noun}s")}, arrays)
 
 
 def _encoders(subject: Subject, splits: Mapping[str, tuple[Tensor, Tensor]], seed: int) -> dict[str, Encode]:
@@ -176,7 +178,7 @@ def _encoders(subject: Subject, splits: Mapping[str, tuple[Tensor, Tensor]], see
         _CODES: subject.encode,
         **{f"PCA, {components} components": PCA(components).fit(train).encode for components in sizes},
         f"{units} random features": lambda x: ((x - mean) @ weight).relu(),
-        "pixels": lambda x: x,
+        "pixels" if subject.view.is_image else "values": lambda x: x,
     }
 
 
@@ -193,7 +195,8 @@ def _represent(
 
 
 def _labelled(subject: Subject, split: Literal["train", "val"]) -> tuple[Tensor, Tensor]:
-    x, label = subject.sample.labelled(split)
+    x, classes = subject.sample.labelled(split)
+    label = classes_needed(classes, _NAME)
     if len(label) == 0:
         reason = "no validation split, on which the regularisation of probes is chosen"
         raise ConfigError("data.val_size", 0, reason, "a number above 0")
@@ -201,14 +204,14 @@ def _labelled(subject: Subject, split: Literal["train", "val"]) -> tuple[Tensor,
 
 
 def _known(data: Representation, rows: npt.NDArray[np.integer]) -> Split:
-    """Some ``rows`` of the training images followed by the validation images, and their moved versions."""
+    """Some ``rows`` of the training samples followed by the validation samples, and their moved versions."""
     x = np.concatenate([data.train.x, data.val.x])[rows]
     label = np.concatenate([data.train.label, data.val.label])[rows]
     return Split(np.concatenate([x, *(moved[rows] for moved in data.moved)]), np.tile(label, 1 + len(data.moved)))
 
 
 def _all(data: Representation, classifier: Classifier, n_choose: int, c: Sequence[float]) -> Error:
-    """Error of a probe fitted to all labels of training and validation images."""
+    """Error of a probe fitted to all labels of training and validation samples."""
     chosen = stratified(torch.from_numpy(data.train.label), n_choose).numpy()
     best, _ = _choose(classifier, _known(data, chosen), data.val, c)
     n_known, n = len(data.train.label) + len(data.val.label), len(data.test.label)
@@ -260,9 +263,12 @@ def _has_converged(probe: Fitted) -> bool:
 
 
 def _panels(
-    errors: Mapping[str, Mapping[str, Mapping[str, Error]]], labels: npt.NDArray[np.floating], *, test_images: int
+    errors: Mapping[str, Mapping[str, Mapping[str, Error]]], labels: npt.NDArray[np.floating], tested: str
 ) -> Figure:
-    """A panel for each classifier: errors over ``labels`` per class, a line with intervals for each representation."""
+    """A panel for each classifier: errors over ``labels`` per class, a line with intervals for each representation.
+
+    ``tested`` names the samples in the title.
+    """
     figure = Figure(figsize=(5.5 * max(len(errors), 1.4), 4.6), layout="constrained")
     styles = looks(list(next(iter(errors.values()))))
     panels = figure.subplots(1, len(errors), squeeze=False)[0]
@@ -275,8 +281,8 @@ def _panels(
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    intervals = "95 % intervals: over test images with all labels, over draws of labels with few"
-    finish(figure, f"Linear probes: errors on {test_images:,} test images\n{intervals}", columns=3)
+    intervals = f"95 % intervals: over {tested.partition(' ')[2]} with all labels, over draws of labels with few"
+    finish(figure, f"Linear probes: errors on {tested}\n{intervals}", columns=3)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Reconstructions: test images above their reconstructions."""
+"""Reconstructions: samples of the test split above their reconstructions."""
 
 from typing import Annotated, NamedTuple
 
@@ -10,49 +10,55 @@ from torch import Tensor
 
 from sparse_ae.analysis.base import Label, Result, Subject
 from sparse_ae.plotting.mosaic import Block, mosaic
+from sparse_ae.plotting.pictures import View
 from sparse_ae.plotting.style import Array
 
 _PAIRS_PER_ROW = 8
 
 
 class Numbers(NamedTuple):
-    """Errors of the images shown, per pixel."""
+    """Errors of the samples shown, per value."""
 
     index: list[int]  # type: ignore[assignment]  # not tuple.index, which nobody calls
-    """Indices of the images in the sample."""
-    label: list[int]
-    """Classes of the images."""
+    """Indices of the samples."""
+    label: list[int] | None
+    """Classes of the samples; None for data without classes."""
     mse: list[float]
-    """MSE of each image."""
-    mean: Annotated[float, Label("mean MSE of the images shown (per pixel)")]
-    """Mean MSE of the images."""
+    """MSE of each sample."""
+    mean: Annotated[float, Label("mean MSE of the samples shown (per value)")]
+    """Mean MSE of the samples."""
     best: float
-    """Least MSE of an image."""
-    worst: Annotated[float, Label("worst MSE of the images shown (per pixel)")]
-    """Largest MSE of an image."""
+    """Least MSE of a sample."""
+    worst: Annotated[float, Label("worst MSE of the samples shown (per value)")]
+    """Largest MSE of a sample."""
 
 
 def analyse(subject: Subject, *, n_images: PositiveInt = 16) -> Result:
-    """``n_images`` images and their reconstructions, equally many of each class, the first of each."""
-    index = _spread_over_classes(subject.label, n_images)
+    """``n_images`` samples and their reconstructions, equally many of each class, the first of each.
+
+    Without classes, the first samples.
+    """
+    index = _spread_over_classes(subject.strata, n_images)
     x, x_hat = subject.x[index], subject.x_hat[index]
     mse = (x_hat - x).square().mean(dim=1)
     numbers = Numbers(
         index=index.tolist(),
-        label=subject.label[index].tolist(),
+        label=None if subject.label is None else subject.label[index].tolist(),
         mse=mse.tolist(),
         mean=float(mse.mean()),
         best=float(mse.min()),
         worst=float(mse.max()),
     )
-    title = f"Reconstructions of {len(x)} test images, MSE of each below (mean {numbers.mean:.4f})"
-    labels = [f"{value:.4f}" for value in numbers.mse]
-    figure = _image_pairs(subject.images(x), subject.images(x_hat), labels, title=title)
+    mean, *labels = (
+        f"{value:.4f}" if subject.view.is_unit else f"{value:.3g}" for value in (numbers.mean, *numbers.mse)
+    )
+    title = f"Reconstructions of {len(x)} test {subject.noun}s, MSE of each below (mean {mean})"
+    figure = _pairs(subject.images(x), subject.images(x_hat), labels, title=title, view=subject.view)
     return Result.of(numbers, {"reconstructions": figure})
 
 
 def _spread_over_classes(label: Tensor, n: int) -> Tensor:
-    """Indices of the first image of every class, then of the second, and so on: ``n`` of them, sorted by class."""
+    """Indices of the first sample of every class, then of the second, and so on: ``n`` of them, sorted by class."""
     rank = torch.zeros_like(label, dtype=torch.long)
     for value in label.unique():
         rank[label == value] = torch.arange(int((label == value).sum()))
@@ -62,13 +68,13 @@ def _spread_over_classes(label: Tensor, n: int) -> Tensor:
     return chosen[label[chosen].argsort(stable=True)]
 
 
-def _image_pairs(x: Array, x_hat: Array, labels: list[str], *, title: str) -> Figure:
-    """Inputs ``(n, H, W)`` in [0, 1] above outputs, a label under each pair."""
-    count, height, width = x.shape
+def _pairs(x: Array, x_hat: Array, labels: list[str], *, title: str, view: View) -> Figure:
+    """Pictures of inputs ``(n, ...)`` above those of outputs, a label under each pair."""
+    count, *size = x.shape
     columns = min(_PAIRS_PER_ROW, count)
     rows = -(-count // columns)
-    table = np.full((2, rows * columns, height, width), np.nan)
+    table = np.full((2, rows * columns, *size), np.nan)
     table[:, :count] = x, x_hat
-    images = table.reshape(2, rows, columns, height, width).swapaxes(0, 1).reshape(2 * rows, columns, height, width)
+    pictures = table.reshape(2, rows, columns, *size).swapaxes(0, 1).reshape(2 * rows, columns, *size)
     below = [label for start in range(0, count, columns) for label in (*[""] * columns, *labels[start:][:columns])]
-    return mosaic([Block(images, rows=["input", "output"] * rows, below=below)], title=title)
+    return mosaic([Block(pictures, rows=["input", "output"] * rows, below=below)], title=title, view=view)

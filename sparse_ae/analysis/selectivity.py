@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from pydantic import Field, PositiveInt
 from scipy.stats import false_discovery_control
 
-from sparse_ae.analysis.base import Label, Result, Subject
+from sparse_ae.analysis.base import Label, Result, Subject, classes_needed
 from sparse_ae.analysis.statistics import (
     Classes,
     centred_ranks,
@@ -24,7 +24,7 @@ from sparse_ae.analysis.statistics import (
 )
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.plotting.mosaic import Block, mosaic
-from sparse_ae.plotting.style import BLUE, GREY, Array, finish
+from sparse_ae.plotting.style import BLUE, GREY, Array, class_ticks, finish, note
 
 Indices = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
@@ -173,12 +173,13 @@ def analyse(
 
     Arrays: the fields of ``Units``, with classes as labels; ``preferred_class``, with the largest mean activity (-1
     for a dead unit); ``selective``, true for selective units. Raises ``ConfigError`` for fewer ``permutations`` than
-    1 / ``alpha``.
+    1 / ``alpha``, and for data without classes.
     """
+    label = classes_needed(subject.label, "selectivity")
     if permutations * alpha < 1:
         reason, least = f"too few for alpha={alpha:g}", math.ceil(1 / alpha)
         raise ConfigError("permutations", permutations, reason, f"{least} or more")
-    activity, classes = subject.z.abs().numpy(), classes_of(subject.label.numpy())
+    activity, classes = subject.z.abs().numpy(), classes_of(label.numpy())
     units = measure(activity, classes, subject.sample.threshold, permutations)
     significant, tested = units.p_value <= alpha, units.tested
     selective = significant & (units.auroc >= least_auroc)
@@ -226,12 +227,13 @@ def _heatmap(units: Units, classes: Classes) -> Figure:
     means = units.class_mean[order]
     largest = means.max(axis=1, keepdims=True)
     relative = np.divide(means, largest, out=np.full_like(means, np.nan), where=largest > 0)
-    figure = Figure(figsize=(11, 1.6 + 0.28 * len(classes.values)), layout="constrained")
+    ticks = class_ticks(len(classes.values))
+    figure = Figure(figsize=(11, 1.6 + 0.28 * len(ticks)), layout="constrained")
     axes = figure.subplots()
     axes.set_facecolor("#bbbbbb")
     extent = (0, len(means), len(classes.values) - 0.5, -0.5)
     drawn = axes.imshow(relative.T, cmap="viridis", clim=(0, 1), aspect="auto", interpolation="nearest", extent=extent)
-    axes.set_yticks(range(len(classes.values)), [str(value) for value in classes.values])
+    axes.set_yticks(ticks, [str(classes.values[tick]) for tick in ticks])
     dead = " (grey: dead)" if np.isnan(relative).any() else ""
     axes.set(xlabel=f"units, by preferred class and selectivity{dead}", ylabel="class")
     figure.colorbar(drawn, ax=axes, label="mean activity,\nshare of the unit's largest", pad=0.01)
@@ -242,21 +244,21 @@ def _heatmap(units: Units, classes: Classes) -> Figure:
 def _extremes(
     subject: Subject, activity: Activity, units: Units, classes: Classes, n_units: int, n_images: int
 ) -> Figure:
-    """The most and the least selective of the units tested, each with the images that activate it most."""
+    """The most and the least selective of the units tested, each with the samples that activate it most."""
     ranking = np.argsort(-units.auroc, kind="stable")
     ranking = ranking[units.tested[ranking]]
     groups = {"Most selective units": ranking[:n_units], "Least selective units": ranking[::-1][:n_units]}
     blocks = []
     for name, chosen in groups.items():
         top = np.argsort(-activity[:, chosen], axis=0, kind="stable")[:n_images].T
-        images = subject.images(subject.x[top.flatten()])
-        images = images.reshape(*top.shape, *images.shape[1:])
-        images[activity[top, chosen[:, None]] == 0] = np.nan
-        pictures = np.concatenate([subject.images(subject.directions[chosen.copy()])[:, None], images], axis=1)
+        driving = subject.images(subject.x[top.flatten()])
+        driving = driving.reshape(*top.shape, *driving.shape[1:])
+        driving[activity[top, chosen[:, None]] == 0] = np.nan
+        pictures = np.concatenate([subject.images(subject.directions[chosen.copy()])[:, None], driving], axis=1)
         labels = [f"unit {i}\n{classes.values[units.best_class[i]]}: {units.auroc[i]:.3f}" for i in chosen]
         blocks.append(Block(pictures, 1, rows=labels, name=name, empty="no unit is active often enough"))
-    title = "What units add, and the test images that activate them most; beside each unit, best class: AUROC"
-    return mosaic(blocks, title=title)
+    title = f"What units add, and the test {subject.noun}s that activate them most; beside each unit, best class: AUROC"
+    return mosaic(blocks, title=title, view=subject.view)
 
 
 def _auroc_panels(units: Units, by_class: Indices, numbers: Numbers) -> Figure:
@@ -273,10 +275,14 @@ def _auroc_panels(units: Units, by_class: Indices, numbers: Numbers) -> Figure:
     left.set(title="How well units tell their best class", xlabel="AUROC of that class against the others")
     left.set(ylabel="units")
     percent = 100 / max(numbers.units, 1)
-    bars = right.bar([str(value) for value in numbers.classes], percent * by_class, color=BLUE)
-    right.bar_label(bars, [str(count) for count in by_class.tolist()], fontsize=9, color=GREY, padding=2)
+    bars, ticks = right.bar(range(len(by_class)), percent * by_class, color=BLUE), class_ticks(len(by_class))
+    right.set_xticks(ticks, [str(numbers.classes[tick]) for tick in ticks])
+    if ticks.step == 1:
+        right.bar_label(bars, [str(count) for count in by_class.tolist()], fontsize=9, color=GREY, padding=2)
     right.set(title="Selective units by class", xlabel="class", ylabel="% of all units")
     right.set_ylim(0, 1.1 * percent * max(by_class.max(), 1))
+    if not by_class.any():
+        note(right, "no unit is selective")
     title = (
         f"{numbers.selective_units} of {numbers.units} units are selective for a class: AUROC at least {bound}, "
         f"false discovery rate {numbers.alpha:g}"

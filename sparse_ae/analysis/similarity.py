@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sparse_ae.analysis.base import Embedding, Label, Result, Subject
 from sparse_ae.functional import lifetime_sparsity
+from sparse_ae.plotting.pictures import View, caption, own_scale
 from sparse_ae.plotting.style import BLUE, GREY, Array, finish, note
 
 Indices = npt.NDArray[np.intp]
@@ -168,7 +169,9 @@ def analyse(subject: Subject, *, duplicate_cosine: Cosine = 0.95, cluster_cosine
             title=f"Cosines between the atoms of {living}, ordered by average-linkage clustering\n"
             f"{len(shared)} clusters (mean |cosine| {cluster_cosine:g} and more) of {shared.sum()} units: outlined",
         ),
-        "map": _map(plane, pictures, shares, title=f"Atoms of {living}, normalised, on their principal plane"),
+        "map": _map(
+            plane, pictures, shares, title=f"Atoms of {living}, normalised, on their principal plane", view=subject.view
+        ),
         "nearest": _histogram(
             nearest, random, above=duplicate_cosine, title=f"{sum(groups)} of {living} have a duplicate"
         ),
@@ -221,8 +224,8 @@ def _heatmap(cosines: Array, cluster: npt.NDArray[np.integer], *, title: str) ->
     return figure
 
 
-def _map(plane: Array, pictures: Array, shares: Array, *, title: str) -> Figure:
-    """Atoms at points ``(n, 2)``, as pictures ``(n, H, W)`` where there is room for one, else as dots.
+def _map(plane: Array, pictures: Array, shares: Array, *, title: str, view: View) -> Figure:
+    """Atoms at points ``(n, 2)``, as pictures ``(n, H, W)`` or ``(n, H, W, 3)`` where there is room, else as dots.
 
     Each picture has its own scale. ``shares (2,)`` of the variance lie along the axes.
     """
@@ -232,23 +235,21 @@ def _map(plane: Array, pictures: Array, shares: Array, *, title: str) -> Figure:
     middle = (plane.max(axis=0) + plane.min(axis=0)) / 2
     half = max(float(np.abs(plane - middle).max()), 1e-6) * 1.08
     side = 2 * half * _PICTURE_INCHES / _MAP_INCHES
+    height, width = (side * size / max(pictures.shape[1:3]) for size in pictures.shape[1:3])
     shown = _with_room(plane, side)
     for i in shown:
-        (x, y), picture = plane[i], pictures[i]
-        high = max(float(np.abs(picture).max()), 1e-12)
-        extent = (x - side / 2, x + side / 2, y - side / 2, y + side / 2)
-        clim = (-high if signed else float(picture.min()), high)
-        axes.imshow(picture, cmap="RdBu_r" if signed else "gray", clim=clim, extent=extent, zorder=2)
-        axes.add_patch(
-            Rectangle((x - side / 2, y - side / 2), side, side, fill=False, edgecolor=GREY, linewidth=0.5, zorder=3)
-        )
+        left, bottom = plane[i] - (width / 2, height / 2)
+        colours, low = ("RdBu_r", -1) if signed else (view.own_colours, 0)
+        extent = (left, left + width, bottom, bottom + height)
+        axes.imshow(own_scale(pictures[i], signed=signed), cmap=colours, clim=(low, 1), extent=extent, zorder=2)
+        axes.add_patch(Rectangle((left, bottom), width, height, fill=False, edgecolor=GREY, linewidth=0.5, zorder=3))
     dots = np.setdiff1d(np.arange(len(plane)), shown)
     if len(dots):
         axes.plot(*plane[dots].T, "o", color=BLUE, markersize=2.5, zorder=1, label="unit without room for its picture")
     for which, share, centre in zip("xy", shares, middle, strict=True):
         axes.set(**{f"{which}lim": (centre - half, centre + half)})
         axes.set(**{f"{which}label": f"principal component {'xy'.index(which) + 1} ({share:.0%} of the variance)"})
-    finish(figure, f"{title}\nred is positive, blue negative" if signed else title, columns=2)
+    finish(figure, caption(title, view, signed=signed), columns=2)
     return figure
 
 

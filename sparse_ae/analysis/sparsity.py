@@ -20,7 +20,7 @@ from sparse_ae.functional import (
     population_sparsity,
 )
 from sparse_ae.plotting.histograms import Histogram, code_histogram, log_share_histogram, ridges, share_histogram
-from sparse_ae.plotting.style import GREY, Array, finish, log_positions, looks, note
+from sparse_ae.plotting.style import GREY, Array, class_ticks, finish, log_positions, looks, note
 
 _BINS = 100
 _MEASURES = {"hoyer": "Hoyer", "treves_rolls": "Treves-Rolls a (low is sparse)", "vinje_gallant": "Vinje-Gallant"}
@@ -74,8 +74,11 @@ class Numbers(NamedTuple):
     """Treves-Rolls a of a unit's codes, mean over units."""
     vinje_gallant_lifetime: float | None
     """Vinje-Gallant sparseness of a unit's codes, mean over units."""
-    classes: dict[str, dict[str, Any]]
-    """``samples``, ``population_sparsity`` and ``l0`` of each class; None without samples."""
+    classes: dict[str, dict[str, Any]] | None
+    """``samples``, ``population_sparsity`` and ``l0`` of each class, the last two None without samples.
+
+    None without classes.
+    """
     thresholds: dict[str, list[float]]
     """``population_sparsity``, ``inactive_units`` and ``always_on_units`` at each ``threshold``."""
 
@@ -113,7 +116,7 @@ def analyse(subject: Subject) -> Result:
     """Population sparsity per sample, lifetime sparsity per unit, and the distribution of all codes.
 
     See ``Numbers`` for the results. Arrays: the values behind the means, NaN where undefined; ``label (B,)``, the
-    samples' classes.
+    samples' classes, if they have any.
     """
     z, threshold = subject.z, subject.sample.threshold
     above, nonzero = _above(z, threshold), _activity(z, 0, "code != 0")
@@ -136,7 +139,7 @@ def analyse(subject: Subject) -> Result:
         dead_units=int((nonzero.lifetime == 0).sum()),
         all_zero_samples=int((nonzero.population == 0).sum()),
         **{name: mean_defined(values) for name, values in (population | lifetime).items()},
-        classes=_by_class(subject.label, above, nonzero),
+        classes=None if subject.label is None else _by_class(subject.label, above, nonzero),
         thresholds={name: values.tolist() for name, values in curves.items()},
     )
     size, dead = _size(z), numbers.dead_units
@@ -147,7 +150,7 @@ def analyse(subject: Subject) -> Result:
         "sparsity": overview(subject),
         "nonzero": _sparsity_panels(nonzero, magnitudes, threshold, title=f"{size}: {_extremes(nonzero, dead)}"),
         "lifetime": _lifetime_panels([above, nonzero], title=f"Lifetime sparsity, {size}"),
-        "classes": _class_panels([above, nonzero], subject.label, title=f"Population sparsity by class, {size}"),
+        **_of_classes([above, nonzero], subject.label, title=f"Population sparsity by class, {size}"),
         "threshold": _threshold_panels(curves, threshold, title=f"Sparsity as the threshold changes, {size}"),
         "sparseness": _sparseness_panels(population, lifetime, title=f"Sparseness, {size} ({undefined})"),
     }
@@ -160,7 +163,7 @@ def analyse(subject: Subject) -> Result:
         **lifetime,
     }
     small = {name: values.astype(np.float32) for name, values in arrays.items()}
-    return Result.of(numbers, figures, small | {"label": subject.label.numpy()})
+    return Result.of(numbers, figures, small | ({} if subject.label is None else {"label": subject.label.numpy()}))
 
 
 def _above(z: Tensor, threshold: float) -> Activity:
@@ -180,8 +183,14 @@ def _extremes(activity: Activity, dead: int) -> str:
     return f"{inactive} inactive (active on < 1 % of samples), {dead} dead, {always_on} always on (> 99 %)"
 
 
+def _classes(label: Tensor) -> list[int]:
+    """Classes from 0 on, absent ones too; only those that occur if less than half of the numbers up to the last do."""
+    occur: list[int] = label.unique().tolist()
+    return list(range(occur[-1] + 1)) if occur[0] >= 0 and occur[-1] < 2 * len(occur) else occur
+
+
 def _by_class(label: Tensor, above: Activity, nonzero: Activity) -> dict[str, dict[str, Any]]:
-    masks = {str(c): (label == c).numpy() for c in range(int(label.max()) + 1)}
+    masks = {str(c): (label == c).numpy() for c in _classes(label)}
     l0 = nonzero.population * len(nonzero.lifetime)
     return {
         name: {
@@ -227,20 +236,27 @@ def _lifetime_panels(activities: Sequence[Activity], *, title: str) -> Figure:
     return figure
 
 
-def _class_panels(activities: Sequence[Activity], label: Tensor, *, title: str) -> Figure:
-    """Histograms of population sparsity by class for each criterion of activity, one above the other."""
-    classes = int(label.max()) + 1
-    figure = Figure(figsize=(10, 1.7 + 0.4 * classes), layout="constrained")
+def _of_classes(activities: Sequence[Activity], label: Tensor | None, *, title: str) -> dict[str, Figure]:
+    """Histograms of population sparsity by class for each criterion of activity, one above the other.
+
+    Nothing without classes.
+    """
+    if label is None:
+        return {}
+    classes = _classes(label)
+    count, place = len(classes), torch.searchsorted(torch.tensor(classes), label).numpy()
+    ticks = class_ticks(count)
+    figure = Figure(figsize=(10, 1.7 + 0.4 * len(ticks)), layout="constrained")
     panels = figure.subplots(1, len(activities), sharey=True)
     for axes, activity in zip(panels, activities, strict=True):
         axes.tick_params(axis="y", length=0)
         xlabel, units = f"share of units active ({activity.name})", len(activity.lifetime)
-        ridges(axes, activity.population, label.numpy(), classes=classes, of=units, xlabel=xlabel)
-    panels[0].set_ylim(-0.1, classes)
-    panels[0].set_yticks(range(classes)[::-1], [str(c) for c in range(classes)])
+        ridges(axes, activity.population, place, classes=count, of=units, xlabel=xlabel)
+    panels[0].set_ylim(-0.1, count)
+    panels[0].set_yticks([count - 1 - tick for tick in ticks], [str(classes[tick]) for tick in ticks])
     panels[0].set_ylabel("class")
     finish(figure, f"{title}\nheight: share of the class's samples, on the same scale for all classes", columns=2)
-    return figure
+    return {"classes": figure}
 
 
 def _threshold_panels(curves: Mapping[str, Array], threshold: float, *, title: str) -> Figure:

@@ -54,14 +54,14 @@ class Numbers(NamedTuple):
     """|Cosine| of the same atoms paired at random, mean."""
     random_cosine: float | None
     """|Cosine| of matched random (Gaussian) directions, mean."""
-    image_cosine: float | None
-    """|Cosine| of atoms matched with training images, mean."""
+    sample_cosine: float | None
+    """|Cosine| of atoms matched with training samples, mean."""
     unmatched_high_share: float | None
     """Share of the same atoms, paired at random, with a |cosine| above ``high_cosine``."""
     random_high_share: float | None
     """Share of matched random directions with a |cosine| above ``high_cosine``."""
-    image_high_share: float | None
-    """Share of atoms, matched with training images, with a |cosine| above ``high_cosine``."""
+    sample_high_share: float | None
+    """Share of atoms, matched with training samples, with a |cosine| above ``high_cosine``."""
     units: int
     """Number of units of this run."""
     dead_units: int
@@ -101,7 +101,7 @@ class _Pair(NamedTuple):
 _NULLS = {
     "unmatched": "the same atoms, paired at random",
     "random": "random directions, matched",
-    "image": "training images, matched",
+    "sample": "training {noun}s, matched",
 }
 
 
@@ -110,13 +110,13 @@ def analyse(subject: Subject, *, runs: Runs = None, high_cosine: Cosine = 0.9, n
 
     Where a decoder is not linear, ``Subject.directions`` are compared. Dead units and atoms of norm 0 are left out.
     Three nulls tell the worth of a matched cosine: the same atoms paired at random, random (Gaussian) directions on
-    both sides, and training images in place of the other's atoms. See ``Numbers`` for the results.
+    both sides, and training samples in place of the other's atoms. See ``Numbers`` for the results.
 
     Arrays, for each other run i: ``unit_i`` and ``other_unit_i``, the units matched, and their ``cosine_i``. Raises
-    ``ConfigError`` without another run, and for a run of images of another size.
+    ``ConfigError`` without another run, and for a run of data of another size.
     """
-    atoms, images = _atoms(subject), subject.sample.train_images()
-    pairs = [_compare(atoms, run, subject, images) for run in _others(subject, runs)]
+    atoms, rows = _atoms(subject), subject.sample.train_rows()
+    pairs = [_compare(atoms, run, subject, rows) for run in _others(subject, runs)]
     measured = [_measures(pair, high_cosine) for pair in pairs]
     numbers = Numbers(
         **{name: mean_defined([each[name] for each in measured]) for name in measured[0]},
@@ -135,7 +135,7 @@ def analyse(subject: Subject, *, runs: Runs = None, high_cosine: Cosine = 0.9, n
         ],
     )
     figures = {
-        "matched_cosines": _curves(pairs, high_cosine, numbers.matched_cosine),
+        "matched_cosines": _curves(pairs, high_cosine, numbers.matched_cosine, noun=subject.noun),
         "matched_atoms": _strips(subject, atoms, pairs[0], n_pairs),
     }
     arrays = {}
@@ -199,19 +199,19 @@ def _others(subject: Subject, runs: Sequence[Run] | None) -> Sequence[Run]:
     return siblings
 
 
-def _compare(atoms: _Atoms, run: Run, subject: Subject, images: Tensor) -> _Pair:
+def _compare(atoms: _Atoms, run: Run, subject: Subject, rows: Tensor) -> _Pair:
     model, dimensions = load(run).to(subject.sample.x.device), atoms.vectors.shape[1]
     if (dim := model.dictionary.shape[1]) != dimensions:
-        raise ConfigError("runs", run.path, f"takes {dim} values per image", f"runs that take {dimensions}")
+        raise ConfigError("runs", run.path, f"takes {dim} values per sample", f"runs that take {dimensions}")
     other = _atoms(Subject(model, subject.sample))
     cosines = cosines_between(atoms.vectors, other.vectors)
     generator = torch.Generator().manual_seed(0)
     random = [torch.randn(each.vectors.shape, generator=generator) for each in (atoms, other)]
-    drawn = images[torch.randperm(len(images), generator=generator)[: len(other.vectors)]]
+    drawn = rows[torch.randperm(len(rows), generator=generator)[: len(other.vectors)]]
     nulls = {
         "unmatched": cosines,
         "random": match(cosines_between(*random)).cosine,
-        "image": match(cosines_between(atoms.vectors, drawn)).cosine,
+        "sample": match(cosines_between(atoms.vectors, drawn)).cosine,
     }
     name = run.path.resolve().name
     return _Pair(name, other, match(cosines), {null: np.abs(values).ravel() for null, values in nulls.items()})
@@ -238,13 +238,15 @@ def _measures(pair: _Pair, high_cosine: float) -> dict[str, float | None]:
     }
 
 
-def _curves(pairs: Sequence[_Pair], high_cosine: float, mean: float | None) -> Figure:
+def _curves(pairs: Sequence[_Pair], high_cosine: float, mean: float | None, *, noun: str) -> Figure:
     """|Cosines| of matched atoms, largest first, by the name of the other run, in front of the nulls."""
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     axes = figure.subplots()
     for (null, text), line in zip(_NULLS.items(), ("--", "-.", ":"), strict=True):
         for pair in pairs:
-            axes.plot(*_sorted(pair.nulls[null]), line, color=GREY, linewidth=1.2, label=f"null: {text}")
+            axes.plot(
+                *_sorted(pair.nulls[null]), line, color=GREY, linewidth=1.2, label=f"null: {text.format(noun=noun)}"
+            )
     cosines = {pair.name: np.abs(pair.matching.cosine) for pair in pairs}
     for name, look in looks(list(cosines)).items():
         axes.plot(*_sorted(cosines[name]), "-", color=look.colour, linewidth=1.8, label=name)
@@ -277,7 +279,8 @@ def _strips(subject: Subject, atoms: _Atoms, pair: _Pair, n_pairs: int) -> Figur
     blocks = []
     for name, chosen in ranges.items():
         first, second = atoms.vectors[matching.first[chosen]], pair.atoms.vectors[matching.second[chosen]]
-        images, labels = np.stack([subject.images(first), subject.images(second)]), matching.cosine[chosen]
+        pictures, labels = np.stack([subject.images(first), subject.images(second)]), matching.cosine[chosen]
         below = [""] * len(labels) + [f"{cosine:.2f}" for cosine in labels]
-        blocks.append(Block(images, images.shape[1], below=below, name=name, empty="nothing to match"))
-    return mosaic(blocks, title=f"Matched atoms of this run (above) and of {pair.name} (below), their cosine")
+        blocks.append(Block(pictures, pictures.shape[1], below=below, name=name, empty="nothing to match"))
+    title = f"Matched atoms of this run (above) and of {pair.name} (below), their cosine"
+    return mosaic(blocks, title=title, view=subject.view)

@@ -18,7 +18,10 @@ _PERMUTATIONS_AT_ONCE = 20
 
 
 def stratified(label: Tensor, n: int) -> Tensor:
-    """Indices of ``n`` samples, each class with its share of the labels ``(B,)``; all samples where n >= B."""
+    """Indices of ``n`` samples, each class with its share of the labels ``(B,)``; all samples where n >= B.
+
+    With a single label they are evenly spread.
+    """
     n = min(n, len(label))
     middles = (2 * torch.arange(n) + 1) * len(label) // (2 * n)
     return label.argsort(stable=True)[middles]
@@ -31,8 +34,8 @@ def sample_errors(x_hat: Tensor, x: Tensor) -> Tensor:
 
 
 def variances(subject: Subject, index: Tensor) -> Tensor:
-    """|x_b - mean training image|^2 of the samples ``index``, in float64. FVU is mean error over the mean of these."""
-    return sample_errors(subject.sample.train_images().float().mean(dim=0), subject.x[index])
+    """|x_b - mean training sample|^2 of the samples ``index``, in float64. FVU is mean error over the mean of these."""
+    return sample_errors(subject.sample.train_rows().float().mean(dim=0), subject.x[index])
 
 
 def ratio(part: Tensor | float, whole: Tensor | float) -> float | None:
@@ -68,7 +71,7 @@ def units_needed(
     """Least number of units from which on ``share`` of the variance that all units explain is explained.
 
     ``errors (K,)`` are left with each of the numbers ``tried``, in ascending order, the last of them all; ``variance``
-    is the error of the mean image. The goal is passed for the last time between two of the numbers tried, and found
+    is the error of the mean sample. The goal is passed for the last time between two of the numbers tried, and found
     there by bisection with ``errors_with(numbers)``. None if even all units explain nothing.
     """
     explained = variance - errors

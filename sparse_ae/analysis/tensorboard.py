@@ -11,9 +11,12 @@ from tensorboard.plugins.projector.projector_config_pb2 import EmbeddingInfo, Pr
 from torch.utils.tensorboard.writer import FileWriter
 
 from sparse_ae.analysis.base import Embedding
+from sparse_ae.plotting.pictures import Array, own_scale
 from sparse_ae.runs.directory import Run
 
 _VECTORS, _LABELS = "projector_vectors.tsv", "projector_labels.tsv"
+_LARGEST_SPRITE = 8192
+"""Largest width and height, in pixels, of a sprite that the projector can show."""
 _SPRITE = "projector.sprite"  # a PNG, which with that suffix would count as a figure
 
 
@@ -32,13 +35,14 @@ def show_figures(run: Run, name: str, figures: Mapping[str, bytes]) -> None:
 
 def projector_files(embedding: Embedding) -> dict[str, bytes]:
     """Encode an embedding for the projector: vectors and labels as text, all pictures in one square sprite."""
-    n, height, width = embedding.pictures.shape
+    pictures = _small(embedding.pictures)
+    n, height, width, *colour = pictures.shape
     side = math.ceil(math.sqrt(n))
-    sheet = np.zeros((side * height, side * width), dtype=np.uint8)
-    for i, picture in enumerate(embedding.pictures):
-        low, high = float(picture.min()), float(picture.max())
+    sheet = np.zeros((side * height, side * width, *colour), dtype=np.uint8)
+    for i, picture in enumerate(pictures):
+        scaled = own_scale(picture, signed=bool(colour) and bool((picture < 0).any()))
         top, left = i // side * height, i % side * width
-        sheet[top : top + height, left : left + width] = np.round(255 * (picture - low) / max(high - low, 1e-12))
+        sheet[top : top + height, left : left + width] = np.round(255 * np.nan_to_num(scaled))
     sprite = io.BytesIO()
     Image.fromarray(sheet).save(sprite, format="png", optimize=True)
     rows = ("\t".join(f"{value:.6g}" for value in vector) for vector in embedding.vectors.tolist())
@@ -49,9 +53,16 @@ def projector_files(embedding: Embedding) -> dict[str, bytes]:
     }
 
 
+def _small(pictures: Array) -> Array:
+    """Pictures ``(n, H, W, ...)`` with every so many pixels left out that their sprite is not too large."""
+    side = math.ceil(math.sqrt(len(pictures))) * max(pictures.shape[1:3])
+    every = math.ceil(side / _LARGEST_SPRITE)
+    return pictures[:, ::every, ::every]
+
+
 def show_embedding(run: Run, name: str, embedding: Embedding) -> None:
     """Point the projector to the files that the analysis ``name`` wrote."""
-    folder, (_, height, width) = f"analysis/{name}", embedding.pictures.shape
+    folder, (height, width) = f"analysis/{name}", _small(embedding.pictures).shape[1:3]
     info = EmbeddingInfo(tensor_name=name, tensor_path=f"{folder}/{_VECTORS}", metadata_path=f"{folder}/{_LABELS}")
     info.sprite.image_path = f"{folder}/{_SPRITE}"
     info.sprite.single_image_dim.extend([width, height])

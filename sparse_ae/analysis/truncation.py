@@ -1,4 +1,4 @@
-"""Truncation: reconstructions from some of each image's codes, the others set to 0."""
+"""Truncation: reconstructions from some of each sample's codes, the others set to 0."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, NamedTuple
@@ -14,10 +14,10 @@ from sparse_ae.analysis.base import Label, Result, Subject
 from sparse_ae.analysis.statistics import log_spaced, ratio, sample_errors, stratified, units_needed, variances
 from sparse_ae.plotting.curves import curves_over_units
 from sparse_ae.plotting.mosaic import Block, mosaic
-from sparse_ae.plotting.style import BLUE, GREY, Array, finish, lighter
+from sparse_ae.plotting.style import BLUE, GREY, Array, class_ticks, finish, lighter
 
 _STEPS, _STRIP_STEPS = 24, 8
-"""Numbers of codes in the curves, and in the strip of images."""
+"""Numbers of codes in the curves, and in the strip of pictures."""
 _PERCENT = (90, 95, 99)
 _SHADES = (0.65, 0.35, 0.0)
 _LARGEST = "largest first"
@@ -29,7 +29,7 @@ class Numbers(NamedTuple):
     samples: int
     """Number of samples, stratified by class."""
     mse_full: float
-    """MSE per pixel with all codes."""
+    """MSE per value with all codes."""
     fvu_full: Annotated[float | None, Label("FVU with all codes (share of variance)")]
     """FVU with all codes."""
     fvu_empty: float | None
@@ -40,12 +40,14 @@ class Numbers(NamedTuple):
     """Number of largest codes from which on 95 % of the variance that all codes explain is explained."""
     units_for_99_percent: Annotated[int | None, Label("codes for 99 % of what all explain")]
     """Number of largest codes from which on 99 % of the variance that all codes explain is explained."""
-    units_for_95_percent_consistency: Annotated[int | None, Label("codes for the same nearest class on 95 % of images")]
-    """Number of largest codes from which on class consistency is at least 95 %."""
+    units_for_95_percent_consistency: Annotated[
+        int | None, Label("codes for the same nearest class on 95 % of samples")
+    ]
+    """Number of largest codes from which on class consistency is at least 95 %; None without classes."""
     by_order: dict[str, dict[str, int | None]]
     """Numbers of codes needed for each share, in every order of codes."""
-    by_class: dict[str, dict[str, int | None]]
-    """Numbers of codes needed for each share, largest first, in every class."""
+    by_class: dict[str, dict[str, int | None]] | None
+    """Numbers of codes needed for each share, largest first, in every class; None without classes."""
 
 
 def analyse(
@@ -54,14 +56,16 @@ def analyse(
     """Errors with the first m of each sample's codes != 0 kept, in several orders.
 
     Orders are by size |z|, from either end, by the importance of their units, and random (mean of ``random_draws``).
-    Over m: MSE; FVU, over the variance around the mean training image; class consistency, the share of samples whose
-    reconstruction has the same class mean nearest to it as their full reconstruction. Class means are of all images. A
-    decoder that is not affine may do worse with a few codes than with none; a sigmoid's codes are all != 0.
+    Over m: MSE; FVU, over the variance around the mean training sample; class consistency, the share of samples whose
+    reconstruction has the same class mean nearest to it as their full reconstruction, for data that have classes. Class
+    means are of all samples. A decoder that is not affine may do worse with a few codes than with none; a sigmoid's
+    codes are all != 0.
 
-    Arrays: ``kept``, the values of m; ``mse``, ``fvu`` and ``consistency`` ``(orders, K)``; ``orders``, their names.
+    Arrays: ``kept``, the values of m; ``mse`` and ``fvu`` ``(orders, K)``; ``orders``, their names; with classes,
+    ``consistency (orders, K)``.
     """
-    index = stratified(subject.label, n_samples)
-    z, label, variance = subject.z[index], subject.label[index], variances(subject, index)
+    index = stratified(subject.strata, n_samples)
+    z, variance = subject.z[index], variances(subject, index)
     kept = sorted({*log_spaced(int((z != 0).sum(dim=1).max()), _STEPS), z.shape[1]})
     generator = torch.Generator().manual_seed(0)
     keys = {
@@ -70,26 +74,21 @@ def analyse(
         "most important unit first": [ablate(subject).importance.expand_as(z)],
         "random": [torch.rand(z.shape, generator=generator) for _ in range(random_draws)],
     }
+    means = None if subject.label is None else class_means(subject.x, subject.label)
     truncations = {name: [Truncation(subject, index, places(z, key)) for key in own] for name, own in keys.items()}
-    curves = {name: _mean([truncation.curve(kept) for truncation in own]) for name, own in truncations.items()}
+    curves = {name: _mean([each.curve(kept, means) for each in own]) for name, own in truncations.items()}
 
     (by_size,), largest = truncations[_LARGEST], curves[_LARGEST]
     by_order = {name: _needed(own, kept, curves[name].errors, variance) for name, own in truncations.items()}
-    in_class = {str(c): label == c for c in label.unique().tolist()}
-    by_class = {
-        c: _needed([by_size.of(own)], kept, largest.errors[:, own], variance[own]) for c, own in in_class.items()
-    }
     numbers = Numbers(
         samples=len(index),
         mse_full=float(largest.errors[-1].mean()) / subject.x.shape[1],
         fvu_full=ratio(largest.errors[-1].sum(), variance.sum()),
         fvu_empty=ratio(largest.errors[0].sum(), variance.sum()),
         **{f"units_for_{share}": units for share, units in by_order[_LARGEST].items()},
-        units_for_95_percent_consistency=units_needed(
-            kept, 1 - largest.consistency, 1, 0.95, lambda numbers: 1 - by_size.curve(numbers).consistency
-        ),
+        units_for_95_percent_consistency=None if means is None else _consistent(by_size, kept, largest, means),
         by_order=by_order,
-        by_class=by_class,
+        by_class=None if subject.label is None else _by_class(by_size, kept, largest, variance, subject.label[index]),
     )
     errors = torch.stack([curve.errors.sum(dim=1) for curve in curves.values()])
     arrays = {
@@ -97,14 +96,16 @@ def analyse(
         "orders": np.array(list(curves)),
         "mse": (errors / (len(index) * subject.x.shape[1])).numpy(),
         "fvu": (errors / torch.where(variance.sum() > 0, variance.sum(), torch.nan)).numpy(),
-        "consistency": torch.stack([curve.consistency for curve in curves.values()]).numpy(),
     }
-    title = f"Reconstructions from some of the codes of {len(index):,} test images, {z.shape[1]:,} units"
+    if means is not None:
+        arrays["consistency"] = torch.stack([curve.consistency for curve in curves.values()]).numpy()
+    title = f"Reconstructions from some of the codes of {len(index):,} test {subject.noun}s, {z.shape[1]:,} units"
     figures = {
-        "truncation": _panels(arrays, list(curves), numbers, title=title),
-        "classes": _class_bars({"all": by_order[_LARGEST], **by_class}),
-        "strip": _strip(subject, stratified(subject.label, n_images)),
+        "truncation": _panels(arrays, list(curves), numbers, title=title, noun=subject.noun),
+        "strip": _strip(subject, stratified(subject.strata, n_images)),
     }
+    if numbers.by_class is not None:
+        figures["classes"] = _class_bars({"all": by_order[_LARGEST], **numbers.by_class}, noun=subject.noun)
     return Result.of(numbers, figures, arrays)
 
 
@@ -120,7 +121,7 @@ class Curve(NamedTuple):
     errors: Tensor
     """Squared error of each sample, ``(K, B)``."""
     consistency: Tensor
-    """Share of samples nearest to the same class mean as with all codes, ``(K,)``."""
+    """Share of samples nearest to the same class mean as with all codes, ``(K,)``; empty without classes."""
 
 
 class Truncation(NamedTuple):
@@ -145,15 +146,16 @@ class Truncation(NamedTuple):
         x = self.subject.x[self.samples]
         return torch.stack([sample_errors(self.decoded(m), x) for m in kept])
 
-    def curve(self, kept: Sequence[int]) -> "Curve":
-        """Errors and consistency with each number of codes."""
-        x, means = self.subject.x[self.samples], class_means(self.subject.x, self.subject.label)
-        full = torch.cdist(self.subject.x_hat[self.samples], means).argmin(dim=1)
+    def curve(self, kept: Sequence[int], means: Tensor | None) -> "Curve":
+        """Errors with each number of codes, and consistency with the class ``means (C, D)``."""
+        if means is None:
+            return Curve(self.errors(kept), torch.empty(0))
+        x, full = self.subject.x[self.samples], _nearest(self.subject.x_hat[self.samples], means)
         errors, consistent = [], []
         for m in kept:
             x_hat = self.decoded(m)
             errors.append(sample_errors(x_hat, x))
-            consistent.append((torch.cdist(x_hat, means).argmin(dim=1) == full).double().mean())
+            consistent.append((_nearest(x_hat, means) == full).double().mean())
         return Curve(torch.stack(errors), torch.stack(consistent))
 
 
@@ -162,8 +164,30 @@ def _mean(curves: Sequence[Curve]) -> Curve:
 
 
 def class_means(x: Tensor, label: Tensor) -> Tensor:
-    """Mean image of each class that occurs, ``(C, D)``."""
+    """Mean sample of each class that occurs, ``(C, D)``."""
     return torch.stack([x[label == c].mean(dim=0) for c in label.unique()])
+
+
+def _nearest(x: Tensor, means: Tensor) -> Tensor:
+    """Index of the nearest of ``means (C, D)`` to each sample ``(B, D)``, ``(B,)``."""
+    return torch.cdist(x, means).argmin(dim=1)
+
+
+def _consistent(truncation: Truncation, kept: Sequence[int], curve: Curve, means: Tensor) -> int | None:
+    """Number of codes from which on the consistency of ``truncation``, known with each of ``kept``, is 95 %."""
+
+    def inconsistent(numbers: Sequence[int]) -> Tensor:
+        return 1 - truncation.curve(numbers, means).consistency
+
+    return units_needed(kept, 1 - curve.consistency, 1, 0.95, inconsistent)
+
+
+def _by_class(
+    truncation: Truncation, kept: Sequence[int], curve: Curve, variance: Tensor, label: Tensor
+) -> dict[str, dict[str, int | None]]:
+    """Number of codes for each share in every class of ``label (B,)``, from the ``variance (B,)`` of its samples."""
+    in_class = {str(c): label == c for c in label.unique().tolist()}
+    return {c: _needed([truncation.of(own)], kept, curve.errors[:, own], variance[own]) for c, own in in_class.items()}
 
 
 def _needed(
@@ -179,56 +203,63 @@ def _needed(
     }
 
 
-def _panels(arrays: Mapping[str, Array], orders: Sequence[str], numbers: Numbers, *, title: str) -> Figure:
-    """FVU and class consistency by order over the numbers of codes kept; the codes needed, largest first, ringed."""
+def _panels(arrays: Mapping[str, Array], orders: Sequence[str], numbers: Numbers, *, title: str, noun: str) -> Figure:
+    """FVU, and where there are classes their consistency, by order over the numbers of codes kept.
+
+    The codes needed, largest first, are ringed.
+    """
+    names = [name for name in ("fvu", "consistency") if name in arrays]
     figure = Figure(figsize=(10, 5), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for axes, name in ((left, "fvu"), (right, "consistency")):
+    left, *others = figure.subplots(1, len(names), squeeze=False)[0]
+    for axes, name in zip((left, *others), names, strict=True):
         x = curves_over_units(axes, arrays["kept"], dict(zip(orders, arrays[name], strict=True)))
-        axes.set_xlabel("codes kept in each image, m")
+        axes.set_xlabel(f"codes kept in each {noun}, m")
     left.axhline(1, color=GREY, linewidth=1)
     for p, units, marker in zip(_PERCENT, numbers.by_order[_LARGEST].values(), "osD", strict=True):
         if units is not None and numbers.fvu_full is not None:
             at, value = np.interp(units, arrays["kept"], x), 1 - p / 100 * (1 - numbers.fvu_full)
             ring = {"color": "black", "fillstyle": "none", "linestyle": "", "marker": marker, "markersize": 8}
             left.plot([at], [value], label=f"{p} % of what all explain: {units} codes", **ring)
-    left.set(title="Reconstruction", ylabel="FVU (1: the mean training image)")
-    right.set(title="Class consistency", ylabel="share with the same class mean nearest")
+    left.set(title="Reconstruction", ylabel=f"FVU (1: the mean training {noun})")
+    for axes in others:
+        axes.set(title="Class consistency", ylabel="share with the same class mean nearest")
     finish(figure, title, columns=4)
     return figure
 
 
-def _class_bars(needed: Mapping[str, Mapping[str, int | None]]) -> Figure:
+def _class_bars(needed: Mapping[str, Mapping[str, int | None]], *, noun: str) -> Figure:
     """A bar for each share of the variance by class: the number of codes needed, n/a where None."""
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     axes = figure.subplots()
-    width = 0.8 / len(_PERCENT)
+    width, ticks = 0.8 / len(_PERCENT), class_ticks(len(needed))
     for i, (percent, shade) in enumerate(zip(_PERCENT, _SHADES, strict=True)):
         values = [list(units.values())[i] for units in needed.values()]
         at = np.arange(len(values)) + (i - (len(_PERCENT) - 1) / 2) * width
         colour = lighter(BLUE, shade)
         bars = axes.bar(at, [value or 0 for value in values], 0.94 * width, color=colour, label=f"{percent} %")
-        texts = ["n/a" if value is None else str(value) for value in values]
-        axes.bar_label(bars, texts, fontsize=7.5, color=GREY)
-    axes.set_xticks(range(len(needed)), list(needed))
+        if ticks.step == 1:
+            texts = ["n/a" if value is None else str(value) for value in values]
+            axes.bar_label(bars, texts, fontsize=7.5, color=GREY)
+    axes.set_xticks(ticks, [list(needed)[place] for place in ticks])
     axes.set(xlabel="class", ylabel="largest codes kept")
     axes.margins(x=0.01)
     axes.set_ylim(bottom=0)
-    title = "Codes needed for a share of the variance that all codes of the image explain, largest first"
+    title = f"Codes needed for a share of the variance that all codes of the {noun} explain, largest first"
     finish(figure, title, columns=3)
     axes.grid(visible=False, axis="x")
     return figure
 
 
 def _strip(subject: Subject, index: Tensor) -> Figure:
-    """A row for each image: the input, and its reconstructions from ever more of its largest codes."""
+    """A row for each sample: the input, and its reconstructions from ever more of its largest codes."""
     z = subject.z[index]
     place = places(z, z.abs())
     kept = log_spaced(int((z != 0).sum(dim=1).max()), _STRIP_STEPS)
-    images = [subject.x[index], *(subject.decode(z * (place < m)) for m in kept)]
+    rows = [subject.x[index], *(subject.decode(z * (place < m)) for m in kept)]
     block = Block(
-        np.stack([subject.images(part) for part in images], axis=1),
-        rows=[f"class {c}" for c in subject.label[index].tolist()],
+        np.stack([subject.images(part) for part in rows], axis=1),
+        rows=[] if subject.label is None else [f"class {c}" for c in subject.label[index].tolist()],
         columns=["input", *(f"m = {m}" for m in kept[:-1]), "all codes"],
     )
-    return mosaic([block], title="Reconstructions from the m largest codes of each image")
+    title = f"Reconstructions from the m largest codes of each {subject.noun}"
+    return mosaic([block], title=title, view=subject.view)

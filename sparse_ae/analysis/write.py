@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sparse_ae.analysis.base import Result, Subject
+from sparse_ae.analysis.base import NoClassesError, Result, Subject
 from sparse_ae.analysis.tensorboard import projector_files, show_embedding, show_figures
 from sparse_ae.config.build import build
 from sparse_ae.config.errors import ConfigError
@@ -19,18 +19,29 @@ _LABELS = "labels"
 
 
 def write_analyses(
-    run: Run, subject: Subject, specs: Mapping[str, Any], *, variant: str = "", svg: bool = False
+    run: Run,
+    subject: Subject,
+    specs: Mapping[str, Any],
+    *,
+    variant: str = "",
+    svg: bool = False,
+    left_out: dict[str, NoClassesError] | None = None,
 ) -> list[Path]:
     """Do each analysis of ``specs`` on ``subject``, then write all results into the run's folder and TensorBoard.
 
     Returns the paths of the figures, PNG and with ``svg`` SVG too. ``variant`` marks results that are not of the run's
-    own weights and threshold: ``analysis/<name>-<variant>``. Raises ``ConfigError`` for options that do not fit the
-    subject.
+    own weights and threshold: ``analysis/<name>-<variant>``. If ``left_out`` is given, analyses that need classes which
+    the data have not are noted there, by name, and left out. Raises ``ConfigError`` for all else that does not fit.
     """
     analyses = {name: build(spec, f"analysis.{name}") for name, spec in specs.items()}
-    results = {
-        written_name(name, variant): _analyse(analyse, subject, name, specs[name]) for name, analyse in analyses.items()
-    }
+    results = {}
+    for name, analyse in analyses.items():
+        try:
+            results[written_name(name, variant)] = _analyse(analyse, subject, name, specs[name])
+        except NoClassesError as error:
+            if left_out is None:
+                raise
+            left_out[name] = error
     return [path for name, result in results.items() for path in _write(run, name, result, svg=svg)]
 
 

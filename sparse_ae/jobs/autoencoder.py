@@ -176,6 +176,10 @@ class AutoencoderJob(Job):
         if self.network_spec.get("output") == "auto":
             self.network_spec["output"] = "sigmoid" if self.data.in_unit_interval else "linear"
         model = build_autoencoder(self.network_spec, self.sparsity_spec, input_dim=self.data.input_dim)
+        try:
+            model.network.check(self.data.input_shape)
+        except ConfigError as error:
+            raise error.under("model") from error
         dead = build(config["dead"], "dead", latent_dim=model.network.latent_dim)
         return Objective(model, dead, target, threshold=self.active_threshold)
 

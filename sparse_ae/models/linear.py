@@ -28,7 +28,7 @@ class Linear(Network):
     - ``b_pre``: initial value of the learned bias b_pre: ``zeros``, the training data's ``mean`` or their
       ``geometric_median``.
     - ``start``: initial atoms: ``random`` directions, or ``patches``: training images less their mean, seen through a
-      Gaussian window around one of their bright pixels.
+      Gaussian window around one of their bright pixels. Vectors have none.
     - ``encoder_scale``: ratio of the initial W_e to the atoms.
     - ``atom_rate``: learning rate of the atoms, as a multiple of the optimizer's.
 
@@ -113,8 +113,13 @@ class Linear(Network):
     def learning_rates(self) -> dict[str, float]:
         return {"atoms": self.atom_rate}
 
+    def check(self, shape: tuple[int, ...]) -> None:
+        if self.start == "patches" and len(shape) != 3:
+            raise ConfigError("start", "patches", "the data are vectors, and patches are cut out of images", "random")
+
     @torch.no_grad()
     def setup_(self, data: TrainingData) -> None:
+        self.check(data.shape)
         if self.start == "patches":
             self.set_atoms_(_patches(data, self.latent_dim))
         if self.b_pre_init == "mean":

@@ -30,6 +30,9 @@ class Network(Part, ABC):
         self.input_dim = input_dim
         self.latent_dim = latent_dim
 
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raise ``ConfigError`` if samples of ``shape`` cannot be trained on. Needs no data."""
+
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
         """Map data ``(B, D)`` to pre-activations ``(B, N)``."""

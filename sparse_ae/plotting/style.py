@@ -22,6 +22,8 @@ BLUE, GREY = "#0072B2", "#666666"
 _COLOURS = (BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255", "#999933")
 _MARKERS = "osD^vPXph"
 LINES = ("-", "--", "-.", ":")
+_MOST_CLASSES = 30
+"""Number of classes that an axis has room to name."""
 
 
 class Look(NamedTuple):
@@ -92,6 +94,11 @@ def _log_labels(ticks: Sequence[float]) -> list[str]:
     parts = [f"{tick:.2e}".split("e") for tick in ticks]
     digits = ["" if float(digit) == 1 else rf"{float(digit):g}{{\cdot}}" for digit, _ in parts]
     return [f"${digit}10^{{{int(power)}}}$" for digit, (_, power) in zip(digits, parts, strict=True)]
+
+
+def class_ticks(classes: int) -> range:
+    """Places of the classes that an axis names: all of them, or evenly spread ones where there are many."""
+    return range(0, classes, -(-classes // _MOST_CLASSES) or 1)
 
 
 def to_png(figure: Figure, dpi: int = 110, *, palette: bool = False) -> bytes:

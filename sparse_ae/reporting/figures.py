@@ -27,9 +27,9 @@ from sparse_ae.reporting.front import knee
 from sparse_ae.reporting.labels import METRICS, TIMES
 
 _DPI = 180
-_CURVES = {"train/loss": "training loss (penalty included)", "val/mse": "validation MSE (per pixel)"}
+_CURVES = {"train/loss": "training loss (penalty included)", "val/mse": "validation MSE (per value)"}
 _NUMBERS = [COEFFICIENT, UNITS, TARGET_VALUE, *(f"test/{m.name}" for m in METRICS), *(time.name for time in TIMES)]
-_MSE = "test MSE (per pixel)"
+_MSE = "test MSE (per value)"
 _L0 = "L0 (codes != 0 per sample)"
 _ACTIVE = "active units per sample"
 _DEAD = "dead units (never != 0)"
@@ -169,7 +169,7 @@ def _times(runs: pd.DataFrame) -> Drawing:
     figure = front_panels(mse, fronts, list(runs["method"]), ylabel=_MSE, title=heading)
     caption = (
         "Sparsity is not considered here. The time to fit includes validations, a first download of the data and "
-        "earlier attempts of resumed runs; an image is encoded in a batch of 1,000. Times compare if runs had the same "
+        "earlier attempts of resumed runs; a sample is encoded in a batch of 1,000. Times compare if runs had the same "
         "number of threads on an equally idle machine."
     )
     return Drawing("times", title, caption, _png(figure))

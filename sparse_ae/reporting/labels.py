@@ -46,6 +46,6 @@ KEY_METRICS = tuple(shown for shown in METRICS if shown.brief)
 TIMES = (
     Shown("wall_seconds", "seconds", "seconds in all", "{:.0f}", ""),
     Shown("fit_seconds", "fit seconds", "seconds to fit", "{:.1f}", "fit"),
-    Shown("encode_microseconds", "encode µs", "µs to encode an image", "{:.1f}", "encode"),
+    Shown("encode_microseconds", "encode µs", "µs to encode a sample", "{:.1f}", "encode"),
 )
 """Times of a run in ``status.json``."""

@@ -53,7 +53,7 @@ class TrainingData(NamedTuple):
     mean: Tensor
     """Mean of all training samples ``(D,)``."""
     shape: tuple[int, ...]
-    """Shape of one sample, D = C H W."""
+    """Shape of one sample: (C, H, W) of an image, D = C H W, or (D,) of a vector."""
     samples_per_epoch: int
     """Number of training samples that this process sees in an epoch."""
 

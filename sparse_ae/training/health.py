@@ -16,7 +16,7 @@ from sparse_ae.training.progress import tell
 log = logging.getLogger(__name__)
 
 _SAMPLES = 512
-"""Number of training images that the check after each epoch codes."""
+"""Number of training samples that the check after each epoch codes."""
 _MOST = 0.5
 """Share of dead units that is worth a warning."""
 _NEGLIGIBLE = 1e-3
@@ -24,7 +24,7 @@ _NEGLIGIBLE = 1e-3
 _NOTHING_LEARNED = 0.99
 """FVU above which a model predicts little more than the mean."""
 _CONSTANT = 0.05
-"""Ratio of standard deviation to size below which codes do not distinguish images."""
+"""Ratio of standard deviation to size below which codes do not distinguish samples."""
 _FLAT = 1e-3
 """Mean of (z - low)(high - z)/(high - low)^2, the slope of a sigmoid, below which no gradient passes."""
 _RUNAWAY = 10.0
@@ -71,7 +71,7 @@ class Health(Callback):
             self._warn(
                 trainer,
                 "dead_at_init",
-                f"{dead:.0f} of {units} units fire for no training image before training begins. Such units may stay "
+                f"{dead:.0f} of {units} units fire for no training sample before training begins. Such units may stay "
                 f"dead: {_more_alive(module)}",
             )
 
@@ -168,7 +168,7 @@ def _constant_codes(module: SparseAutoencoderModule, z: Tensor) -> Iterator[tupl
     if module.objective.target is None and fvu > _NOTHING_LEARNED and variation < _CONSTANT:
         yield (
             "penalty_won",
-            f"the codes are the same for every image (val/fvu {fvu:.3f}): the penalty dominates. Lower "
+            f"the codes are the same for every sample (val/fvu {fvu:.3f}): the penalty dominates. Lower "
             "sparsity.coefficient, or ramp it with sparsity.warmup_steps or target=l0",
         )
 

@@ -1,5 +1,6 @@
 """TensorBoard images and histograms, every few epochs."""
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
@@ -8,17 +9,20 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from sparse_ae.functional import lifetime_sparsity
+from sparse_ae.plotting.pictures import Array, View, own_scale
 from sparse_ae.training.logger import RunLogger
 from sparse_ae.training.module import ours
 
 _HISTOGRAM_SAMPLES = 1000
+_LEAST_PIXELS = 24
+"""Width from which on pictures are not enlarged."""
 
 
 class Visuals(Callback):
     """Logs inputs above their reconstructions, the first atoms, and histograms of codes and lifetime sparsity.
 
-    This happens every ``every_n_epochs`` epochs and after the last, on validation images, or on training images without
-    a validation split. Training state is not touched.
+    This happens every ``every_n_epochs`` epochs and after the last, on validation samples, or on training samples
+    without a validation split. Vectors are heat maps in grey, see ``View``. Training state is not touched.
     """
 
     def __init__(
@@ -40,18 +44,31 @@ class Visuals(Callback):
         x = data.first("val" if data.val_size else "train", _HISTOGRAM_SAMPLES).to(next(model.parameters()))
         z = model.encode_rows(x)
         x_hat = model.decode_rows(z[: self.n_images])
-        pairs = torch.cat([x[: self.n_images], x_hat]).clamp(0, 1)
         lifetime = module.lifetime("val")
         if lifetime is None:  # no validation at this step
             lifetime = lifetime_sparsity(z, module.threshold)
+        view, atoms = View.of(_numpy(x), data.input_shape), model.dictionary[: self.n_features]
+        pairs = view.scaled(view.pictures(_numpy(torch.cat([x[: self.n_images], x_hat]))))
         writer = logger.experiment
-        writer.add_image("reconstructions", make_grid(self._shaped(pairs, data.input_shape), nrow=self.n_images), step)
-        atoms = self._shaped(model.dictionary[: self.n_features], data.input_shape)
-        columns = int(len(atoms) ** 0.5)
-        writer.add_image("features", make_grid(atoms, nrow=columns, normalize=True, scale_each=True), step)
+        writer.add_image("reconstructions", make_grid(_pixels(pairs), nrow=self.n_images), step)
+        writer.add_image("features", make_grid(_pixels(_own_scales(atoms, view)), nrow=int(len(atoms) ** 0.5)), step)
         writer.add_histogram("codes", z.float().cpu(), step)
         writer.add_histogram("lifetime_sparsity", lifetime.cpu(), step)
 
-    @staticmethod
-    def _shaped(flat: Tensor, shape: tuple[int, ...]) -> Tensor:
-        return flat.float().cpu().reshape(-1, *shape)
+
+def _own_scales(atoms: Tensor, view: View) -> Array:
+    """Pictures of ``atoms (n, D)``, each from 0 to 1; in colour, 0 is a medium grey if an atom has a negative value."""
+    signed = view.in_colour and bool((atoms < 0).any())
+    return np.stack([own_scale(picture, signed=signed) for picture in view.pictures(_numpy(atoms))])
+
+
+def _pixels(pictures: Array) -> Tensor:
+    """Pictures ``(n, H, W)`` or ``(n, H, W, 3)`` from 0 to 1 as ``(n, C, H, W)``, small ones enlarged; NaN is black."""
+    channels = np.moveaxis(pictures, 3, 1) if pictures.ndim == 4 else pictures[:, None]
+    times = -(-_LEAST_PIXELS // channels.shape[-1])
+    return torch.from_numpy(np.nan_to_num(channels).repeat(times, axis=-2).repeat(times, axis=-1))
+
+
+def _numpy(rows: Tensor) -> Array:
+    found: Array = rows.float().cpu().numpy()
+    return found

@@ -22,7 +22,7 @@ def test_numbers_against_references() -> None:
     z[5] = 0
     subject = subject_of(z, torch.randn(9, 16, generator=torch.Generator().manual_seed(1)))
     mean = torch.rand(50, 16)
-    subject.sample = subject.sample._replace(train_images=lambda: mean)
+    subject.sample = subject.sample._replace(train_rows=lambda: mean)
     result = amortisation.analyse(subject, **OPTIONS)
     x, atoms, codes = (each.double().numpy() for each in (subject.x, subject.atoms, z))
     variance = np.square(x - mean.double().numpy().mean(axis=0)).sum()

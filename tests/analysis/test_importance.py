@@ -145,7 +145,7 @@ def test_numbers_of_a_code_worked_out_by_hand() -> None:
     x[:, 0], x[:2, 1], x[:, 5] = 1.0, 1.0, torch.arange(4) / 10
     z[:, :2], z[3, 2] = x[:, :2], 0.5
     subject = subject_of(z, torch.eye(4, 16), x=x)
-    subject.sample = subject.sample._replace(train_images=lambda: torch.zeros(3, 16))
+    subject.sample = subject.sample._replace(train_rows=lambda: torch.zeros(3, 16))
     result = importance.analyse(subject, **OPTIONS)
     # The error with the first m units is 6, 2, 0, 0, 0.25 beside that of pixel 5: 0.9 * 5.75 lies between 1 and 2.
     assert result.numbers == {

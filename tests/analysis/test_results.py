@@ -74,7 +74,7 @@ def test_the_mean_is_of_what_is_defined() -> None:
 def test_labels_are_written_beside_the_numbers(tmp_path: Path) -> None:
     write_analyses(Run(tmp_path), subject_of(torch.rand(5, 3)), {"mine": SPECS["overview"]}, variant="best")
     written = json.loads((tmp_path / "analysis" / "mine-best" / "result.json").read_text())
-    assert written["labels"] == {"mse": "MSE (per pixel)"}
+    assert written["labels"] == {"mse": "MSE (per value)"}
     assert written["units"] == 3
 
 

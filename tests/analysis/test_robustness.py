@@ -58,7 +58,7 @@ def _subject(coder: Any, n: int = 40) -> Subject:
     generator = torch.Generator().manual_seed(4)
     base = subject_of(torch.zeros(n, 16))
     train = torch.rand(60, 16, generator=generator)
-    return Subject(coder, base.sample._replace(train_images=lambda: train))
+    return Subject(coder, base.sample._replace(train_rows=lambda: train))
 
 
 def _saved_run(folder: Path, *, dim: int = 16) -> Run:
@@ -113,7 +113,7 @@ def test_a_scaled_copy_of_the_input_passes_noise_on_as_it_is() -> None:
     numbers = robustness.analyse(subject, **OPTIONS).numbers
     x = subject.x
     noisy = {"gaussian": gaussian(x, [0, 0.1, 0.3], clamp=True), "salt_and_pepper": salt_and_pepper(x, [0, 0.2])}
-    variance = (x - subject.sample.train_images().mean(dim=0)).square().sum()
+    variance = (x - subject.sample.train_rows().mean(dim=0)).square().sum()
     for kind, images in noisy.items():
         responses = numbers["coders"]["this coder"]["responses"][kind]
         apart = np.linalg.norm(x - x[partners(len(x))], axis=1).mean()
@@ -135,7 +135,7 @@ def test_a_scaled_copy_of_the_input_passes_noise_on_as_it_is() -> None:
 def test_pca_has_as_many_components_and_is_fitted_to_training_images() -> None:
     small = subject_of(torch.rand(30, 3))
     train = torch.rand(60, 16)
-    subject = Subject(small.coder, small.sample._replace(train_images=lambda: train))
+    subject = Subject(small.coder, small.sample._replace(train_rows=lambda: train))
     coders = robustness.analyse(subject, **OPTIONS).numbers["coders"]
     assert list(coders) == ["this coder", "PCA, 3 components", "the noisy input"]
     reference = ReferencePCA(3).fit(train.numpy())

@@ -147,7 +147,7 @@ def test_a_run_that_is_none_or_takes_other_images_is_refused(run: Run, tmp_path:
     with pytest.raises(ValueError, match=r"^runs=.*: the run itself \(expected folders of other runs\)$"):
         _analyse(run, runs=[run])
     _make_run(tmp_path / "small", torch.rand(5, 8))
-    with pytest.raises(ValueError, match=r"^runs=.*small: takes 8 values per image \(expected runs that take 16\)$"):
+    with pytest.raises(ValueError, match=r"^runs=.*small: takes 8 values per sample \(expected runs that take 16\)$"):
         _analyse(run, runs=[Run(tmp_path / "small")])
 
 
@@ -163,7 +163,7 @@ def test_nulls(run: Run, tmp_path: Path) -> None:
     _make_run(tmp_path / "other", common[0])
     numbers = _analyse(run, common[1]).numbers
     assert numbers["unmatched_cosine"] == pytest.approx(numbers["matched_cosine"], abs=1e-3)
-    assert 0.7 < numbers["image_cosine"] < numbers["matched_cosine"]
+    assert 0.7 < numbers["sample_cosine"] < numbers["matched_cosine"]
 
 
 @pytest.mark.parametrize("units", [0, 1], ids=["all dead", "one unit"])

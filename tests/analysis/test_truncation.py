@@ -21,7 +21,7 @@ def _subject(z: Tensor, label: Tensor | None = None) -> Subject:
     generator = torch.Generator().manual_seed(2)
     subject = subject_of(z, torch.randn(z.shape[1], 16, generator=generator), label=label)
     train = torch.rand(50, 16, generator=generator)
-    subject.sample = subject.sample._replace(train_images=lambda: train)
+    subject.sample = subject.sample._replace(train_rows=lambda: train)
     return subject
 
 
@@ -48,7 +48,7 @@ def test_curves_against_loops() -> None:
     subject = _subject(z, label)
     result = truncation.analyse(subject, **OPTIONS)
     x, atoms = subject.x.double().numpy(), subject.atoms.double().numpy()
-    variance = ((x - subject.sample.train_images().double().numpy().mean(axis=0)) ** 2).sum()
+    variance = ((x - subject.sample.train_rows().double().numpy().mean(axis=0)) ** 2).sum()
     codes = z.double().numpy()
     full = codes @ atoms
     without = [np.delete(codes, i, axis=1) @ np.delete(atoms, i, axis=0) for i in range(9)]
@@ -106,7 +106,7 @@ def test_units_needed_overall_and_by_class() -> None:
     z[:, 0], z[4:, 1] = 1.0, 0.3
     x = z + 1e-3 * torch.arange(8)[:, None] * (torch.arange(16) == 9)
     subject = subject_of(z, torch.eye(16), x=x, label=torch.arange(8) // 4)
-    subject.sample = subject.sample._replace(train_images=lambda: torch.zeros(2, 16))
+    subject.sample = subject.sample._replace(train_rows=lambda: torch.zeros(2, 16))
     result = truncation.analyse(subject, **OPTIONS)
     assert result.numbers["by_class"]["0"] == {f"{p}_percent": 1 for p in (90, 95, 99)}
     assert result.numbers["by_class"]["1"] == {"90_percent": 1, "95_percent": 2, "99_percent": 2}  # 1 of 1.09
@@ -118,7 +118,7 @@ def test_between_the_numbers_tried_every_number_of_codes_counts() -> None:
     """64 codes that fall off slowly: more than the numbers on the logarithmic scale, and an answer between them."""
     z = torch.linspace(1, 0.5, 64).repeat(4, 1)
     subject = subject_of(z, torch.eye(64), x=z + 1e-4 * torch.arange(4)[:, None], label=torch.zeros(4).long())
-    subject.sample = subject.sample._replace(shape=(1, 8, 8), train_images=lambda: torch.zeros(2, 64))
+    subject.sample = subject.sample._replace(shape=(1, 8, 8), train_rows=lambda: torch.zeros(2, 64))
     share = z[0].square().cumsum(dim=0) / z[0].square().sum()
     numbers = truncation.analyse(subject, **OPTIONS).numbers
     for percent in (90, 95, 99):
@@ -127,7 +127,7 @@ def test_between_the_numbers_tried_every_number_of_codes_counts() -> None:
 
 def test_the_mean_training_image_has_an_fvu_of_1() -> None:
     subject = _subject(torch.zeros(20, 3))
-    subject.coder.decode = lambda z: subject.sample.train_images().mean(dim=0).expand(len(z), -1)  # type: ignore[method-assign]
+    subject.coder.decode = lambda z: subject.sample.train_rows().mean(dim=0).expand(len(z), -1)  # type: ignore[method-assign]
     numbers = truncation.analyse(subject, **OPTIONS).numbers
     assert numbers["fvu_full"] == pytest.approx(1)
 
@@ -183,7 +183,7 @@ def test_degenerate_codes(z: Tensor) -> None:
 
 def test_no_variance_and_nothing_explained_are_none() -> None:
     subject = subject_of(torch.ones(3, 2), torch.ones(2, 16), x=torch.zeros(3, 16))
-    subject.sample = subject.sample._replace(train_images=lambda: torch.zeros(4, 16))
+    subject.sample = subject.sample._replace(train_rows=lambda: torch.zeros(4, 16))
     result: Any = truncation.analyse(subject, **OPTIONS)
     assert result.numbers["fvu_full"] is None
     assert result.numbers["units_for_90_percent"] is None

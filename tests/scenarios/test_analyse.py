@@ -44,7 +44,7 @@ def test_analyse_repeats_overview(cli: Cli, run_copy: Path) -> None:
     assert result.read_text() == before
     figures = [f"run/analysis/overview/{name}.png" for name in ("sparsity", "features", "reconstructions")]
     first, *paths = outcome.out.splitlines()
-    assert first.startswith("overview: MSE (per pixel): 0.0")
+    assert first.startswith("overview: MSE (per value): 0.0")
     assert paths == [*figures, "run/report.html"]
 
 

@@ -38,7 +38,7 @@ def test_a_healthy_run_warns_of_nothing(
     ("overrides", "message"),
     [
         (["sparsity=l1", "sparsity.coefficient=1e-9"], "sparsity.coefficient=1e-09 changes nothing"),
-        (["sparsity=l1", "sparsity.coefficient=1e6"], "the codes are the same for every image"),
+        (["sparsity=l1", "sparsity.coefficient=1e6"], "the codes are the same for every sample"),
         (["sparsity=l1", "sparsity.coefficient=1e6"], "the term l1 has no gradient"),
         (["sparsity=kl", "sparsity.coefficient=1e4", "sparsity.rho=1e-5"], "the codes are saturated at 0 or 1"),
         (["trainer.gradient_clip_val=1e-9"], "every gradient of the epoch was clipped to 1e-09"),
@@ -48,7 +48,7 @@ def test_a_healthy_run_warns_of_nothing(
         ),
         (
             ["sparsity=topk", "sparsity.k=1", "model=linear", "model.latent_dim=512", "model.b_pre=zeros"],
-            "of 512 units fire for no training image before training begins",
+            "of 512 units fire for no training sample before training begins",
         ),
         (["sparsity=topk", "sparsity.k=1", "model.latent_dim=256"], "of 256 units have not fired for 1 epochs"),
         (
