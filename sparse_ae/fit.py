@@ -2,15 +2,16 @@
 
 from sparse_ae.cli.launch import launch
 
+_DESCRIPTION = "Fit one classical coder, or with -m a sweep of them."
 _IDEAS = (
     "sparse-ae-fit -m coder=ksvd,online_dl,data_atoms coder.n_nonzero=8,32    a sweep",
-    "sparse-ae-analyse run={run} analysis=features,similarity",
+    "sparse-ae-analyse {run} analysis=features,similarity",
 )
 
 
 def main() -> None:
     """Fit as the command line says."""
-    launch("fit", "sparse_ae.jobs.coder:CoderJob", "sparse_ae.sweep.sweeper:sweep", _IDEAS)
+    launch("fit", _DESCRIPTION, "sparse_ae.jobs.coder:CoderJob", "sparse_ae.sweep.sweeper:sweep", _IDEAS)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,17 @@
 
 from sparse_ae.cli.launch import launch
 
+_DESCRIPTION = "Train one sparse autoencoder, or with -m a sweep of them."
 _IDEAS = (
     "sparse-ae-train sparsity=l1                        another penalty",
     "sparse-ae-train -m sparsity.coefficient=0.001,0.1   a sweep",
-    "sparse-ae-analyse run={run} active_threshold=0.2",
+    "sparse-ae-analyse {run} active_threshold=0.2",
 )
 
 
 def main() -> None:
     """Train as the command line says."""
-    launch("train", "sparse_ae.jobs.autoencoder:AutoencoderJob", "sparse_ae.sweep.sweeper:sweep", _IDEAS)
+    launch("train", _DESCRIPTION, "sparse_ae.jobs.autoencoder:AutoencoderJob", "sparse_ae.sweep.sweeper:sweep", _IDEAS)
 
 
 if __name__ == "__main__":

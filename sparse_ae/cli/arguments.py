@@ -1,23 +1,23 @@
-"""Command line of a command that only reads runs: ``key=value`` and ``--help``."""
+"""Command line of a command that only reads runs: ``key=value``, ``--help`` and ``--version``."""
 
-import argparse
+from pathlib import Path
 
-from omegaconf import OmegaConf
-
-from sparse_ae.cli.compose import compose, composing, without_hydra
+from sparse_ae.cli.overrides import for_shell, literal, read
+from sparse_ae.cli.questions import Parser, answer
+from sparse_ae.config.errors import ConfigError
 
 
 def read_overrides(program: str, description: str, config_name: str) -> list[str]:
-    """The overrides that were typed. Answers ``--help`` with every key and its default."""
-    parser = argparse.ArgumentParser(
-        prog=program, description=description, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=False
-    )
-    parser.add_argument("-h", "--help", action="store_true", help="show this text")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    arguments = parser.parse_args()
-    if arguments.help:
-        with composing():
-            parser.epilog = f"keys and their defaults:\n\n{OmegaConf.to_yaml(without_hydra(compose(config_name, [])))}"
-        parser.print_help()
+    """The overrides that were typed, ``run=`` with its value as it is: such a command has no sweeps.
+
+    Answers ``--help`` with every key and its default, and ends. Raises ``ConfigError`` for a folder without ``run=``.
+    """
+    parser = Parser(program, description)
+    arguments = parser.parse_intermixed_args()
+    overrides = read(literal(text) if text.startswith("run=") else text for text in arguments.overrides)
+    if answer(parser, config_name, arguments, overrides):
         raise SystemExit(0)
-    return list(arguments.overrides)
+    for text in arguments.overrides:
+        if Path(text).is_dir():
+            raise ConfigError(text, reason="a folder without its key", expected=for_shell("run", text))
+    return overrides

@@ -1,4 +1,4 @@
-"""Composition of a command's config with Hydra, and every mistake in its overrides at once.
+"""Composition of a command's config with Hydra.
 
 Nothing here imports torch, so that ``--help`` and a mistyped key answer at once.
 """
@@ -13,16 +13,12 @@ import hydra
 from hydra._internal.callbacks import Callbacks  # what Hydra's own jobs and launchers are handed; it has no other home
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, MissingConfigException
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sparse_ae.cli.overrides import parse
-from sparse_ae.config.build import PARTIAL, TARGET
-from sparse_ae.config.errors import NOT_GIVEN, ConfigError, Mistakes, UserError, did_you_mean, listed
-from sparse_ae.config.flat import flatten
+from sparse_ae.cli.mistakes import ComposeError, check_options, check_overrides
+from sparse_ae.config.errors import ConfigError, UserError
 from sparse_ae.data.content import FILES, identity
 from sparse_ae.runs.naming import run_name
 
@@ -36,7 +32,8 @@ def _weights_of(*, _root_: DictConfig) -> str | None:
     """Resolve ``${weights_of:}``: a digest of the weights of ``coder.run``."""
     from sparse_ae.jobs.from_run import digest  # imports torch
 
-    return digest(OmegaConf.select(_root_, "coder.run"))
+    run = OmegaConf.select(_root_, "coder.run")
+    return digest(run) if isinstance(run, str) else None
 
 
 def _content_of(*, _root_: DictConfig) -> str | None:
@@ -80,104 +77,43 @@ def compose(name: str, overrides: Sequence[str]) -> DictConfig:
 
 @contextmanager
 def explained(name: str, overrides: Sequence[str]) -> Iterator[None]:
-    """Turn what Hydra raises in the block, where it composes ``overrides``, into ``ConfigError``."""
+    """Turn what Hydra raises in the block, where it composes ``overrides``, into ``ConfigError``.
+
+    Also refuses options that Hydra would take and that do not work here.
+    """
     try:
         yield
-    except ConfigError:
-        raise
-    except (HydraException, OmegaConfBaseException, ValueError) as error:  # Hydra raises ValueError for group=null
-        _check_overrides(name, overrides)
-        if isinstance(error, MissingConfigException):
-            raise _missing_option(error) from error
-        raise ConfigError("", reason=str(error.__cause__ or error)) from error
-
-
-def _check_overrides(name: str, overrides: Sequence[str]) -> None:
-    """Raise ``ConfigError`` for overrides that do not parse, or name an option or a key that does not exist."""
-    base = hydra.compose(name, return_hydra_config=True)
-    known = {*base, *base.hydra.runtime.choices}
-    mistakes = Mistakes()
-    choices, values = [], []
-    for text in overrides:
-        with mistakes.collect():
-            (override,) = parse([text])
-            if override.is_sweep_override():
-                key, _, values_given = text.partition("=")
-                raise ConfigError(key, values_given, "several values; a sweep needs -m, and a list is written [a,b]")
-            options = _options(override.key_or_group)
-            if options and (override.is_add() or override.key_or_group in known):
-                _check_option(override, options)
-                choices.append(text)
-            elif not override.is_add():
-                values.append(override)
-    try:
-        config = hydra.compose(name, choices, return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException, ValueError):  # not the overrides' fault
-        config = None
-    for override in values if config is not None else ():
-        with mistakes.collect():
-            _check_key(config, override)
-    mistakes.check()
-
-
-def _options(group: str) -> list[str]:
-    """Options of a config group; empty if there is no such group."""
-    return [str(option) for option in GlobalHydra.instance().config_loader().get_group_options(group)]
-
-
-def _check_option(override: Override, options: Sequence[str]) -> None:
-    chosen = override.value()
-    for option in chosen if isinstance(chosen, list) else [chosen]:
-        if str(option) not in options:
-            group = override.key_or_group
-            raise ConfigError(group, option, f"no such option{did_you_mean(str(option), options)}", listed(options))
-
-
-def _missing_option(error: MissingConfigException) -> ConfigError:
-    """An option that a config file asks for."""
-    group, _, option = (error.missing_cfg_file or "").rpartition("/")
-    options = _options(group)
-    hint = did_you_mean(option, options)
-    if group == "hydra/launcher":
-        hint = "; pip install 'sparse-ae[slurm]' or 'sparse-ae[ray]' brings it"
-    return ConfigError(group, option, f"no such option{hint}", listed(options))
-
-
-def _check_key(config: Any, override: Override) -> None:
-    """Raise ``ConfigError`` unless ``config`` has the key of ``override``."""
-    key = override.key_or_group
-    *parents, leaf = key.split(".")
-    place = config
-    for depth, parent in enumerate(parents):
-        if not OmegaConf.is_dict(place) or parent not in place:
-            leaf, parents = parent, parents[:depth]
-            break
-        place = place[parent]
-    where = ".".join(parents)
-    value = NOT_GIVEN if override.is_delete() else override.get_value_element_as_str()
-    if not OmegaConf.is_dict(place):
-        raise ConfigError(key, value, f"{where} has no keys of its own")
-    names = [str(name) for name in place if name not in (TARGET, PARTIAL)]
-    if leaf in (*names, TARGET, PARTIAL):  # "in place" would deny what is ???
-        return
-    hint = did_you_mean(leaf, names) or _elsewhere(config, leaf)
-    reason = f"no such key{f' in {where}' if where else ''}{hint}"
-    if TARGET in place and not hint:
-        reason += f"; +{key} passes {where} a further option"
-    raise ConfigError(key, value, reason, listed(names))
-
-
-def _elsewhere(config: DictConfig, leaf: str) -> str:
-    """Suggestion of a key of that name in another group, such as ``model.latent_dim`` for ``latent_dim``."""
-    keys = [key for key in flatten(task_config(config)) if key.endswith(f".{leaf}")]
-    return f"; did you mean {keys[0]}?" if keys else ""
+    except ComposeError as error:
+        check_overrides(name, overrides, error)
+    check_options(name, overrides)
 
 
 def task_config(config: DictConfig) -> dict[str, Any]:
-    """The config as plain, resolved containers, without Hydra's own node."""
-    plain = OmegaConf.to_container(without_hydra(config), resolve=True)
+    """The config as plain, resolved containers, without Hydra's own node.
+
+    Raises ``ConfigError`` for a value that refers to a key or an environment variable that does not exist.
+    """
+    try:
+        plain = OmegaConf.to_container(without_hydra(config), resolve=True)
+    except OmegaConfBaseException as error:
+        raise _unresolved(error) from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+def folder(config: DictConfig, key: str) -> Path:
+    """The folder that ``key`` of Hydra's node names. Raises ``ConfigError`` if it names none."""
+    try:
+        name = OmegaConf.select(config, key)
+    except OmegaConfBaseException as error:
+        raise _unresolved(error) from error
+    if not name:
+        raise ConfigError(key, name, "names no folder", "a folder, . for this one")
+    return Path(name)
+
+
+def _unresolved(error: OmegaConfBaseException) -> ConfigError:
+    return ConfigError(error.full_key or "", reason=str(error).splitlines()[0])
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

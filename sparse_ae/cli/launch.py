@@ -7,26 +7,21 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-import hydra
-from hydra.core.utils import run_job
+from hydra.core.utils import env_override, run_job
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from sparse_ae.atomic import make_writable
-from sparse_ae.cli.compose import compose, composing, conf_dir, hydra_context, sources, task_config
+from sparse_ae.cli.compose import compose, composing, folder, hydra_context, sources, task_config
 from sparse_ae.cli.errors import one_line_errors
-from sparse_ae.cli.overrides import fixed
+from sparse_ae.cli.overrides import fixed, for_shell, read, written
+from sparse_ae.cli.questions import Parser, add_questions, answer
 from sparse_ae.config.errors import ConfigError
 
 _MULTIRUN = "hydra.mode=MULTIRUN"
 
-_QUESTIONS = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
-"""Flags that Hydra answers without running anything."""
-_DETAILS = {"--resolve", "-p", "--package"}
-"""Flags that say how to answer ``--cfg``."""
 
-
-def launch(name: str, job: str, sweep: str, ideas: Sequence[str]) -> None:
+def launch(name: str, description: str, job: str, sweep: str, ideas: Sequence[str]) -> None:
     """Run the command whose config is ``conf/<name>.yaml``. Every mistake shows before anything is written.
 
     ``job`` is the path of its ``Job``, ``package.module:Name``, and ``sweep`` that of the function that executes
@@ -35,28 +30,40 @@ def launch(name: str, job: str, sweep: str, ideas: Sequence[str]) -> None:
     """
     program = f"sparse-ae-{name}"
     with one_line_errors(program):
-        arguments, flags = _parser().parse_known_args()
-        if flags:  # --help, --cfg and the like
-            _answer(name, flags, arguments)
+        parser = _parser(program, description)
+        arguments = _arguments(parser)
+        overrides = [*read(arguments.overrides), *_search_path(arguments.config_dir)]
+        if answer(parser, name, arguments, overrides):
             return
         with composing():
-            extra = _search_path(arguments.config_dir)
-            overrides = [*arguments.overrides, *extra]
-            if arguments.multirun:
+            if arguments.multirun or _MULTIRUN in overrides:
                 overrides.append(_MULTIRUN)
-            config = compose(name, fixed(overrides) if _MULTIRUN in overrides else overrides)
+                config = compose(name, fixed(overrides))
+            else:
+                config = compose(name, overrides)
             if config.hydra.mode == RunMode.MULTIRUN:
-                resolve_name(sweep)(name, job, config, overrides)
+                with env_override(dict(config.hydra.job.env_set)):  # also of jobs in processes of their own
+                    resolve_name(sweep)(name, job, config, overrides)
             else:
                 _run(program, job, config, ideas)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("overrides", nargs="*")
-    parser.add_argument("-m", "--multirun", action="store_true")
-    parser.add_argument("-cd", "--config-dir")
+def _parser(program: str, description: str) -> Parser:
+    parser = Parser(program, description)
+    parser.add_argument("-m", "--multirun", action="store_true", help="sweep over every combination of values a,b,c")
+    parser.add_argument(
+        "-cd", "--config-dir", metavar="DIR", help="folder of further configs, as DIR/GROUP/OPTION.yaml"
+    )
+    add_questions(parser)
     return parser
+
+
+def _arguments(parser: Parser) -> argparse.Namespace:
+    arguments, unknown = parser.parse_known_intermixed_args()
+    if unknown:
+        expected = "key=value, group=option, -m, --config-dir DIR, --cfg job, --info, --help"
+        raise ConfigError(unknown[0].partition("=")[0], reason="not a flag of this command", expected=expected)
+    return arguments
 
 
 def _search_path(config_dir: str | None) -> list[str]:
@@ -65,24 +72,7 @@ def _search_path(config_dir: str | None) -> list[str]:
         return []
     if not Path(config_dir).is_dir():
         raise ConfigError(f"--config-dir {config_dir}", reason="no such folder")
-    return [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"]
-
-
-def _answer(name: str, flags: Sequence[str], arguments: argparse.Namespace) -> None:
-    """Let Hydra answer a question about the command and its config."""
-    names = [flag.partition("=")[0] for flag in flags if flag.startswith("-")]
-    allowed = _QUESTIONS | (_DETAILS if {"-c", "--cfg"} & set(names) else set())
-    for flag in names:
-        if flag not in allowed:
-            expected = "key=value, group=option, -m, --config-dir DIR, --cfg job, --info, --help"
-            raise ConfigError(flag, reason="not a flag of this command", expected=expected)
-    if {"-c", "--cfg"} & set(names) and not arguments.multirun:
-        with composing():  # says what is wrong with an override in one line
-            compose(name, [text for text in arguments.overrides if "=" in text] + _search_path(arguments.config_dir))
-    try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(lambda _: None)()
-    except ValueError as error:  # flags that do not go together
-        raise ConfigError(" ".join(flags), reason=str(error)) from error
+    return written({"hydra.searchpath": [f"file://{Path(config_dir).absolute()}"]})
 
 
 def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> None:
@@ -95,8 +85,10 @@ def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> N
     from sparse_ae.runs.errors import RunError
     from sparse_ae.training.stop import Stopped
 
-    run = Run(Path(config.hydra.run.dir).absolute())  # the job may change its working directory
-    job: Any = resolve_name(kind)(task_config(config), run)
+    plain = task_config(config)
+    run = Run(folder(config, "hydra.run.dir").absolute())  # the job may change its working directory
+    job: Any = resolve_name(kind)(plain, run)
+    ideas = [idea.format(run=for_shell("run", run.shown_path)) for idea in ideas]
 
     if job.is_main_process:
         run.raise_if_locked()
@@ -116,10 +108,9 @@ def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> N
 
     failure: list[Exception] = []  # Hydra would add a line of its own to what it raises
 
-    def task(_: DictConfig) -> None:
+    def task(_: DictConfig) -> bool:
         try:
-            if execute(job, sources(config)):
-                print_run(run, *ideas)
+            return execute(job, sources(config))
         except Stopped as stopped:
             if job.is_main_process:
                 command = f"the same command{' without rerun=all' if job.rerun == 'all' else ''}"
@@ -127,7 +118,10 @@ def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> N
             raise
         except Exception as error:
             failure.append(error)
+        return False
 
-    run_job(task, config, "hydra.run.dir", None, hydra_context(config), configure_logging=False)
+    ended = run_job(task, config, "hydra.run.dir", None, hydra_context(config))
     if failure:
         raise failure[0]
+    if ended.return_value:
+        print_run(run, *ideas)

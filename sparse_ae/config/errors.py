@@ -37,7 +37,7 @@ class UserError(ValueError):
         self.expected = expected
 
     def __str__(self) -> str:
-        place = self.key if self.value is NOT_GIVEN else f"{self.key}={self.value}"
+        place = self.key if self.value is NOT_GIVEN else f"{self.key}={_as_typed(self.value)}"
         text = f"{place}: {self.reason}" if place else self.reason
         return f"{text} (expected {self.expected})" if self.expected else text
 
@@ -106,6 +106,13 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     """``; did you mean rho?`` if one of ``names`` is close to ``name``, else nothing."""
     close = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.5 if len(name) < 4 else 0.6)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def _as_typed(value: Any) -> str:
+    """``value`` as a command line or YAML has it."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def listed(names: Iterable[str]) -> str:

@@ -5,14 +5,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
+from hydra.utils import to_absolute_path
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
-from pydantic import Field, NonNegativeFloat, PositiveInt, StrictStr
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveInt, StrictBool, StrictStr
 
 from sparse_ae.analysis.coefficient_path import path_figures
 from sparse_ae.config.build import build, check_config
 from sparse_ae.config.errors import ConfigError, Mistakes
 from sparse_ae.jobs.base import Job, StartingPoint, check_analyses
+from sparse_ae.jobs.memory import check_memory
+from sparse_ae.jobs.trainer_options import check_counts, naming_the_option
 from sparse_ae.models import build_autoencoder
 from sparse_ae.reporting.console import tell
 from sparse_ae.runs.checkpoint import read_checkpoint
@@ -33,6 +36,13 @@ from sparse_ae.training.schedulers import make_scheduler
 from sparse_ae.training.stop import StopSignals
 
 
+def _not_false(resume: bool | str | None) -> bool | str | None:
+    """A run that has begun is resumed in any case, so that true says nothing new and false cannot be had."""
+    if resume is False:
+        raise ValueError("a run that has begun is resumed; rerun=all starts it over")
+    return resume
+
+
 class Settings(NamedTuple):
     """Scalars of the config's top level; everything else in it belongs to a constructor."""
 
@@ -41,7 +51,7 @@ class Settings(NamedTuple):
     compile: bool
     matmul_precision: Literal["highest", "high", "medium"]
     threads: PositiveInt | None
-    resume: StrictStr | None
+    resume: Annotated[StrictBool | StrictStr | None, AfterValidator(_not_false)]
     rerun: Literal["all", "failed", "none"]
 
 
@@ -84,6 +94,8 @@ class AutoencoderJob(Job):
         scheduler = build(config["scheduler"], "scheduler") if config["scheduler"] else None
         with mistakes.collect():
             check_accelerator(config["trainer"])
+        with mistakes.collect():
+            check_counts(config["trainer"])
         mistakes.check()
         self.validates = self.data.val_size > 0 and config["trainer"]["limit_val_batches"] != 0
         self._check_schedules(objective)
@@ -98,7 +110,8 @@ class AutoencoderJob(Job):
         )
         _check_optimizer(self.module)
         self.logger = RunLogger(run.path)
-        self.trainer = self._trainer()
+        with naming_the_option(config["trainer"]):
+            self.trainer = self._trainer()
         self.device = self.data.training_device = self.trainer.strategy.root_device
 
     @property
@@ -110,13 +123,15 @@ class AutoencoderJob(Job):
         return int(self.trainer.world_size)
 
     def resume_from(self) -> Path | None:
-        if self.settings.resume is None:
+        if not isinstance(self.settings.resume, str):
             return None
         path = Path(self.settings.resume)
+        if not path.is_file():  # Hydra may have changed the working directory
+            path = Path(to_absolute_path(self.settings.resume))
         try:
             check_fits(path, read_checkpoint(path), self.config)
         except CheckpointError as error:
-            raise RunError("resume", path, error.reason, error.expected) from error
+            raise RunError("resume", self.settings.resume, error.reason, error.expected) from error
         return path
 
     def inspect(self) -> None:
@@ -175,6 +190,7 @@ class AutoencoderJob(Job):
         self.network_spec = dict(config["model"])
         if self.network_spec.get("output") == "auto":
             self.network_spec["output"] = "sigmoid" if self.data.in_unit_interval else "linear"
+        check_memory(self.network_spec, self.sparsity_spec, input_dim=self.data.input_dim)
         model = build_autoencoder(self.network_spec, self.sparsity_spec, input_dim=self.data.input_dim)
         try:
             model.network.check(self.data.input_shape)

@@ -13,6 +13,7 @@ from sparse_ae.config.build import build, check_config
 from sparse_ae.config.errors import ConfigError, Mistakes
 from sparse_ae.data import Split, usable_device
 from sparse_ae.jobs.base import Job, StartingPoint, check_analyses
+from sparse_ae.jobs.memory import check_bytes
 from sparse_ae.metrics import CodeMetrics, evaluate
 from sparse_ae.runs.checkpoint import read_checkpoint, write_checkpoint
 from sparse_ae.runs.directory import Run
@@ -54,6 +55,9 @@ class CoderJob(Job):
         with mistakes.collect():
             self.learner: Learner = build(config["coder"], "coder")
         mistakes.check()
+        if "latent_dim" in config["coder"]:
+            units = config["coder"]["latent_dim"]
+            check_bytes("coder.latent_dim", units, 4 * units * self.data.input_dim)
         if isinstance(self.learner, nn.Module):
             self.learner.to(self.device)
         try:

@@ -53,8 +53,20 @@ def group_name(config: Flat, columns: Sequence[str], *besides: str) -> str:
 
 
 def cell_text(value: Any) -> str:
-    """Return a value of a configuration as YAML shows it: text bare, all else as JSON with every digit."""
-    return value if isinstance(value, str) else json.dumps(value)
+    """Return a value of a configuration as YAML shows it: text bare, all else as JSON with every digit.
+
+    Text that would read as something else is in quotes, so that ``"1"`` and ``"null"`` are not 1 and null.
+    """
+    return value if isinstance(value, str) and not _reads_otherwise(value) else json.dumps(value)
+
+
+def _reads_otherwise(text: str) -> bool:
+    """True if ``text`` is empty, which a missing value is too, or reads as a number, null, true, false or a list."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return not text
+    return True
 
 
 def as_number(value: Any) -> float | None:

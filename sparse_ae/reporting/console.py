@@ -1,8 +1,10 @@
 """Console output of every command: single lines, the metrics of a run, and the table of many runs."""
 
 import logging
+import shlex
 from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -39,6 +41,18 @@ def warn(line: str) -> None:
     tell(f"warning: {line}")
 
 
+def shell_line(*arguments: str | Path) -> str:
+    """Return a command as it is to be typed in a shell.
+
+    A path that begins with a dash, and would be taken for a flag, is written with its folder.
+
+    >>> shell_line("sparse-ae-report", Path("a b"), Path("-c"))
+    "sparse-ae-report 'a b' ./-c"
+    """
+    is_flag = [isinstance(argument, Path) and str(argument).startswith("-") for argument in arguments]
+    return shlex.join(f"./{a}" if dashed else str(a) for a, dashed in zip(arguments, is_flag, strict=True))
+
+
 def print_metrics(metrics: Mapping[str, float | None], split: str, *, title: str, units: int) -> None:
     """Print the metrics of one split as a table, numbers of units out of ``units``."""
     table = Table(title=_plain(title), title_justify="left")
@@ -66,10 +80,7 @@ def key_metrics(run: Run) -> str:
 
 
 def print_run(run: Run, *ideas: str) -> None:
-    """Print a finished run's test metrics, the places of its files, and ``ideas`` of what to run next.
-
-    ``{run}`` in an idea stands for the run's folder.
-    """
+    """Print a finished run's test metrics, the places of its files, and ``ideas`` of what to run next."""
     path = run.shown_path
     print_metrics(run.metrics, "test", title=run.path.name, units=run.units)
     figures = [str(figure.relative_to(run.path)) for figure in run.figures]
@@ -78,9 +89,9 @@ def print_run(run: Run, *ideas: str) -> None:
     if figures:
         tell(f"figures:  {', '.join(figures)}")
     tell(f"report:   {path / 'report.html'}")
-    tell(f"watch:    tensorboard --logdir {path.parent}")
+    tell(f"watch:    {shell_line('tensorboard', '--logdir', path.parent)}")
     for label, idea in zip(("next:", *[""] * len(ideas)), ideas, strict=False):
-        tell(f"{label:<10}{idea.format(run=path)}")
+        tell(f"{label:<10}{idea}")
 
 
 def print_sweep(sweep: Sweep, title: str) -> None:

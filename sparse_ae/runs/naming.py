@@ -43,8 +43,10 @@ def relevant_config(config: Mapping[str, Any]) -> dict[str, Any]:
         *parents, leaf = key.split(".")
         node = relevant
         for parent in parents:
-            node = node.get(parent, {})
+            node = _section(node, parent)
         node.pop(leaf, None)
+    if relevant.get("resume") is True:  # what a repeated command does anyway
+        relevant["resume"] = None
     return relevant
 
 
@@ -58,23 +60,32 @@ def _canonical(value: Any) -> Any:
 
 
 def run_name(config: Mapping[str, Any], choices: Mapping[str, Any]) -> str:
-    """``kl-w0.01-n128-s42-1a2b3c4d``: method or classical coder, its sparsity setting, latent_dim, seed, hash."""
+    """``kl-w0.01-n128-s42-1a2b3c4d``: method or classical coder, its sparsity setting, latent_dim, seed, hash.
+
+    Any config has a name, also one with mistakes, which are found when it is built.
+    """
     section = "coder" if "coder" in config else "sparsity"
-    units = config["coder" if "coder" in config else "model"].get("latent_dim")
+    units = _section(config, "coder" if section == "coder" else "model").get("latent_dim")
     parts = [
-        choices[section],
-        *_sparsity(config.get("target") or {}, config[section]),
+        str(choices.get(section)),
+        *_sparsity(_section(config, "target"), _section(config, section)),
         *([] if units is None else [f"n{units}"]),
-        f"s{config['seed']}",
+        f"s{config.get('seed')}",
         config_hash(config),
     ]
     return "-".join(parts)
 
 
+def _section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The options of a group; empty if it has none or is no group."""
+    section = config.get(name)
+    return section if isinstance(section, dict) else {}
+
+
 def _sparsity(target: Mapping[str, Any], method: Mapping[str, Any]) -> list[str]:
     """The target if there is one, else the coefficient or the number of units kept: ``l0-32``, ``w0.01``, ``k32``."""
     if "measure" in target:
-        return [f"{target['measure'].partition('_')[0]}-{_number(target['value'])}"]
+        return [f"{str(target['measure']).partition('_')[0]}-{_number(target.get('value'))}"]
     if target:
         return ["path"]
     letters = {"coefficient": "w", "k": "k", "n_nonzero": "k", "share": "p", "penalty": "w"}

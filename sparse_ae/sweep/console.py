@@ -1,7 +1,6 @@
 """Console output of a sweep: the plan, a line for each job that ends, progress, and a summary of failures."""
 
 import os
-import shlex
 import sys
 import threading
 import time
@@ -13,7 +12,7 @@ from rich.markup import escape
 from rich.status import Status as StatusLine
 from rich.table import Table
 
-from sparse_ae.reporting.console import console, key_metrics
+from sparse_ae.reporting.console import console, key_metrics, shell_line
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.errors import RunError
 from sparse_ae.sweep.plan import Planned, Rejected
@@ -58,19 +57,19 @@ def summarize(
         for column in ("run", "state", "why"):
             table.add_column(column, overflow="fold")
         for p in bad:
-            table.add_row(p.run.path.name, p.state, escape(_why(p, trouble)))
+            table.add_row(escape(p.run.path.name), p.state, escape(_why(p, trouble)))
         for r in rejected:
             table.add_row(escape(" ".join(r.overrides)), "bad override", escape(r.why))
         out.print(table)
     if bad:
         again = [argument for argument in sys.argv[1:] if not argument.startswith("rerun=")]
-        out.print(f"retry:    {shlex.join([program, *again])}", markup=False)
-    together, into = str(folders[0]), []
+        out.print(f"retry:    {shell_line(program, *again)}", markup=False)
+    together, into = folders[0], list[str | Path]()
     if len(folders) > 1:
-        together = os.path.relpath(os.path.commonpath([folder.absolute() for folder in folders]))
+        together = Path(os.path.relpath(os.path.commonpath([folder.absolute() for folder in folders])))
         into = ["--into", together]
-    out.print(f"report:   {shlex.join(['sparse-ae-report', *map(str, folders), *into])}", markup=False)
-    out.print(f"watch:    {shlex.join(['tensorboard', '--logdir', together])}", markup=False)
+    out.print(f"report:   {shell_line('sparse-ae-report', *folders, *into)}", markup=False)
+    out.print(f"watch:    {shell_line('tensorboard', '--logdir', together)}", markup=False)
 
 
 def _results(p: Planned) -> str:

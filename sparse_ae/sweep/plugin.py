@@ -35,15 +35,15 @@ def plugin_launcher(kind: str, config: DictConfig, stop_file: Path) -> Callable[
             config=config, hydra_context=hydra_context(config), task_function=task
         )
     except (HydraException, OmegaConfBaseException, RuntimeError, TypeError, ValueError) as error:
-        raise ConfigError("hydra.launcher", reason=str(error.__cause__ or error)) from error
+        raise ConfigError("hydra.launcher", reason=str(error.__cause__ or error).splitlines()[0]) from error
 
     def launch(jobs: Sequence[Planned]) -> None:
-        launcher.launch([_overrides(job, config, stop_file) for job in jobs], initial_job_idx=0)
+        launcher.launch([job_overrides(job, config, stop_file) for job in jobs], initial_job_idx=0)
 
     return launch
 
 
-def _overrides(job: Planned, config: DictConfig, stop_file: Path) -> list[str]:
+def job_overrides(job: Planned, config: DictConfig, stop_file: Path) -> list[str]:
     """The job's overrides, with those that the sweep adds.
 
     The job may run anywhere, so it is told the folder it was planned for as an absolute path. Where a scheduler gives

@@ -1,34 +1,25 @@
 """A sweep from its command to its exit code: plan, skip, launch, wait for other processes, report failures."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
 from sparse_ae.atomic import make_writable
+from sparse_ae.cli.compose import folder
 from sparse_ae.cli.overrides import of_runs
-from sparse_ae.config.build import TARGET, build, check_spec
+from sparse_ae.config.build import TARGET, build
 from sparse_ae.config.errors import ConfigError, Mistakes, describe
 from sparse_ae.lock import lacks_locks
 from sparse_ae.reporting.console import warn
 from sparse_ae.sweep.console import Watch, announce, summarize
+from sparse_ae.sweep.grid import list_jobs
 from sparse_ae.sweep.local import LocalLauncher
-from sparse_ae.sweep.plan import Planned, Rejected, list_jobs, plan
+from sparse_ae.sweep.plan import Planned, Rejected, plan
 from sparse_ae.sweep.plugin import plugin_launcher
 from sparse_ae.sweep.process import StopFile, StopWaitingError, warm_up
-
-
-class GridSweeper(NamedTuple):
-    """Options of ``hydra/sweeper=grid``: every combination of ``params``, for each of ``grids``."""
-
-    params: Mapping[str, Any] = {}
-    """Values of each key, as on the command line: ``{seed: "1,2,3"}``."""
-    grids: Sequence[Mapping[str, Any]] = ({},)
-    """Further axes, one grid after the other."""
-    stop_file: str | None = None
-    """File by which the sweep asks its jobs to stop; set by the sweep itself."""
 
 
 class _Launcher(NamedTuple):
@@ -45,13 +36,13 @@ def sweep(name: str, job: str, config: DictConfig, overrides: Sequence[str]) -> 
 
     Exits with 0 only if all are finished in the end, with 128 + signal if asked to stop, else with 1.
     """
+    _check_hydra(config)
     if _waits_here(config):
         warm_up()
-    _check_sweeper(config)
     planned, rejected = plan(job, config, list_jobs(config, of_runs(overrides)))
     if not planned:
         _raise(rejected)
-    folders = _folders(planned, Path(config.hydra.sweep.dir))
+    folders = _folders(planned, folder(config, "hydra.sweep.dir"))
     stop = StopFile(folders[0])
     launcher = _make_launcher(job, config, stop.path)
     make_writable(folders[0])
@@ -68,10 +59,17 @@ def sweep(name: str, job: str, config: DictConfig, overrides: Sequence[str]) -> 
         raise SystemExit(1)
 
 
-def _check_sweeper(config: DictConfig) -> None:
-    if config.hydra.sweeper[TARGET] != f"{__name__}.{GridSweeper.__name__}":
-        raise ConfigError("hydra/sweeper", config.hydra.runtime.choices["hydra/sweeper"], "not supported", "grid")
-    check_spec(_plain(config.hydra.sweeper), "hydra.sweeper")
+def _check_hydra(config: DictConfig) -> None:
+    """Raise ``ConfigError`` for settings of Hydra that do nothing in a sweep's jobs, which log into their folders."""
+    mistakes = Mistakes()
+    for key, usual in {"hydra.job.chdir": (None, False), "hydra.verbose": (False,)}.items():
+        value = OmegaConf.select(config, key)
+        if value not in usual:
+            mistakes.add(ConfigError(key, value, "has no effect on the jobs of a sweep", "false"))
+    logging = config.hydra.runtime.choices.get("hydra/job_logging")
+    if logging != "none":
+        mistakes.add(ConfigError("hydra/job_logging", logging, "each job of a sweep logs into its own folder", "none"))
+    mistakes.check()
 
 
 def _raise(rejected: Sequence[Rejected]) -> None:
@@ -86,12 +84,13 @@ def _raise(rejected: Sequence[Rejected]) -> None:
 
 def _waits_here(config: DictConfig) -> bool:
     """True if the jobs will be processes of this one; else they may be anywhere, or in a queue."""
-    return _is_local(config) or config.hydra.runtime.choices["hydra/launcher"] == "basic"
+    return _is_local(config) or config.hydra.runtime.choices.get("hydra/launcher") == "basic"
 
 
 def _is_local(config: DictConfig) -> bool:
     """True if the launcher is ours and not a plugin."""
-    return bool(config.hydra.launcher[TARGET] == f"{LocalLauncher.__module__}.{LocalLauncher.__name__}")
+    target = OmegaConf.select(config, f"hydra.launcher.{TARGET}")
+    return bool(target == f"{LocalLauncher.__module__}.{LocalLauncher.__name__}")
 
 
 def _plain(node: DictConfig) -> dict[str, Any]:

@@ -36,7 +36,7 @@ TRAIN = [
     (["+trainer.max_tim=3"], r"trainer\.max_tim: no such key; did you mean max_time\?"),
     (["+nonsense=3"], r"nonsense: no such key"),
     (["+sparsty.rho=0.3"], r"sparsty: no such key; did you mean sparsity\?"),
-    (["visuals=null"], r"visuals=None: not a group of options"),
+    (["visuals=null"], r"visuals=null: not a group of options"),
     (["~scheduler"], r"scheduler: not a group of options"),
     (["+trainer.logger=false"], r"trainer\.logger: is set by the framework"),
     (["--config-dir", "nowhere"], r"--config-dir nowhere: no such folder"),
@@ -47,10 +47,15 @@ TRAIN = [
     (["latent_dim=256"], r"latent_dim=256: no such key; did you mean model\.latent_dim\?"),
     (["optimizer.lr=fast"], r"optimizer\.lr=fast: should be a valid number, unable to parse string as a number\n"),
     (["--sparsity", "l1"], r"--sparsity: not a flag of this command \(expected key=value, group=option, -m, "),
-    (["-m", "--cfg", "job"], r"--cfg: Only one of "),
+    (["-m", "--cfg", "job"], r"--cfg: cannot be combined with -m"),
+    (["--cfg", "jb"], r"argument -c/--cfg: invalid choice: 'jb'"),
+    (["--cfg", "job", "--package", "modl"], r"--package=modl: no such key"),
+    (["--resolve"], r"--resolve: belongs to --cfg"),
+    (["--hydra-help"], r"--hydra-help: not a flag of this command"),
+    (["-sc", "install=tcsh"], r"--shell-completion=install=tcsh: not a way to complete \(expected install=SHELL"),
     (["--run"], r"--run: not a flag of this command"),
     (["--cfg", "job", "foo=1"], r"foo=1: no such key"),
-    (["data=null"], r"data=None: no such option \(expected fashion_mnist, kmnist, mnist\)"),
+    (["data=null"], r"data=null: no such option \(expected fashion_mnist, kmnist, mnist\)"),
     (["trainer.accelerator=tpu"], r"trainer\.accelerator=tpu: not available on this machine"),
     # wrong types and values out of range
     (["model.latent_dim=many"], r"model\.latent_dim=many: should be a valid integer"),
@@ -119,6 +124,7 @@ TRAIN = [
     (["seed=-1"], r"seed=-1: should be greater than or equal to 0"),
     (["seed=5000000000"], r"seed=5000000000: should be less than 4294967296"),
     (["resume=1"], r"resume=1: should be a valid"),
+    (["resume=false"], r"resume=false: a run that has begun is resumed; rerun=all starts it over"),
     (["seed=lucky"], r"seed=lucky: should be a valid integer"),
     (["active_threshold=high"], r"active_threshold=high: should be a valid number"),
     (["rerun=maybe"], r"rerun=maybe: should be 'all', 'failed' or 'none'"),
@@ -136,13 +142,50 @@ TRAIN = [
     (["trainer.max_epochs=soon"], r"trainer\.max_epochs=soon: should be a valid integer"),
     (["trainer.precision=99"], r"trainer\.precision=99: should be 64, 32 or 16"),
     (["trainer.accelerator=abacus"], r"trainer\.accelerator=abacus: not an accelerator .*\(expected auto, cpu"),
-    (["trainer.limit_train_batches=-5"], r"trainer: .*-5 for limit_train_batches"),
+    (["trainer.limit_train_batches=-5"], r"trainer\.limit_train_batches=-5: .*-5 for limit_train_batches"),
+    (["trainer.accelerator=cpu", "trainer.devices=abc"], r"trainer\.devices=abc: .* should be an int > 0"),
+    (["trainer.accelerator=cpu", "trainer.devices=0"], r"trainer\.devices=0: .*not a valid input"),
+    (["trainer.strategy=abc"], r"trainer\.strategy=abc: .*invalid strategy"),
+    (["trainer.max_epochs=-7"], r"trainer\.max_epochs=-7: .*must be a non-negative integer or -1"),
+    (["trainer.accumulate_grad_batches=0"], r"trainer\.accumulate_grad_batches=0: should be greater than 0"),
+    (["trainer.check_val_every_n_epoch=0"], r"trainer\.check_val_every_n_epoch=0: should be greater than 0"),
+    (["+trainer.val_check_interval=0"], r"trainer\.val_check_interval=0: should be greater than 0"),
+    (["model.latent_dim=1000000000"], r"model\.latent_dim=1000000000: takes at least 1,911 GiB of memory, and \d"),
+    (["model.latent_dim=1" + 21 * "0"], r"model\.latent_dim=10+: takes at least"),
+    (["model.hidden_sizes=[8,1000000000000]"], r"model\.hidden_sizes=\[8, 1000000000000\]: takes at least"),
     # files and folders
     (["resume=nowhere.ckpt"], r"resume=nowhere\.ckpt: no such checkpoint"),
-    (["resume=true"], r"resume=True: should be a valid string"),
+    (["resume=out/lr=0.1/last.ckpt"], r"resume=out/lr=0\.1/last\.ckpt: no such checkpoint"),
     (["threads=0"], r"threads=0: should be greater than 0"),
     (["checkpoint.every_n_minutes=0"], r"checkpoint\.every_n_minutes=0: should be greater than 0"),
     (["hydra/launcher=locl"], r"hydra/launcher=locl: no such option; did you mean local\?"),
+    # Hydra's own settings
+    (["hydra/launcher=ray_aws"], r"hydra/launcher=ray_aws: no such option"),
+    (["hydra/sweeper=basic"], r"hydra/sweeper=basic: no such option \(expected grid\)"),
+    (["hydra/callbacks=x"], r"hydra/callbacks=x: no such group of options \(expected data, "),
+    (["hydra=config"], r"hydra=config: "),
+    (["hydra.run.dir=null"], r"hydra\.run\.dir=null: cannot be null"),
+    (["hydra.run.dir="], r"hydra\.run\.dir=: names no folder"),
+    (["hydra.run.dir=${nothing}"], r"hydra\.run\.dir: Interpolation key 'nothing' not found"),
+    (["hydra.mode=foo"], r"hydra\.mode=foo: Invalid value 'foo', expected one of \[RUN, MULTIRUN\]"),
+    (["hydra.job.chdir=maybe"], r"hydra\.job\.chdir=maybe: "),
+    (["hydra.job.env_copy=[NOT_THERE]"], r"hydra\.job\.env_copy=\[NOT_THERE\]: KeyError: 'NOT_THERE'"),
+    (["hydra.searchpath=5"], r"hydra\.searchpath=5: "),
+    (["sparsity.rho=${nothing}"], r"sparsity\.rho: Interpolation key 'nothing' not found"),
+    (["sparsity.rho=${oc.env:NOT_THERE}"], r"sparsity\.rho: .*NOT_THERE"),
+    (["~model"], r"model: not a group of options"),
+    (["~sparsity"], r"sparsity: not a group of options"),
+    (["target=l0", "target.measure=5"], r"target\.measure=5: should be 'l0', "),
+    (["experiment=[default,grid]"], r"experiment=\['default', 'grid'\]: several options of a group that has one"),
+    (["+experiment=grid"], r"\+experiment=grid: Multiple values"),
+    (["+seed=3"], r"\+seed=3: Could not append"),
+    # folders whose names mean something in Hydra's grammar
+    (["hydra.run.dir=a,b"], r"hydra\.run\.dir=a,b: several values; .*, a text 'hydra\.run\.dir=\"a,b\"'"),
+    (["hydra.run.dir=a=1,b=2"], r".*: several values; .*, a text 'hydra\.run\.dir=\"a=1,b=2\"'"),
+    (
+        ["hydra.run.dir=a (1)"],
+        r"hydra\.run\.dir=a \(1\): not a valid .* a text is written 'hydra\.run\.dir=\"a \(1\)\"'",
+    ),
 ]
 
 
@@ -224,6 +267,26 @@ def test_every_value_of_a_sweep_is_a_mistake(cli: Cli, tmp_path: Path) -> None:
         (["seed=1,2", "hydra/launcher=local,basic"], r"hydra/launcher=local, basic: a sweep has one value of it"),
         (["threads=1,2"], r"threads=1, 2: a sweep has one value of it"),
         (["seed=1,2", "sparsity.coefficient=x"], r"sparsity\.coefficient=x: should be a valid number"),
+        (["hydra.mode=RUN", "seed=-1,-1"], r"seed=-1: should be greater than or equal to 0"),
+        (["sparsity=glob(l*)", "seed=-1"], r"seed=-1: should be greater than or equal to 0"),
+        (["hydra/sweeper=basic", "seed=1"], r"hydra/sweeper=basic: no such option \(expected grid\)"),
+        (["~hydra/sweeper", "seed=1"], r"hydra\.sweeper\._target_=null: not supported \(expected hydra/sweeper=grid\)"),
+        (["~hydra/launcher", "seed=1"], r"hydra\.launcher: Missing mandatory value: hydra\.launcher\n"),
+        (["hydra.launcher=null", "seed=1"], r"hydra\.launcher: Hydra launcher is not configured\n"),
+        (["hydra.sweep.dir=null", "seed=1"], r"hydra\.sweep\.dir=null: cannot be null"),
+        (["hydra.sweep.dir=", "seed=1"], r"hydra\.sweep\.dir=: names no folder"),
+        (["hydra.sweep.dir=${nothing}", "seed=1"], r"hydra\.sweep\.dir: Interpolation key 'nothing' not found"),
+        (
+            ["hydra.sweep.dir=a=1,b"],
+            r"hydra\.sweep\.dir=.*: a sweep has one value of it .*'hydra\.sweep\.dir=\"a=1,b\"'",
+        ),
+        (["hydra.job.chdir=true", "seed=1"], r"hydra\.job\.chdir=true: has no effect on the jobs of a sweep"),
+        (["hydra.verbose=true", "seed=1"], r"hydra\.verbose=true: has no effect on the jobs of a sweep"),
+        (["hydra/job_logging=stdout", "seed=1"], r"hydra/job_logging=stdout: each job of a sweep logs into its own"),
+        (["+hydra.sweeper.params.seed=[]"], r"seed=\[\]: an axis without values"),
+        (["+hydra.sweeper.foo=3"], r"hydra\.sweeper\.foo: no such key"),
+        (["+hydra.sweeper.params.seed='${nothing}'"], r"hydra\.sweeper\.params\.seed: Interpolation key 'nothing'"),
+        (["resume=lr=0.1/a.ckpt"], r"resume=lr=0\.1/a\.ckpt: no such checkpoint"),
     ],
 )
 def test_mistakes_about_a_sweep_itself(cli: Cli, tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -350,6 +413,8 @@ EVALUATE = [
     (["run="], r"run: is required"),
     (["run=nowhere"], r"run=nowhere: no such folder"),
     (["run=foreign"], r"run=foreign: not a run's folder"),
+    (["run=out/a=1,b=(2)"], r"run=out/a=1,b=\(2\): no such folder"),
+    (["run"], r"run: a folder without its key \(expected run=run\)"),
     (["run=run", "split=train"], r"split=train: should be 'val' or 'test'"),
     (["run=run", "weights=worst"], r"weights=worst: should be 'final' or 'best'"),
     (["run=run", "device=abacus"], r"device=abacus: not usable here"),
@@ -359,6 +424,7 @@ EVALUATE = [
 ANALYSE = [
     ([], r"run: is required"),
     (["run=nowhere"], r"run=nowhere: no such folder"),
+    (["lr=0.1"], r"lr=0\.1: a folder without its key \(expected 'run=\"lr=0\.1\"'\)"),
     (["run=foreign"], r"run=foreign: holds no finished run"),
     (["run=run", "analysis=[sparsity,nothing]"], r"analysis=nothing: no such option"),
     (
@@ -377,12 +443,14 @@ def test_evaluate_and_analyse(
     cli: Cli, tmp_path: Path, run_copy: Path, command: str, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "foreign").mkdir()
+    (tmp_path / "lr=0.1").mkdir()
     _check_refused(cli, tmp_path, command, arguments, message)
 
 
 REPORT = [
     ([], r"DIR: is required \(expected folders of runs"),
     (["nowhere"], r"nowhere: no such folder"),
+    (["lr=0.1,a (1)"], r"lr=0\.1,a \(1\): no such folder"),
     (["foreign"], r"foreign: holds no runs"),
     (["run"], r"run: is a run itself \(expected the folder it is in, or --into DIR\)"),
     ([".", "run"], r"--into: is required with several folders"),

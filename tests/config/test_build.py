@@ -41,7 +41,7 @@ def test_nested_specs_are_built_first() -> None:
         ({"latent_dim": 0}, r"^model\.latent_dim=0: should be greater than 0$"),
         ({"latent_dim": "many"}, r"^model\.latent_dim=many: should be a valid integer"),
         ({"latent_dim": 2.5}, r"^model\.latent_dim=2\.5: should be a valid integer"),
-        ({"latent_dim": None}, r"^model\.latent_dim=None: should be a valid integer"),
+        ({"latent_dim": None}, r"^model\.latent_dim=null: should be a valid integer"),
         ({"hidden_sizes": 3}, r"^model\.hidden_sizes=3: should be a valid list$"),
         ({"hidden_sizes": [3, -1]}, r"^model\.hidden_sizes=\[3, -1\]: should be greater than 0$"),
         (

@@ -99,14 +99,14 @@ def test_order_is_by_the_first_key_in_which_runs_differ_and_else_as_it_was() -> 
 
 
 def test_cells_of_the_table_are_what_the_configuration_says() -> None:
-    values: list[Any] = [64, 1e-4, True, None, "none", "null", [8, 4], 'x, "y"']
+    values: list[Any] = [64, 1e-4, True, None, "none", "null", "64", "", [8, 4], 'x, "y"']
     entries = [_entry({"a": value, "b": 1}, l0=0.1 + 0.2) for value in values]
     entries += [_entry({"b": 1}, l0=None), _entry({}, l0=1e-20, dead_units=3)]
     rows = to_csv(Sweep(entries, ["a", "b"])).splitlines()
     assert rows[0] == "run,a,b,test/l0,test/dead_units,wall_seconds,fit_seconds,encode_microseconds,state"
-    texts = ["64", "0.0001", "true", "null", "none", "null", '"[8, 4]"', '"x, ""y"""']
-    assert rows[1:9] == [f"a,{text},1,0.30000000000000004,,,,,finished" for text in texts]
-    assert rows[9:] == ["a,,1,,,,,,finished", "a,,,1e-20,3,,,,finished"]
+    texts = ["64", "0.0001", "true", "null", "none", '"""null"""', '"""64"""', '""""""', '"[8, 4]"', '"x, ""y"""']
+    assert rows[1:11] == [f"a,{text},1,0.30000000000000004,,,,,finished" for text in texts]
+    assert rows[11:] == ["a,,1,,,,,,finished", "a,,,1e-20,3,,,,finished"]
 
 
 @pytest.mark.parametrize("value", [True, "3", None, float("nan"), float("inf"), 10**400, [1]])

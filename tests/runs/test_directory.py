@@ -27,6 +27,21 @@ def test_names_are_readable() -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"seed": None}, "kl-w0.01-n128-sNone"),
+        ({"model": None}, "kl-w0.01-s42"),
+        ({"sparsity": "kl"}, "kl-n128-s42"),
+        ({"target": {"measure": 5}}, "kl-5-None-n128-s42"),
+        ({"data": None, "trainer": []}, "kl-w0.01-n128-s42"),
+    ],
+)
+def test_a_config_with_mistakes_has_a_name_too(change: dict[str, Any], name: str) -> None:
+    """They are found when it is built, and the folder is named before."""
+    assert run_name(plain_config() | change, {"sparsity": "kl"}).rpartition("-")[0] == name
+
+
+@pytest.mark.parametrize(
     "override",
     [
         "seed=1",
@@ -72,6 +87,7 @@ def test_what_changes_the_result_changes_the_hash(override: str) -> None:
         "threads=1",
         "checkpoint.every_n_minutes=1",
         "rerun=all",
+        "resume=true",
         "hydra.run.dir=/elsewhere",
     ],
 )

@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 
 from sparse_ae.cli.compose import compose, composing
-from sparse_ae.sweep.plan import Planned, list_jobs, plan
+from sparse_ae.sweep.grid import list_jobs
+from sparse_ae.sweep.plan import Planned, plan
 
 
 def planned(*arguments: str) -> list[Planned]:
