@@ -1,0 +1,137 @@
+"""Arrays of the user's own: splits, tiers, units, bad input."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.data import Arrays
+
+DIGITS = load_digits()
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    np.savez("digits.npz", x=DIGITS.data, y=DIGITS.target, images=DIGITS.images)
+    np.save("x.npy", DIGITS.data.astype(np.float32))
+    np.save("test.npy", DIGITS.data[:50].astype(np.float32))
+    return tmp_path
+
+
+def rows(data: Arrays, name: Any) -> torch.Tensor:
+    own = data.split(name).rows
+    return own.read(0, len(own))
+
+
+def test_shares_are_drawn_and_every_row_is_in_one_split() -> None:
+    data = Arrays(path="digits.npz", key="x", labels="y")
+    assert data.sizes == {"train": 1437, "val": 180, "test": 180}
+    together = torch.cat([rows(data, name) for name in ("train", "val", "test")]).numpy()
+    assert sorted(map(tuple, together.tolist())) == sorted(map(tuple, DIGITS.data.tolist()))
+    by_row = {tuple(row): label for row, label in zip(DIGITS.data.tolist(), DIGITS.target.tolist(), strict=True)}
+    labels = data.split("val").label
+    assert labels is not None
+    assert [by_row[tuple(row)] for row in rows(data, "val").tolist()] == labels.tolist()
+
+
+def test_own_files_for_splits() -> None:
+    data = Arrays(path="x.npy", test_path="test.npy", val_path="test.npy", batch_size=100)
+    assert data.sizes == {"train": 1797, "val": 50, "test": 50}
+    assert torch.equal(rows(data, "test"), torch.from_numpy(np.load("test.npy")))
+    assert data.split("test").label is None
+
+
+@pytest.mark.parametrize("window_gb", [1.0, 1e-4], ids=["one window", "several windows"])
+@pytest.mark.parametrize("normalize", ["rms", "whiten"])
+def test_storage_changes_nothing(window_gb: float, normalize: Any) -> None:
+    """Every tier trains, validates and tests on the same bytes in the same order."""
+    seen = []
+    for storage in ("device", "host", "disk"):
+        data = Arrays(path="x.npy", storage=storage, window_gb=window_gb, normalize=normalize)
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(3)
+        batches = [*loader, *data.val_dataloader(), *data.test_dataloader()]
+        seen.append(torch.cat([batch.x for batch in batches]).numpy().tobytes())
+        assert data.tier == storage
+    assert seen[0] == seen[1] == seen[2]
+
+
+def test_rows_are_images_where_the_file_or_the_user_says_so() -> None:
+    assert Arrays(path="digits.npz", key="images").input_shape == (1, 8, 8)
+    assert Arrays(path="digits.npz", key="x", input_shape=[8, 8]).input_shape == (1, 8, 8)
+    assert Arrays(path="digits.npz", key="x").input_shape == (64,)
+
+
+def test_the_description_tells_size_place_and_splits() -> None:
+    data = Arrays(path="x.npy", device="cpu")
+    expected = "data: x.npy (1,797 x 64 float32, 460 kB) on cpu; 1,437 train, 180 val, 180 test; normalize=rms"
+    assert data.describe() == expected
+    assert data.doubts == []
+    np.save("turned.npy", DIGITS.data.T)
+    assert "are rows and columns exchanged?" in Arrays(path="turned.npy", batch_size=8).doubts[0]
+
+
+def test_moments_are_computed_once_per_content(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"path": "x.npy", "root": str(files / "cache"), "content": "0123"}
+    first = Arrays(**options)
+    first.inspect()
+    monkeypatch.setattr(Arrays, "_chunks", lambda *_: pytest.fail("read again"))
+    assert torch.equal(Arrays(**options).moments.mean, first.moments.mean)
+
+
+def spoiled(row: int, column: int, value: float) -> np.ndarray[Any, Any]:
+    x = DIGITS.data.astype(np.float32)
+    x[row, column] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "message"),
+    [
+        (
+            DIGITS.data,
+            {"labels": "short.npy"},
+            "labels=short.npy: 50 values for 1797 rows (expected 1797, one for each row)",
+        ),
+        (
+            DIGITS.data,
+            {"test_path": "wide.npy"},
+            "test_path=wide.npy: rows of 65 float64, but those of path are 64 float64",
+        ),
+        (
+            DIGITS.data,
+            {"input_shape": [3, 3]},
+            "input_shape=[3, 3]: not the 64 values of a row (expected (H, W) or (C, H, W))",
+        ),
+        (DIGITS.data, {"batch_size": 1500}, "batch_size=1500: larger than the data (expected 1 to 1437)"),
+        (DIGITS.data, {"val_size": 0.95}, "val_size=0.95: leaves no training rows"),
+        (DIGITS.data, {"shift": 1}, "shift: the rows are vectors, not images"),
+        (DIGITS.data[:1], {}, "leaves no training rows"),
+        (
+            spoiled(17, 5, np.nan),
+            {},
+            "data.path: row 17, column 5 of the training file is nan (expected finite numbers)",
+        ),
+        (spoiled(3, 9, -np.inf), {}, "data.path: row 3, column 9 of the training file is -inf"),
+        (np.ones((50, 4)), {"batch_size": 8}, "all training rows are the same"),
+        (np.zeros((9, 5, 8, 8)), {"batch_size": 2}, "input_shape: rows of 5 x 8 x 8 are images of 5 channels"),
+    ],
+)
+def test_bad_data_are_one_line(x: np.ndarray[Any, Any], options: dict[str, Any], message: str) -> None:
+    np.save("bad.npy", x)
+    np.save("short.npy", DIGITS.target[:50])
+    np.save("wide.npy", np.zeros((20, 65)))
+    with pytest.raises(ConfigError) as error:
+        Arrays(path="bad.npy", **options).inspect()
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_path_is_required() -> None:
+    with pytest.raises(ConfigError, match="path: is required"):
+        Arrays()
