@@ -9,12 +9,22 @@ import time
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.helpers import COMMANDS, ROOT, Cli
 from tests.scenarios.documented import LIMITS, blocks, check, commands, limited_fit
 
 README = ROOT / "README.md"
+
+
+@pytest.fixture(autouse=True)
+def arrays(tmp_path: Path) -> None:
+    """The arrays that the README calls a user's own."""
+    x = np.random.default_rng(0).random((200, 12), dtype=np.float32)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "train.npz", x=x, y=np.arange(200) % 3)
+    np.savez(tmp_path / "test.npz", x=x[:50], y=np.arange(50) % 3)
 
 
 def ours() -> list[list[str]]:
