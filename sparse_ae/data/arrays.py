@@ -29,7 +29,7 @@ class Arrays(DataModule):
 
     - ``path``: ``.npy``, ``.npz``, ``.safetensors``, ``.pt``, or a folder of shards of one of these.
     - ``key``: the array to take from a file of several.
-    - ``labels``: classes ``(n,)``, never used in training: an array of the same file, or a file of its own.
+    - ``labels``: classes ``(n,)``, never used in training: an array of the files, or a file of their own.
     - ``test_path``, ``val_path``: files of their own for these splits, with ``test_labels`` and ``val_labels``; without
       them ``test_size`` and ``val_size`` rows of ``path`` are drawn, as numbers or shares.
     - ``split_by``: an array or a file of group names ``(n,)``; rows of one group all fall into one split.
@@ -128,13 +128,15 @@ class Arrays(DataModule):
         return self.input_dim * self._rows["train"].dtype.itemsize
 
     def _label(self, name: Split) -> Tensor | None:
-        file = self._label_files[name]
-        key = "labels" if name == "train" else f"{name}_labels"
-        return None if file is None else self._column(key, file, name)
+        place = self._label_files[name]
+        if place is not None:
+            return self._column("labels" if name == "train" else f"{name}_labels", place, name)
+        array = self._label_files["train"]  # of that name in a further file too
+        return None if array is None or _is_file(array) else self._column("labels", array, name)
 
     def _column(self, option: str, place: str, name: Split) -> Tensor:
         """One value for each row of a split's file: an array of that file, or a file of its own."""
-        if Path(place).exists() or file_format(Path(place)) is not None:
+        if _is_file(place):
             column = open_labels(place, path_option=option)
         else:
             column = open_labels(self._paths[name], place, key_option=option)
@@ -148,6 +150,10 @@ class Arrays(DataModule):
         if (other.shape, other.dtype) != (first.shape, first.dtype):
             reason = f"rows of {_kind(other)}, but those of path are {_kind(first)}"
             raise ConfigError(f"{name}_path", self._paths[name], reason, "the same")
+
+
+def _is_file(place: str) -> bool:
+    return Path(place).exists() or file_format(Path(place)) is not None
 
 
 def _size(n: int) -> str:

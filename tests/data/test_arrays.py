@@ -39,6 +39,15 @@ def test_shares_are_drawn_and_every_row_is_in_one_split() -> None:
     assert [by_row[tuple(row)] for row in rows(data, "val").tolist()] == labels.tolist()
 
 
+def test_labels_are_an_array_of_every_file_or_files_of_their_own() -> None:
+    np.save("y.npy", DIGITS.target)
+    by_key = Arrays(path="digits.npz", key="x", labels="y", test_path="digits.npz")
+    by_file = Arrays(path="digits.npz", key="x", labels="y.npy", test_path="digits.npz", test_labels="y.npy")
+    for data in (by_key, by_file):
+        assert data.split("test").label.tolist() == DIGITS.target.tolist()
+    assert Arrays(path="digits.npz", key="x", labels="y.npy", test_path="digits.npz").split("test").label is None
+
+
 def test_own_files_for_splits() -> None:
     data = Arrays(path="x.npy", test_path="test.npy", val_path="test.npy", batch_size=100)
     assert data.sizes == {"train": 1797, "val": 50, "test": 50}
