@@ -55,7 +55,7 @@ TRAIN = [
     (["-sc", "install=tcsh"], r"--shell-completion=install=tcsh: not a way to complete \(expected install=SHELL"),
     (["--run"], r"--run: not a flag of this command"),
     (["--cfg", "job", "foo=1"], r"foo=1: no such key"),
-    (["data=null"], r"data=null: no such option \(expected fashion_mnist, kmnist, mnist\)"),
+    (["data=null"], r"data=null: no such option \(expected arrays, fashion_mnist, kmnist, mnist\)"),
     (["trainer.accelerator=tpu"], r"trainer\.accelerator=tpu: not available on this machine"),
     # wrong types and values out of range
     (["model.latent_dim=many"], r"model\.latent_dim=many: should be a valid integer"),
@@ -144,7 +144,7 @@ TRAIN = [
     (["trainer.accelerator=abacus"], r"trainer\.accelerator=abacus: not an accelerator .*\(expected auto, cpu"),
     (["trainer.limit_train_batches=-5"], r"trainer\.limit_train_batches=-5: .*-5 for limit_train_batches"),
     (["trainer.accelerator=cpu", "trainer.devices=abc"], r"trainer\.devices=abc: .* should be an int > 0"),
-    (["trainer.accelerator=cpu", "trainer.devices=0"], r"trainer\.devices=0: .*not a valid input"),
+    (["trainer.accelerator=cpu", "trainer.devices=0"], r"trainer\.devices=0: .*should be an int > 0"),
     (["trainer.strategy=abc"], r"trainer\.strategy=abc: .*invalid strategy"),
     (["trainer.max_epochs=-7"], r"trainer\.max_epochs=-7: .*must be a non-negative integer or -1"),
     (["trainer.accumulate_grad_batches=0"], r"trainer\.accumulate_grad_batches=0: should be greater than 0"),

@@ -162,10 +162,10 @@ def test_recoding_is_named_by_the_weights_and_not_by_their_path(fitted: Path, cl
     assert cli("sparse-ae-fit", *omp, "coder.run=source", "hydra.job.chdir=true").code == 0
     assert "already finished" in cli("sparse-ae-fit", *omp, f"coder.run={tmp_path / 'source'}").out
     weights = load_file(tmp_path / "source" / "model.safetensors")
-    save_file({**weights, "dictionary": weights["dictionary"].flip(0)}, tmp_path / "source" / "model.safetensors")
+    save_file({**weights, "atoms": weights["atoms"].flip(0)}, tmp_path / "source" / "model.safetensors")
     assert cli("sparse-ae-fit", *omp, "coder.run=source").code == 0
     assert len(list((tmp_path / "outputs" / "coders").glob("omp-k2-s42-*"))) == 2
-    save_file({**weights, "dictionary": weights["dictionary"] * 0}, tmp_path / "source" / "model.safetensors")
+    save_file({**weights, "atoms": weights["atoms"] * 0}, tmp_path / "source" / "model.safetensors")
     outcome = cli("sparse-ae-fit", *omp, "coder.run=source")
     assert outcome.code == 1
     assert "source: its model cannot be read" in outcome.err
@@ -244,7 +244,7 @@ def test_atoms_of_other_data_are_refused(cli: Cli, fitted: Path, tmp_path: Path)
     spec = json.loads((fitted / "model.json").read_text())
     copy = tmp_path / "copy"
     train_run(copy, "trainer.max_epochs=1", "trainer.limit_train_batches=2", "analysis=[]")
-    save_file({"dictionary": torch.eye(5), "mean": torch.zeros(5)}, copy / "model.safetensors")
+    save_file({"atoms": torch.eye(5), "mean": torch.zeros(5)}, copy / "model.safetensors")
     (copy / "model.json").write_text(json.dumps(spec | {"input_shape": [5], "input_dim": 5, "latent_dim": 5}))
     outcome = cli("sparse-ae-fit", "coder=omp", f"coder.run={copy}", "coder.n_nonzero=2", *FEW)
     assert outcome.code == 1
