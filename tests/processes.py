@@ -11,13 +11,13 @@ from pathlib import Path
 from tests.helpers import execute_run, plain_config
 
 # Forked from a server that has imported torch, a process starts at once.
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.processes", "sparse_ae.analysis.overview", "sparse_ae.training.visuals"])
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.processes", "sparse_ae.analysis.overview", "sparse_ae.training.visuals"])
 
 
 def start(folder: Path, *overrides: str, config: str = "train") -> BaseProcess:
     """Train in ``folder``, or with ``config="fit"`` fit a classical coder, in a process of its own."""
-    process = _CONTEXT.Process(target=_train, args=(folder, config, overrides))
+    process = CONTEXT.Process(target=_train, args=(folder, config, overrides))
     process.start()
     return process
 
