@@ -17,8 +17,8 @@ from sparse_ae import lock
 from tests.helpers import execute_run, hear_signals, plain_config
 
 # Forked from a server that has imported torch, a process starts at once.
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.processes", "sparse_ae.analysis.overview", "sparse_ae.training.visuals"])
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.processes", "sparse_ae.analysis.overview", "sparse_ae.training.visuals"])
 
 
 def start(
@@ -32,7 +32,7 @@ def start(
 
     ``variables`` are set in its environment. ``lockless`` is the code of ``without_locks``, if it is to have none.
     """
-    process = _CONTEXT.Process(target=_train, args=(folder, config, overrides, variables or {}, lockless))
+    process = CONTEXT.Process(target=_train, args=(folder, config, overrides, variables or {}, lockless))
     process.start()
     return process
 

@@ -36,11 +36,11 @@ def _weights_of(*, _root_: DictConfig) -> str | None:
     return digest(run) if isinstance(run, str) else None
 
 
-def _content_of(*, _root_: DictConfig) -> str | None:
-    """Resolve ``${content_of:}``: a digest of the files of ``data``."""
+def _content_of(kind: str = "arrays", *, _root_: DictConfig) -> str | None:
+    """Resolve ``${content_of:}`` and ``${content_of:pictures}``: a digest of the files of ``data``."""
     files = {key: OmegaConf.select(_root_, f"data.{key}") for key in FILES}
     try:
-        return identity(files, lambda line: print(line, file=sys.stderr))
+        return identity(files, lambda line: print(line, file=sys.stderr), pictures=kind == "pictures")
     except (UserError, OSError):  # the data module says what is wrong with a file
         return None
 

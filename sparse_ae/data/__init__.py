@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from sparse_ae.data.arrays import Arrays
     from sparse_ae.data.device import usable_device
     from sparse_ae.data.fashion_mnist import FashionMNIST
+    from sparse_ae.data.images import ImageFolder
     from sparse_ae.data.kmnist import KMNIST
     from sparse_ae.data.loader import Batch, to_unit_interval
     from sparse_ae.data.mnist import MNIST
     from sparse_ae.data.module import DataModule, Samples
+    from sparse_ae.data.natural_patches import NaturalPatches
     from sparse_ae.data.scale import Scale
     from sparse_ae.data.splits import Split
 
@@ -22,8 +24,10 @@ _MODULES = {
     "Batch": "loader",
     "DataModule": "module",
     "FashionMNIST": "fashion_mnist",
+    "ImageFolder": "images",
     "KMNIST": "kmnist",
     "MNIST": "mnist",
+    "NaturalPatches": "natural_patches",
     "Samples": "module",
     "Scale": "scale",
     "Split": "splits",
@@ -38,6 +42,8 @@ __all__ = [
     "Batch",
     "DataModule",
     "FashionMNIST",
+    "ImageFolder",
+    "NaturalPatches",
     "Samples",
     "Scale",
     "Split",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from sparse_ae.atomic import write_atomically
 from sparse_ae.config.errors import UserError
-from sparse_ae.data.files import data_files, data_root
+from sparse_ae.data.files import data_files, data_root, picture_class, picture_files
 
 FILES = ("path", "val_path", "test_path", "labels", "val_labels", "test_labels", "split_by")
 """Options of ``data`` that name a file, a folder, or an array of the file that ``path`` names."""
@@ -35,17 +35,23 @@ class _Version(NamedTuple):
     mtime_ns: int
 
 
-def identity(options: Mapping[str, Any], tell: Callable[[str], object] | None = None) -> str | None:
+def identity(
+    options: Mapping[str, Any], tell: Callable[[str], object] | None = None, *, pictures: bool = False
+) -> str | None:
     """Return 16 hexadecimal digits that identify the files which ``options`` of ``data`` name; None if there are none.
 
-    What is no file is taken as the name of an array. Raises ``ConfigError`` for a file that cannot be read.
+    What is no file is taken as the name of an array. With ``pictures``, folders hold pictures, and their subfolders
+    count as classes. Raises ``ConfigError`` for a file that cannot be read.
     """
-    parts = {}
+    parts: dict[str, Any] = {}
     for option in FILES:
         place = options.get(option)
         if place is None:
             continue
-        if option.endswith("path") or Path(place).exists():
+        if pictures:
+            files = picture_files(place, path_option=f"data.{option}")
+            parts[option] = [digest(files, tell), [picture_class(file, place) for file in files]]
+        elif option.endswith("path") or Path(place).exists():
             files = data_files(place, path_option=f"data.{option}")
             parts[option] = digest(files, tell)
         else:

@@ -1,5 +1,6 @@
-"""Files of a dataset: one file, or the shards in a folder. Imports no torch."""
+"""Files of a dataset: one file, the shards in a folder, or pictures in folders. Imports no torch."""
 
+import functools
 import os
 import re
 import stat
@@ -42,6 +43,41 @@ def data_files(path: str | Path, *, path_option: str = "path") -> list[Path]:
     return [place]
 
 
+def picture_files(path: str | Path, *, path_option: str = "path") -> list[Path]:
+    """Return the pictures in the folder ``path`` and its subfolders, in natural order.
+
+    Pictures are files whose names end as those of a format that Pillow reads; hidden ones are left out. Raises
+    ``ConfigError`` about ``path_option`` if there are none.
+    """
+    place = Path(path).expanduser()
+    try:
+        is_folder = stat.S_ISDIR(place.stat().st_mode)
+        inside = [Path(folder) / name for folder, _, names in os.walk(place, followlinks=True) for name in names]
+    except FileNotFoundError as error:
+        raise ConfigError(path_option, path, "no such folder") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(path_option, path, f"cannot be read ({_cause(error)})") from error
+    if not is_folder:
+        raise ConfigError(path_option, path, "a file", "a folder of pictures")
+    names = {file: file.relative_to(place) for file in inside if file.suffix.lower() in _picture_types()}
+    found = [file for file, name in names.items() if not any(part.startswith(".") for part in name.parts)]
+    if not found:
+        raise ConfigError(
+            path_option, path, "a folder without pictures", ".jpg, .png or such files, or folders of them"
+        )
+    return sorted(found, key=lambda file: natural_order(names[file].as_posix()))
+
+
+def picture_class(file: Path, path: str | Path) -> str | None:
+    """Return the subfolder of ``path`` in which ``file`` is, however deep; None directly in it.
+
+    >>> picture_class(Path("photos/cats/old/1.jpg"), "photos"), picture_class(Path("photos/1.jpg"), "photos")
+    ('cats', None)
+    """
+    first, *others = file.relative_to(Path(path).expanduser()).parts
+    return first if others else None
+
+
 def file_format(file: Path) -> str | None:
     """Return the format of ``file`` by the end of its name; None for an unknown one.
 
@@ -59,6 +95,13 @@ def natural_order(name: str) -> tuple[list[str | int], str]:
     """
     parts = re.split(r"(\d+)", name)
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+
+
+@functools.cache
+def _picture_types() -> frozenset[str]:
+    from PIL import Image  # takes a while, and arrays need none
+
+    return frozenset(end for end, name in Image.registered_extensions().items() if name in Image.OPEN)
 
 
 def _shards(path: str | Path, inside: list[Path], path_option: str) -> list[Path]:

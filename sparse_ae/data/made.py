@@ -1,0 +1,232 @@
+"""Datasets that are computed once, such as decoded pictures, and kept in a folder of arrays."""
+
+import hashlib
+import json
+import math
+import shutil
+import sys
+import time
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import Progress
+
+from sparse_ae.atomic import write_atomically
+from sparse_ae.config.errors import ConfigError, UserError
+from sparse_ae.data.content import digest
+from sparse_ae.data.module import DataModule, Samples
+from sparse_ae.data.rows import open_labels, open_rows
+from sparse_ae.data.splits import Split
+from sparse_ae.lock import hold
+
+Array = npt.NDArray[Any]
+
+_SHARD_BYTES = 64 * 2**20
+_PATIENCE = 1.5  # seconds without a bar
+
+
+class Manifest(NamedTuple):
+    """Description of a finished folder; it is written last."""
+
+    version: int
+    """Version of the code that made the rows."""
+    rows: dict[str, int]
+    """Number of rows of each split."""
+    doubts: list[str]
+    """Properties of the source that are probably mistakes, a line each."""
+    digest: str
+    """Digest of the arrays."""
+
+
+class Writer:
+    """Shards ``<split>/0.npy``, ... of rows, ``labels/<split>.npy`` of classes, and a bar once it takes a while."""
+
+    def __init__(self, folder: Path, total: int) -> None:
+        self.rows: dict[str, int] = {}
+        self._folder = folder
+        self._shards: dict[str, int] = {}
+        self._waiting: dict[str, list[Array]] = {}
+        self._labels: dict[str, list[Array]] = {}
+        bar = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+        self._bar, self._task = bar, bar.add_task(f"making {folder.name}", total=total)
+        self._begun = time.monotonic()
+
+    def __call__(self, name: Split, rows: Array, label: Array | None = None) -> None:
+        """Append ``rows (B, ...)`` to a split, with their classes ``(B,)`` if it has any."""
+        self.rows[name] = self.rows.get(name, 0) + len(rows)
+        waiting = self._waiting.setdefault(name, [])
+        waiting.append(rows)
+        if label is not None:
+            self._labels.setdefault(name, []).append(label)
+        if sum(part.nbytes for part in waiting) >= _SHARD_BYTES:
+            self._flush(name)
+        if time.monotonic() > self._begun + _PATIENCE:
+            self._bar.start()
+        self._bar.advance(self._task, len(rows))
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def finish(self) -> list[Path]:
+        """Write what is left, and return all files."""
+        for name in self._waiting:
+            self._flush(name)
+        for name, parts in self._labels.items():
+            _save(self._folder / "labels" / f"{name}.npy", np.concatenate(parts))
+        return _arrays(self._folder)
+
+    def _flush(self, name: str) -> None:
+        if any(map(len, self._waiting[name])):
+            number = self._shards.get(name, 0)
+            _save(self._folder / name / f"{number}.npy", np.concatenate(self._waiting[name]))
+            self._shards[name], self._waiting[name] = number + 1, []
+
+
+Make = Callable[[Writer], list[str]]
+"""Computation of all rows, which are given to the writer; returns doubts about the source."""
+
+
+class Made(DataModule):
+    """Rows computed once into the folder ``root/<kind>-<digest>``, by one process while others wait.
+
+    The digest covers ``recipe``. A folder that is half made, damaged, or of another version is made again.
+    """
+
+    kind: ClassVar[str]
+    """First part of the name of the folder."""
+    version: ClassVar[int] = 1
+    """Version of ``make``, to be raised whenever it gives other rows."""
+
+    _manifest: Manifest | None = None
+
+    @abstractmethod
+    def recipe(self) -> Mapping[str, Any]:
+        """Everything that the rows depend on, as JSON: options, and digests of files."""
+
+    @abstractmethod
+    def make(self, write: Writer) -> list[str]:
+        """Compute the rows of every split, and return doubts about their source."""
+
+    @abstractmethod
+    def planned(self, name: Split) -> int | None:
+        """Number of rows that ``make`` writes for a split, or more; None if it is drawn from the training rows."""
+
+    def count(self, name: Split) -> int | None:
+        planned = self.planned(name)
+        return planned if planned is None or self._manifest is None else self._manifest.rows.get(name, 0)
+
+    def source(self, name: Split) -> Samples:
+        labels = self.folder / "labels" / f"{name}.npy"
+        return Samples(open_rows(self.folder / name), open_labels(labels) if labels.exists() else None)
+
+    @cached_property
+    def folder(self) -> Path:
+        """Folder of the rows."""
+        return self.root / f"{self.kind}-{self._digest()}"
+
+    def prepare_data(self) -> None:
+        """Make the rows, unless they are there. Raises ``ConfigError`` for a source that gives no rows to train on,
+        ``UserError`` for one that changes meanwhile, and ``OSError`` naming the folder if it cannot be written.
+        """
+        if self._manifest is None:
+            names: tuple[Split, ...] = ("train", "val", "test")
+            total = sum(self.planned(name) or 0 for name in names)
+            self._manifest = open_made(self.folder, self.version, self._make, total)
+            for known in ("sizes", "_parts"):  # a picture that cannot be decoded is no row
+                self.__dict__.pop(known, None)
+            self._check_sizes()
+
+    def _make(self, write: Writer) -> list[str]:
+        doubts = self.make(write)
+        if not self.folder.name.endswith(self._digest()):
+            raise UserError("data", reason="has changed while it was read; repeat the command")
+        return doubts
+
+    def _digest(self) -> str:
+        return hashlib.sha256(json.dumps(self.recipe(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def setup(self, stage: str) -> None:
+        self.prepare_data()  # in processes that did not make the rows
+        super().setup(stage)
+
+    def inspect(self) -> None:
+        """Make the rows. Raises ``ConfigError`` also for rows that are all alike."""
+        self.prepare_data()
+        if not self.moments.variance.any():
+            raise ConfigError("data", reason="all training rows are the same", expected="rows that differ")
+
+    @property
+    def doubts(self) -> list[str]:
+        return [] if self._manifest is None else self._manifest.doubts
+
+
+def open_made(folder: Path, version: int, make: Make, total: int) -> Manifest:
+    """Return the manifest of ``folder``, made before if need be; ``total`` rows fill the bar.
+
+    Raises what ``make`` raises, and ``OSError`` of one line if the folder cannot be written.
+    """
+    try:
+        manifest, _ = _read(folder, version)
+        if manifest is None:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with hold(folder.with_name(f".{folder.name}.lock"), wait=math.inf):
+                manifest, fault = _read(folder, version)  # another process may have made it while this one waited
+                if fault:
+                    warnings.warn(f"{folder} {fault}; it is made again", stacklevel=2)
+                if manifest is None:
+                    manifest = _make(folder, version, make, total)
+    except OSError as error:
+        raise OSError(
+            f"data.root: cannot write {folder} ({error.strerror or error}); "
+            "set data.root or SPARSE_AE_DATA to a folder that has room and can be written"
+        ) from error
+    return manifest
+
+
+def _make(folder: Path, version: int, make: Make, total: int) -> Manifest:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        with Writer(folder, total) as write:
+            doubts = make(write)
+            manifest = Manifest(version, write.rows, doubts, digest(write.finish()))
+        write_atomically(folder / "manifest.json", json.dumps(manifest._asdict(), indent=1).encode())
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # room for others
+        raise
+    return manifest
+
+
+def _read(folder: Path, version: int) -> tuple[Manifest | None, str]:
+    """The manifest of a finished folder, else None and its fault; one that was never finished has none."""
+    try:
+        manifest = Manifest(**json.loads((folder / "manifest.json").read_bytes()))
+        if manifest.version != version:
+            return None, f"was written by another version of this package ({manifest.version}, not {version})"
+        if digest(_arrays(folder)) == manifest.digest:
+            return manifest, ""
+    except FileNotFoundError:
+        return None, ""
+    except (TypeError, ValueError):
+        pass
+    return None, "is damaged"
+
+
+def _arrays(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/*.npy"))
+
+
+def _save(file: Path, array: Array) -> None:
+    file.parent.mkdir(exist_ok=True)
+    np.save(file, array)
