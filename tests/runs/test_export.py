@@ -95,7 +95,7 @@ def test_a_description_of_nothing(run_copy: Path, network: object) -> None:
 
 def test_unknown_format(run_copy: Path) -> None:
     _edit(run_copy, format=99)
-    with pytest.raises(RunError, match=r"format 99 is not known \(expected 2\)"):
+    with pytest.raises(RunError, match=r"format 99 is not known \(expected 3\)"):
         sparse_ae.load(run_copy)
 
 
