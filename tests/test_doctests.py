@@ -9,7 +9,18 @@ import torch
 
 import sparse_ae
 
-PARTS = ("functional", "metrics", "sparsity", "models", "dead", "targets", "coders", "data", "training.objective")
+PARTS = (
+    "functional",
+    "metrics",
+    "sparsity",
+    "models",
+    "dead",
+    "targets",
+    "coders",
+    "data",
+    "plotting",
+    "training.objective",
+)
 
 
 def _modules() -> list[str]:

@@ -34,6 +34,7 @@ Auroc = Annotated[float, Field(ge=0.5, le=1)]
 
 _EXPECTED_PER_CLASS = 10
 _BINS = 50
+_UNTESTED = "no unit is active often enough"
 
 
 class Units(NamedTuple):
@@ -256,7 +257,7 @@ def _extremes(
         driving[activity[top, chosen[:, None]] == 0] = np.nan
         pictures = np.concatenate([subject.images(subject.directions[chosen.copy()])[:, None], driving], axis=1)
         labels = [f"unit {i}\n{classes.values[units.best_class[i]]}: {units.auroc[i]:.3f}" for i in chosen]
-        blocks.append(Block(pictures, 1, rows=labels, name=name, empty="no unit is active often enough"))
+        blocks.append(Block(pictures, 1, rows=labels, name=name, empty=_UNTESTED))
     title = f"What units add, and the test {subject.noun}s that activate them most; beside each unit, best class: AUROC"
     return mosaic(blocks, title=title, view=subject.view)
 
@@ -272,6 +273,8 @@ def _auroc_panels(units: Units, by_class: Indices, numbers: Numbers) -> Figure:
     left.stairs(counts, edges, fill=True, color=BLUE, label="units tested")
     left.stairs(by_chance, edges, color=GREY, linewidth=1.5, label="expected with shuffled labels")
     left.axvline(numbers.least_auroc, color="black", linestyle="--", linewidth=1, label=f"selective: {bound} or more")
+    if not units.tested.any():
+        note(left, _UNTESTED)
     left.set(title="How well units tell their best class", xlabel="AUROC of that class against the others")
     left.set(ylabel="units")
     percent = 100 / max(numbers.units, 1)

@@ -87,7 +87,8 @@ def mosaic(blocks: Sequence[Block], *, title: str, view: View = PIXELS, signed: 
         starts.append(end + (0 if not starts else math.ceil(left)))
         end = starts[-1] + place.width
     bottom = max(place.tops[-1] for place in places)
-    has_samples = any(block.atoms < block.images.shape[1] for block in blocks)
+    shown = [block for block in blocks if block.images.size]
+    has_samples = any(block.atoms < block.images.shape[1] for block in shown)
     foot = _BAR if has_samples and view.has_bar else 0
     title = caption(title, view, signed=signed)
     axes = _canvas((bottom, end), inches, lefts[0] * inches, title, _head_inches(blocks), foot)
@@ -99,19 +100,19 @@ def mosaic(blocks: Sequence[Block], *, title: str, view: View = PIXELS, signed: 
             is_atom = column < block.atoms
             sheet = atoms if is_atom else samples
             sheet[top : top + height, left : left + width] = own_scale(image, signed=signed) if is_atom else image
-            if not view.is_image and not np.isnan(image).all():  # many a vector fades into the paper
+            if view.is_framed and not np.isnan(image).all():
                 frame = Rectangle((left, top), width, height, fill=False, edgecolor=GREY, linewidth=0.5, clip_on=False)
                 axes.add_patch(frame)
             if is_atom and block.label(row, column) and np.isnan(image).all():
                 for rise in ((top, top + height), (top + height, top)):
                     axes.plot((left, left + width), rise, color=GREY, linewidth=0.8)
         _write_names(axes, block, place, start, (height, width), inches)
-    if any(block.atoms for block in blocks):
+    if any(block.atoms for block in shown):
         _show(axes, atoms, ("RdBu_r", -1, 1) if signed else (view.own_colours, 0, 1))
     if has_samples:
-        shown = _show(axes, view.scaled(samples) if colour else samples, (view.colours, view.low, view.high))
+        drawn = _show(axes, view.scaled(samples) if colour else samples, (view.colours, view.low, view.high))
         if foot:
-            _add_bar(axes, shown, f"value in {'an' if view.is_image else 'a'} {view.noun}")
+            _add_bar(axes, drawn, f"value in {'an' if view.is_image else 'a'} {view.noun}")
     return axes.figure  # type: ignore[return-value]  # of a figure that is no subfigure
 
 
@@ -144,14 +145,14 @@ def _show(axes: Axes, sheet: Array, scale: tuple[str, float, float]) -> AxesImag
     )
 
 
-def _add_bar(axes: Axes, shown: AxesImage, label: str) -> None:
+def _add_bar(axes: Axes, drawn: AxesImage, label: str) -> None:
     """Add the colour bar of the samples below all pictures."""
     figure: Figure = axes.figure  # type: ignore[assignment]
     width, height = figure.get_size_inches()
     wide, high = _BAR_INCHES
     wide = min(wide, 0.8 * width)
     place = ((width - wide) / 2 / width, (_BAR - 1.3 * _MARGIN - high) / height, wide / width, high / height)
-    bar = figure.colorbar(shown, cax=figure.add_axes(place), orientation="horizontal", extend="both")
+    bar = figure.colorbar(drawn, cax=figure.add_axes(place), orientation="horizontal", extend="both")
     bar.ax.tick_params(labelsize=8, labelcolor=GREY, color=GREY)
     bar.ax.locator_params(nbins=5)
     bar.set_label(label, fontsize=8, color=GREY)

@@ -73,6 +73,11 @@ class View(NamedTuple):
         return not self.is_unit and not self.in_colour
 
     @property
+    def is_framed(self) -> bool:
+        """True for pictures that may be as white as the paper."""
+        return self.in_colour or not self.is_image
+
+    @property
     def colours(self) -> str:
         """Colour map of samples."""
         return "RdBu_r" if not self.is_image and self.low == -self.high else self.own_colours
@@ -118,7 +123,7 @@ class View(NamedTuple):
             return np.repeat(row[:, None], row.shape[1] // 2, axis=1)
         columns = _folded(size)
         filled = np.pad(rows, ((0, 0), (0, -size % columns)), constant_values=np.nan)
-        return filled.reshape(n, -1, columns)
+        return filled.reshape(n, filled.shape[1] // columns, columns)
 
     def scaled(self, pictures: Array) -> Array:
         """Pictures of samples, from 0 for the lowest to 1 for the highest colour."""

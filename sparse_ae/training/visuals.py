@@ -47,19 +47,26 @@ class Visuals(Callback):
         lifetime = module.lifetime("val")
         if lifetime is None:  # no validation at this step
             lifetime = lifetime_sparsity(z, module.threshold)
-        view, atoms = View.of(_numpy(x), data.input_shape), model.dictionary[: self.n_features]
-        pairs = view.scaled(view.pictures(_numpy(torch.cat([x[: self.n_images], x_hat]))))
-        writer = logger.experiment
-        writer.add_image("reconstructions", make_grid(_pixels(pairs), nrow=self.n_images), step)
-        writer.add_image("features", make_grid(_pixels(_own_scales(atoms, view)), nrow=int(len(atoms) ** 0.5)), step)
+        view, writer = View.of(_numpy(x), data.input_shape), logger.experiment
+        writer.add_image("reconstructions", pairs_grid(x[: self.n_images], x_hat, view), step)
+        writer.add_image("features", atoms_grid(model.dictionary[: self.n_features], view), step)
         writer.add_histogram("codes", z.float().cpu(), step)
         writer.add_histogram("lifetime_sparsity", lifetime.cpu(), step)
 
 
-def _own_scales(atoms: Tensor, view: View) -> Array:
-    """Pictures of ``atoms (n, D)``, each from 0 to 1; in colour, 0 is a medium grey if an atom has a negative value."""
+def pairs_grid(x: Tensor, x_hat: Tensor, view: View) -> Tensor:
+    """Inputs ``(n, D)`` above outputs ``(n, D)`` in the range of ``view``, as one image ``(3, H, W)``."""
+    return make_grid(_pixels(view.scaled(view.pictures(_numpy(torch.cat([x, x_hat]))))), nrow=len(x))
+
+
+def atoms_grid(atoms: Tensor, view: View) -> Tensor:
+    """Atoms ``(n, D)`` in a square, each on its own scale, as one image ``(3, H, W)``.
+
+    In colour, 0 is a medium grey if an atom has a negative value.
+    """
     signed = view.in_colour and bool((atoms < 0).any())
-    return np.stack([own_scale(picture, signed=signed) for picture in view.pictures(_numpy(atoms))])
+    pictures = np.stack([own_scale(picture, signed=signed) for picture in view.pictures(_numpy(atoms))])
+    return make_grid(_pixels(pictures), nrow=int(len(atoms) ** 0.5))
 
 
 def _pixels(pictures: Array) -> Tensor:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
+from sparse_ae.config.errors import ConfigError
 from sparse_ae.dead import DeadUnits
 from sparse_ae.jobs.autoencoder import AutoencoderJob
 from sparse_ae.models import LISTA, MLP, Linear, SparseAutoencoder
@@ -128,6 +129,29 @@ def test_atoms_may_start_as_patches_of_images() -> None:
         beside = atom[row, column + 1 if column < 8 else column - 1]
         if (row, column) != (0, 0):
             assert (beside / atom.max()).item() == pytest.approx(np.exp(-1 / 18), abs=0.02)
+
+
+def test_patches_need_images() -> None:
+    network, vectors = _linear(input_dim=81, latent_dim=4, start="patches"), torch.eye(81)
+    with pytest.raises(ConfigError, match=r"^start=patches: the data are vectors, .* \(expected random\)$"):
+        network.check((81,))
+    with pytest.raises(ConfigError, match="the data are vectors"):
+        network.setup_(TrainingData(vectors, vectors.mean(dim=0), (81,), 81))
+    network.check((1, 9, 9))
+    _linear(input_dim=81).check((81,))
+
+
+def test_colour_patches_are_cut_out_of_all_channels_at_one_place() -> None:
+    torch.manual_seed(0)
+    image = torch.zeros(1, 3, 9, 9)
+    image[0, :, 4, 4] = torch.tensor([1.0, 0.5, 0.25])  # the one bright pixel
+    image[0, :, 4, 8] = -1  # four pixels off: seen at exp(-16 / 18)
+    network = _linear(input_dim=243, latent_dim=5, start="patches")
+    network.setup_(TrainingData(image.reshape(1, -1), torch.zeros(243), (3, 9, 9), 1))
+    for atom in network.atoms.detach().reshape(5, 3, 9, 9):
+        scaled = atom / atom[0, 4, 4]
+        torch.testing.assert_close(scaled[:, 4, 4], torch.tensor([1.0, 0.5, 0.25]), atol=0.02, rtol=0)
+        torch.testing.assert_close(scaled[:, 4, 8], torch.full((3,), -np.exp(-16 / 18)).float(), atol=0.02, rtol=0)
 
 
 def test_tied_weights_cannot_start_smaller() -> None:
