@@ -1,0 +1,96 @@
+"""Every analysis on data that are no grey images with labels: vectors, colour, without classes, in other units."""
+
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from matplotlib.axes import Axes
+from PIL import Image
+
+from sparse_ae.analysis import Result, Subject
+from sparse_ae.analysis.base import NoClassesError
+from sparse_ae.analysis.tensorboard import projector_files
+from sparse_ae.config.build import build
+from sparse_ae.plotting.style import to_png
+from sparse_ae.runs.directory import Run
+from sparse_ae.runs.export import save_coder
+from tests.analysis.other_data import atoms_by_ksvd, autoencoder, crops, digits, subject_on
+from tests.helpers import CONF
+
+SPECS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CONF / "analysis").glob("*.yaml"))}
+QUICK: dict[str, dict[str, Any]] = {
+    "amortisation": {"timed_seconds": 0.001, "n_samples": 100},
+    "probe": {"classifiers": ["logistic"], "labels_per_class": [5], "draws": 2, "c": [10], "n_choose": 100},
+    "robustness": {"n_samples": 100},
+    "selectivity": {"permutations": 20},
+    "truncation": {"n_samples": 100},
+}
+"""Options that save time."""
+
+DATA: dict[str, Callable[[], Subject]] = {
+    "vectors without classes": lambda: subject_on((digits()[0] - 5, None), (64,), atoms_by_ksvd),
+    "vectors": lambda: subject_on(digits(), (64,), autoencoder),
+    "colour": lambda: subject_on(crops(), (3, 12, 12), autoencoder),
+}
+NEED_CLASSES = {"selectivity", "probe"}
+
+
+@pytest.fixture(scope="module")
+def subjects() -> dict[str, Subject]:
+    """Each subject once: a coder is learned in a second."""
+    return {name: make() for name, make in DATA.items()}
+
+
+@pytest.fixture(scope="module")
+def others(subjects: dict[str, Subject], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """A second coder of the same data as a run, to be compared with."""
+    runs = {}
+    for name, subject in subjects.items():
+        runs[name] = Run(tmp_path_factory.mktemp("other") / "ksvd")
+        runs[name].path.mkdir()
+        coder = atoms_by_ksvd(subject.sample.train_rows(), seed=1)
+        coder.input_shape = subject.sample.shape
+        save_coder(runs[name], coder)
+    return runs
+
+
+def _is_drawn(axes: Axes) -> bool:
+    """True for a panel with something in it: data, no picture of blanks alone, or the reason why there are none."""
+    sheets = [np.ma.masked_invalid(image.get_array()) for image in axes.images]
+    return (axes.has_data() or bool(axes.texts)) and all(sheet.count() for sheet in sheets)
+
+
+def _check(result: Result) -> None:
+    json.dumps(result.numbers, allow_nan=False)
+    assert result.figures
+    for name, figure in result.figures.items():
+        assert figure.axes, name
+        png = Image.open(io.BytesIO(to_png(figure, dpi=25)))
+        png.load()
+        assert max(png.size) < 25 * 20, name
+        assert all(map(_is_drawn, figure.axes)), name
+
+
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("name", SPECS)
+def test_every_analysis_of_any_data(name: str, data: str, subjects: dict[str, Subject], others: dict[str, Run]) -> None:
+    options = QUICK.get(name, {}) | ({"runs": [others[data]]} if name == "stability" else {})
+    spec = {key: value for key, value in (SPECS[name] | options).items() if key != "runs"}
+    analyse = build(spec, f"analysis.{name}")
+    given = {"runs": options["runs"]} if "runs" in options else {}
+    if name in NEED_CLASSES and subjects[data].label is None:
+        with pytest.raises(NoClassesError) as error:
+            analyse(subjects[data], **given)
+        assert str(error.value) == f"data.labels: {name} needs classes, and the data have none"
+        return
+    result = analyse(subjects[data], **given)
+    _check(result)
+    if result.embedding is not None:
+        files = projector_files(result.embedding)
+        sprite = Image.open(io.BytesIO(files["projector.sprite"]))
+        assert sprite.mode == ("RGB" if data == "colour" else "L")
+        assert sprite.getextrema()
