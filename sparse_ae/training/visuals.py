@@ -56,7 +56,8 @@ class Visuals(Callback):
 
 def pairs_grid(x: Tensor, x_hat: Tensor, view: View) -> Tensor:
     """Inputs ``(n, D)`` above outputs ``(n, D)`` in the range of ``view``, as one image ``(3, H, W)``."""
-    return make_grid(_pixels(view.scaled(view.pictures(_numpy(torch.cat([x, x_hat]))))), nrow=len(x))
+    grid: Tensor = make_grid(_pixels(view.scaled(view.pictures(_numpy(torch.cat([x, x_hat]))))), nrow=len(x))
+    return grid
 
 
 def atoms_grid(atoms: Tensor, view: View) -> Tensor:
@@ -66,7 +67,8 @@ def atoms_grid(atoms: Tensor, view: View) -> Tensor:
     """
     signed = view.in_colour and bool((atoms < 0).any())
     pictures = np.stack([own_scale(picture, signed=signed) for picture in view.pictures(_numpy(atoms))])
-    return make_grid(_pixels(pictures), nrow=int(len(atoms) ** 0.5))
+    grid: Tensor = make_grid(_pixels(pictures), nrow=int(len(atoms) ** 0.5))
+    return grid
 
 
 def _pixels(pictures: Array) -> Tensor:
