@@ -74,7 +74,7 @@ def analyse(
         raise ConfigError("data.input_shape", reason="gabor fits images, and the rows are vectors", expected="[H, W]")
     living = (~subject.dead).nonzero()[:, 0]
     unit = living[torch.linspace(0, len(living) - 1, min(n_units, len(living))).long()]
-    pictures = torch.from_numpy(subject.images(_vectors(subject, unit, of)))
+    pictures = _vectors(subject, unit, of).float().cpu().reshape(-1, *subject.sample.shape).mean(dim=1)  # grey
     generator = torch.Generator().manual_seed(0)
     both = fit_gabors(torch.cat([pictures, torch.randn(pictures.shape, generator=generator)]))
     gabors, null = (Gabors(*(values[part] for values in both)) for part in (slice(len(unit)), slice(len(unit), None)))

@@ -15,6 +15,7 @@ from sparse_ae.analysis import Result, Subject
 from sparse_ae.analysis.base import NoClassesError
 from sparse_ae.analysis.tensorboard import projector_files
 from sparse_ae.config.build import build
+from sparse_ae.config.errors import ConfigError
 from sparse_ae.plotting.style import to_png
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.export import save_coder
@@ -37,6 +38,7 @@ DATA: dict[str, Callable[[], Subject]] = {
     "colour": lambda: subject_on(crops(), (3, 12, 12), autoencoder),
 }
 NEED_CLASSES = {"selectivity", "probe"}
+NEED_IMAGES = {"gabor"}
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,10 @@ def test_every_analysis_of_any_data(name: str, data: str, subjects: dict[str, Su
         with pytest.raises(NoClassesError) as error:
             analyse(subjects[data], **given)
         assert str(error.value) == f"data.labels: {name} needs classes, and the data have none"
+        return
+    if name in NEED_IMAGES and len(subjects[data].sample.shape) == 1:
+        with pytest.raises(ConfigError, match=f"{name} fits images, and the rows are vectors"):
+            analyse(subjects[data], **given)
         return
     result = analyse(subjects[data], **given)
     _check(result)

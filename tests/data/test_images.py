@@ -143,7 +143,7 @@ def test_what_cannot_be_decoded_is_left_out_and_told(photos: Path) -> None:
     assert data.doubts == [f"2 of 6 pictures in {photos} cannot be decoded: cats/1.png, dogs/0.PNG"]
     again = images(photos, strict=True)
     with pytest.raises(
-        ValueError, match=r"^data\.strict=True: 2 of 6 pictures .* cats/1\.png, dogs/0\.PNG \(expected .*false\)$"
+        ValueError, match=r"^data\.strict=true: 2 of 6 pictures .* cats/1\.png, dogs/0\.PNG \(expected .*false\)$"
     ):
         again.prepare_data()
 

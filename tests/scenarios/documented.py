@@ -65,8 +65,8 @@ def only_checked() -> Iterator[None]:
         patch.setattr(sweeper, "warm_up", lambda: None)
         patch.setattr(sweeper, "_train", lambda *_: None)
         patch.setattr(evaluate, "_evaluate", lambda *_: None)
-        patch.setattr(analyse, "_analyse", lambda *_: None)
-        patch.setattr(analyse, "_analyse_all", lambda *_: None)
+        patch.setattr(analyse, "_analyse", lambda *_, **__: None)
+        patch.setattr(analyse, "_analyse_all", lambda *_, **__: None)
         patch.setattr(report, "report", lambda *_: None)
         yield
 
