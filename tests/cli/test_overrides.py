@@ -148,7 +148,11 @@ _TEXT = (
 )
 _KEYS = st.from_regex(r"[b-z_]+( [a-z0-9:=,%.-]+)?", fullmatch=True) | st.integers() | st.booleans()
 _PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_subnormal=False) | _TEXT.filter(lambda text: text != "???"),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_subnormal=False)
+    | _TEXT.filter(lambda text: text != "???"),
     lambda values: st.lists(values, max_size=3) | st.dictionaries(_KEYS, values, max_size=3),
     max_leaves=5,
 )
