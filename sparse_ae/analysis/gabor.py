@@ -20,7 +20,7 @@ from sparse_ae.plotting.style import BLUE, GREY, Array
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 _WIDEST = 0.25
-"""Largest standard deviation of an envelope that counts as local, as a share of the shorter side."""
+"""Largest size of an envelope that counts as local, as a share of the shorter side."""
 _BINS = 25
 
 
@@ -64,8 +64,8 @@ def analyse(
     """Fit a Gabor function to what each unit adds to a reconstruction, or to its encoder filter.
 
     A unit is Gabor-like if its fit explains ``r2`` of its sum of squares, has no response at half height to the
-    frequency 0, and has an envelope with standard deviations of at most a quarter of the side. White noise, fitted in
-    the same way, is the null.
+    frequency 0, and has an envelope whose size sqrt(s_u s_v) is at most a quarter of the side: an edge through the
+    whole picture is local, a grating is not. White noise, fitted in the same way, is the null.
 
     Arrays: per unit fitted, ``unit (n,)`` and the fields of ``Gabors``. Raises ``ConfigError`` for rows that are no
     images, and for the encoder filters of a classical coder.
@@ -104,7 +104,7 @@ def analyse(
 def gabor_like(gabors: Gabors, r2: float) -> Tensor:
     """True for a good fit that is band-pass and local, ``(n,)``."""
     widest = _WIDEST * min(gabors.fit.shape[1:])
-    local = torch.maximum(gabors.across, gabors.along) <= widest
+    local = (gabors.across * gabors.along).sqrt() <= widest
     return (gabors.r2 >= r2) & gabors.bandwidth.isfinite() & local
 
 

@@ -22,8 +22,12 @@ from sparse_ae.data.splits import Size, Split, n_rows
 Whitening = Literal["olshausen", "zca", "none"]
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
-_STRIPS = 10
-"""Number of vertical strips of a photograph: one for validation, one for the test, the others for training."""
+_CELL = 2
+"""Side of a cell of a photograph, in sides of a patch."""
+_HELD_OUT = 0.1
+"""Share of the cells for validation, and for the test; the others are for training."""
+_LEAST = 6
+"""Least side of a photograph, in sides of a patch."""
 _CUTOFF = 0.4
 """f_0 of the whitening filter in cycles per pixel: 200 cycles in 512 pixels, as in its source."""
 _MARGIN = 32
@@ -36,9 +40,9 @@ _RIDGE = 1e-3
 class NaturalPatches(Made):
     """Square grey patches of photographs, whitened, without their mean, of unit variance over all training patches.
 
-    Each photograph is cut into ten vertical strips. Validation patches lie in one, test patches in another, which
-    ``seed`` chooses, and training patches in the others; none reaches over an edge between two splits. Every
-    photograph gives as many patches, at different places.
+    Each photograph is cut into square cells, twice as wide as a patch, of which ``seed`` chooses a tenth for validation
+    and a tenth for the test. A patch lies in cells of one split and reaches into none of another, so that no pixel is
+    in two splits. Every photograph gives as many patches, at different places.
 
     - ``path``: a folder of photographs; None for the two that scikit-learn ships.
     - ``size``: side of a patch in pixels.
@@ -92,9 +96,10 @@ class NaturalPatches(Made):
         parts: dict[Split, list[Tensor]] = {name: [] for name in _SPLITS}
         for number, file in enumerate(self._files):
             photograph = self._read(file)
-            for name, places in self._places(photograph.shape[1], generator).items():
+            split_of = _split_of(photograph.shape, _CELL * self.size, generator)
+            for i, name in enumerate(_SPLITS):
                 count = len(range(number, self.planned(name), len(self._files)))
-                parts[name].append(self._cut(photograph, places, count, file, generator))
+                parts[name].append(self._cut(photograph, split_of == i, count, file, generator))
         patches = {name: torch.cat(own).flatten(1) for name, own in parts.items()}
         patches = {name: x - x.mean(dim=1, keepdim=True) for name, x in patches.items()}
         if self.whitening == "zca":
@@ -126,27 +131,33 @@ class NaturalPatches(Made):
             raise ConfigError("data.path", self.path, f"{file.name} cannot be decoded", "photographs")
         photograph = torch.from_numpy(pixels[0]).float() / 255
         height, width = photograph.shape
-        if height < self.size or width < _STRIPS * self.size:
+        if min(height, width) < (least := _LEAST * self.size):
             reason = f"{file.name} has {height} x {width} pixels"
-            raise ConfigError("data.path", self.path, reason, f"at least {self.size} x {_STRIPS * self.size}")
+            raise ConfigError("data.path", self.path, reason, f"at least {least} x {least}")
         return _olshausen(photograph) if self.whitening == "olshausen" else photograph
 
-    def _places(self, width: int, generator: torch.Generator) -> dict[Split, Tensor]:
-        """Left columns of the patches that lie in the strips of each split."""
-        split_of = torch.zeros(_STRIPS, dtype=torch.int64)
-        split_of[torch.randperm(_STRIPS, generator=generator)[:2]] = torch.tensor([1, 2])
-        columns = split_of[torch.arange(width) * _STRIPS // width].unfold(0, self.size, 1)
-        return {name: (columns == i).all(dim=1).nonzero()[:, 0] for i, name in enumerate(_SPLITS)}
-
-    def _cut(self, photograph: Tensor, columns: Tensor, count: int, file: Path, generator: torch.Generator) -> Tensor:
-        """Draw ``count`` different patches ``(count, size, size)`` whose left edges are in ``columns``."""
-        patches = photograph.unfold(0, self.size, 1).unfold(1, self.size, 1)
-        places = len(patches) * len(columns)
-        if count > places:
-            reason = f"{count:,} different patches are wanted of a part of {file.name} that has {places:,}"
+    def _cut(self, photograph: Tensor, own: Tensor, count: int, file: Path, generator: torch.Generator) -> Tensor:
+        """Draw ``count`` different patches ``(count, size, size)`` that lie in the pixels ``own (H, W)`` of a split."""
+        outside = F.max_pool2d((~own)[None].float(), self.size, stride=1)[0]
+        rows, columns = (outside == 0).nonzero(as_tuple=True)
+        if count > len(rows):
+            reason = f"{count:,} different patches are wanted of a part of {file.name} that has {len(rows):,}"
             raise ConfigError("data.n", self.n, reason, "fewer patches, or further photographs")
-        drawn = torch.randperm(places, generator=generator)[:count]
-        return patches[drawn // len(columns), columns[drawn % len(columns)]]
+        drawn = torch.randperm(len(rows), generator=generator)[:count]
+        patches = photograph.unfold(0, self.size, 1).unfold(1, self.size, 1)
+        return patches[rows[drawn], columns[drawn]]
+
+
+def _split_of(shape: torch.Size, side: int, generator: torch.Generator) -> Tensor:
+    """Number of the split of each pixel of a photograph, ``(H, W)``, from a draw of cells of ``side`` pixels."""
+    height, width = (-(-pixels // side) for pixels in shape)
+    cells = torch.zeros(height * width, dtype=torch.int64)
+    held_out = max(1, round(_HELD_OUT * len(cells)))
+    drawn = torch.randperm(len(cells), generator=generator)
+    cells[drawn[:held_out]] = 1
+    cells[drawn[held_out : 2 * held_out]] = 2
+    row, column = (torch.arange(pixels) // side for pixels in shape)
+    return cells.view(height, width)[row][:, column]
 
 
 def _olshausen(photograph: Tensor) -> Tensor:

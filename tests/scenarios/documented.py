@@ -33,9 +33,9 @@ def commands(page: Path) -> list[list[str]]:
 
 
 def limited_fit(arguments: list[str]) -> list[str]:
-    """A fit of few small atoms to a thousand images."""
+    """A fit of few small atoms to a thousand images or patches."""
     (coder,) = (a.removeprefix("coder=") for a in arguments if a.startswith("coder="))
-    limits = {"data.val_size": "59000"}
+    limits = {"data.n": "1000"} if "data=natural_patches" in arguments else {"data.val_size": "59000"}
     if coder in ("omp", "fista", "ista"):
         limits |= {} if coder == "omp" else {"coder.steps": "10"}
     elif coder == "pca":

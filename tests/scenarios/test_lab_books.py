@@ -16,6 +16,7 @@ SMALLER = {
     "l1_vs_kl": ["seed=1,2", "sparsity=l1", "model.latent_dim=16"],
     "l1_vs_kl_matched": ["seed=1,2", "sparsity=kl", "target.value=0.2", "model.latent_dim=16"],
     "methods": ["sparsity=topk,l1", "target.value=8", "model.latent_dim=64"],
+    "natural_patches": ["seed=1", "sparsity=l1", "model.latent_dim=16", "data.n=1000"],
     "overcomplete": ["seed=1,2", "sparsity=l1", "model.latent_dim=16"],
     "sparsity_weight_l1,sparsity_weight_kl": ["seed=1", "sparsity.coefficient=0.01"],
     "targets": ["sparsity=l1", "model=linear"],
