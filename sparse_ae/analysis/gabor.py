@@ -122,7 +122,7 @@ def _evenness(orientation: Tensor) -> float | None:
     if len(orientation) == 0:
         return None
     share = torch.bincount((orientation * 8 / torch.pi).round().long() % 8, minlength=8) / len(orientation)
-    return float(-torch.xlogy(share, share).sum() / math.log(8))
+    return float(torch.special.entr(share).sum() / math.log(8))
 
 
 def _mean(values: Tensor) -> float | None:
