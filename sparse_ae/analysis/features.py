@@ -1,5 +1,6 @@
 """Features: each unit's contribution to a reconstruction, its encoder filter, and the samples that activate it most."""
 
+import copy
 from collections.abc import Callable
 from typing import Annotated, Literal, NamedTuple
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from sparse_ae.analysis.base import Label, Result, Subject
 from sparse_ae.analysis.statistics import mean_defined
 from sparse_ae.config.errors import ConfigError
+from sparse_ae.data import Scale
 from sparse_ae.functional import lifetime_sparsity
 from sparse_ae.models import Linear, MLPEncoder, SparseAutoencoder
 from sparse_ae.plotting.mosaic import Block, feature_grid, mosaic
@@ -42,12 +44,21 @@ class Units(NamedTuple):
 
 
 class Filters(NamedTuple):
-    """Encoder filters of n units."""
+    """Encoder filters of n units, on the scale that was trained on: in the data's own unit those of values that hardly
+    vary would outweigh all others.
+    """
 
     weight: Tensor
     """Filters ``(n, D)``; NaN for a unit that has none."""
     name: str
     """Kind of filter, for titles."""
+    scale: Scale
+    """From the data's own unit to that scale."""
+
+    def scaled(self, directions: Tensor) -> Tensor:
+        """Map differences of rows ``(n, D)``, such as contributions, to the scale of the filters."""
+        scaled: Tensor = self.scale(directions) - self.scale(torch.zeros_like(directions))
+        return scaled
 
 
 class Numbers(NamedTuple):
@@ -92,7 +103,9 @@ def analyse(
     ranked = _ranked(units, order)
     shown = ranked[:n_features]
     filters = encoder_filters(subject, shown)
-    cosines = None if filters is None else F.cosine_similarity(filters.weight, units.difference[shown], dim=1)
+    cosines = (
+        None if filters is None else F.cosine_similarity(filters.weight, filters.scaled(units.difference[shown]), dim=1)
+    )
     codes, samples = (top.T for top in subject.z.topk(min(top_images, len(subject.z)), dim=0))
     numbers = Numbers(
         units=len(atoms),
@@ -129,24 +142,27 @@ def measure_units(subject: Subject) -> Units:
 
 
 def encoder_filters(subject: Subject, units: Tensor) -> Filters | None:
-    """Filters of ``units (n,)``: rows of the linear layer that reads the data, W_e (the atoms, if tied).
+    """Filters of ``units (n,)``: rows of the linear layer that reads the scaled data x, W_e (the atoms, if tied).
 
-    Where a perceptron reads the data, dz_i/dx, mean over some samples, evenly spread. None unless the coder is a
-    trained autoencoder.
+    Where a perceptron reads them, dz_i/dx, mean over some samples, evenly spread. None unless the coder is a trained
+    autoencoder.
     """
-    if not isinstance(subject.coder, SparseAutoencoder):
+    coder = subject.coder
+    if not isinstance(coder, SparseAutoencoder):
         return None
-    network = subject.coder.network
+    network, scale = coder.network, copy.deepcopy(coder.scale).cpu()
     if isinstance(network, Linear) and not isinstance(network, MLPEncoder):
         weight = network.atoms if network.encoder_weight is None else network.encoder_weight
         filters, name = weight.detach()[units.to(weight.device)], "rows of W_e"
     else:
         x = subject.sample.x
         spread = torch.linspace(0, len(x) - 1, min(_JACOBIAN_IMAGES, len(x))).long()
-        filters = mean_jacobian(subject.coder.encode, x[spread.to(x.device)], units.to(x.device))
+        filters = mean_jacobian(coder.encode_rows, coder.scale(x[spread.to(x.device)]), units.to(x.device))
         name = f"mean dz_i/dx over {len(spread)} test {subject.noun}s, crossed if 0"
     filters = filters.float().cpu()
-    return Filters(filters.masked_fill((filters == 0).all(dim=1, keepdim=True), torch.nan), name)
+    is_scaled = any(True for _ in scale.buffers())
+    name += ", of data as scaled for training" if is_scaled else ""
+    return Filters(filters.masked_fill((filters == 0).all(dim=1, keepdim=True), torch.nan), name, scale)
 
 
 def mean_jacobian(encode: Callable[[Tensor], Tensor], x: Tensor, units: Tensor) -> Tensor:

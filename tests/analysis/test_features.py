@@ -14,6 +14,7 @@ from torch import Tensor
 from sparse_ae.analysis import Result, Sample, Subject, features
 from sparse_ae.analysis.features import encoder_filters, mean_jacobian
 from sparse_ae.config.build import build
+from sparse_ae.data.scale import Moments, Scale
 from sparse_ae.models import MLP, SparseAutoencoder, build_autoencoder
 from sparse_ae.plotting.mosaic import feature_grid
 from sparse_ae.plotting.style import to_png
@@ -185,6 +186,30 @@ def test_filters_of_linear_encoders_are_their_weights() -> None:
     )
     assert encoder_filters(_subject(_autoencoder("mlp_encoder"), x), units).name.startswith("mean dz_i/dx over 5 test")
     assert encoder_filters(subject_of(torch.ones(2, 6)), units) is None
+
+
+@pytest.mark.parametrize("model", ["linear", "mlp_encoder"])
+@pytest.mark.parametrize("normalize", ["none", "rms", "standardize", "whiten"])
+def test_filters_are_on_the_scale_that_was_trained_on(normalize: Any, model: str) -> None:
+    """By differences of codes; contributions that are held against them are on that scale too."""
+    x = torch.randn(40, 16, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 17) + 5
+    coder = _autoencoder(model, "none")
+    coder.scale = Scale.fit(normalize, Moments.of([x], covariance=normalize == "whiten"))
+    subject = _subject(coder, x)
+    filters = encoder_filters(subject, torch.arange(6))
+    assert filters is not None
+    assert filters.name.endswith("scaled for training") == (normalize != "none")
+    step, scaled = 1e-2, coder.scale(x)
+    ahead, behind = (
+        torch.stack([coder.encode(coder.scale.inverse(scaled + s * e)).mean(dim=0) for e in torch.eye(16)])
+        for s in (step, -step)
+    )
+    expected = ((ahead - behind) / (2 * step)).T.detach()
+    np.testing.assert_allclose(filters.weight.nan_to_num(), expected, atol=0.02 * expected.abs().max())
+    if model == "linear":
+        atoms = coder.network.dictionary.detach()
+        cosines = torch.nn.functional.cosine_similarity(filters.weight, atoms, dim=1)
+        assert _run(subject).numbers["filter_cosine"] == pytest.approx(cosines.mean().item(), abs=1e-4)
 
 
 def test_a_trained_perceptron_gets_all_grids() -> None:

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from sparse_ae.runs.directory import Run
-from tests.helpers import Cli, run_command
+from tests.helpers import SMALL, Cli, run_command, train_run
 
 ANALYSES = ("sparsity", "features", "selectivity", "truncation", "importance", "similarity", "reconstructions")
 
@@ -110,3 +110,42 @@ def test_projector(analysed: Run) -> None:
     assert list(embedding.sprite.single_image_dim) == [28, 28]
     with Image.open(folder / embedding.sprite.image_path) as sprite:
         assert sprite.size == (28 * math.ceil(len(labels.splitlines()) ** 0.5),) * 2
+
+
+@pytest.fixture(scope="module")
+def vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run on rows that are no images and have no classes."""
+    folder = tmp_path_factory.mktemp("vectors")
+    np.save(folder / "x.npy", np.random.default_rng(0).normal(size=(600, 20)).astype(np.float32))
+    options = [f"data.path={folder / 'x.npy'}", "model=linear", "model.latent_dim=30", "sparsity=topk", "sparsity.k=4"]
+    train_run(folder / "run", "data=arrays", *options, *SMALL)
+    return folder
+
+
+def test_vectors_have_pictures_and_a_page(vectors: Path) -> None:
+    run = Run(vectors / "run")
+    assert {path.stem for path in run.figures} == {"sparsity", "features", "reconstructions"}
+    assert (run.path / "report.html").read_text().count("data:image/png") == 3
+    events = EventAccumulator(str(run.path), size_guidance={"images": 0})
+    events.Reload()
+    assert {"reconstructions", "features", "analysis/overview/features"} <= set(events.Tags()["images"])
+
+
+def test_the_default_leaves_out_what_needs_classes_and_a_name_does_not(vectors: Path) -> None:
+    outcome = run_command(vectors, "sparse-ae-analyse", "run=run")
+    assert outcome.code == 0, outcome.err
+    assert "left out: data.labels: selectivity needs classes, and the data have none" in outcome.out.splitlines()
+    assert set(Run(vectors / "run").analyses) == {*ANALYSES, "overview"} - {"selectivity"}
+    outcome = run_command(vectors, "sparse-ae-analyse", "run=run", "analysis=[selectivity]")
+    assert outcome.code != 0
+    assert "data.labels: selectivity needs classes, and the data have none" in outcome.err
+
+
+def test_patches_of_vectors_are_refused_before_anything_is_written(vectors: Path) -> None:
+    options = ("data=arrays", "data.path=x.npy", "model=linear", "model.start=patches", "hydra.run.dir=patches")
+    outcome = run_command(vectors, "sparse-ae-train", *options)
+    assert outcome.code != 0
+    assert (
+        "model.start=patches: the data are vectors, and patches are cut out of images (expected random)" in outcome.err
+    )
+    assert not (vectors / "patches").exists()
