@@ -24,9 +24,6 @@ hear_signals()
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.load_profile("same")
 
-settings.register_profile("sparse_ae", deadline=None)  # a busy machine is no failure
-settings.load_profile("sparse_ae")
-
 
 @pytest.fixture(scope="session", autouse=True)
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
