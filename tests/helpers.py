@@ -1,5 +1,7 @@
 """Helpers of many tests: commands in this process, composed configs, small runs."""
 
+import copy
+import functools
 import io
 import signal
 import sys
@@ -76,6 +78,11 @@ def _exit_code(main: Callable[[], None]) -> int:
 
 def plain_config(*overrides: str, name: str = "train") -> dict[str, Any]:
     """A composed config as the entry points see it."""
+    return copy.deepcopy(_composed(name, overrides))
+
+
+@functools.cache
+def _composed(name: str, overrides: tuple[str, ...]) -> dict[str, Any]:
     with composing():
         return task_config(compose(name, list(overrides)))
 

@@ -25,7 +25,7 @@ DIM, UNITS, BATCH = 20, 8, 16
 
 
 def _class(group: str, option: str) -> Any:
-    return locate(plain_config(f"{group}={option}")[group]["_target_"], group)
+    return locate(plain_config(f"{group}={option}", f"model.latent_dim={UNITS}")[group]["_target_"], group)
 
 
 def _refused(method: str, network: str) -> bool:
@@ -39,10 +39,12 @@ pytestmark = pytest.mark.parametrize(("method", "network"), PAIRS)
 
 def _specs(method: str, network: str) -> tuple[dict[str, object], dict[str, object]]:
     small = {"k": 3, "refine_steps": 0 if method == "kl" else 2, "widths": [2, 4], "share": 0.2, "hidden_dim": 6}
-    config = plain_config(f"sparsity={method}", f"model={network}", f"model.latent_dim={UNITS}")
-    return tuple(  # type: ignore[return-value]
-        {key: small.get(key, value) for key, value in config[section].items()} for section in ("model", "sparsity")
-    )
+
+    def spec(group: str, option: str) -> dict[str, object]:
+        config = plain_config(f"{group}={option}", f"model.latent_dim={UNITS}")
+        return {key: small.get(key, value) for key, value in config[group].items()}
+
+    return spec("model", network), spec("sparsity", method)
 
 
 def _build(method: str, network: str, seed: int = 0) -> SparseAutoencoder:
