@@ -8,6 +8,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from hydra.core.utils import env_override, run_job
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -88,6 +89,7 @@ def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> N
     plain = task_config(config)
     run = Run(folder(config, "hydra.run.dir").absolute())  # the job may change its working directory
     job: Any = resolve_name(kind)(plain, run)
+    context = hydra_context(config)
     ideas = [idea.format(run=for_shell("run", run.shown_path)) for idea in ideas]
 
     if job.is_main_process:
@@ -120,7 +122,10 @@ def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> N
             failure.append(error)
         return False
 
-    ended = run_job(task, config, "hydra.run.dir", None, hydra_context(config))
+    try:
+        ended = run_job(task, config, "hydra.run.dir", None, context)
+    except (HydraException, TypeError, ValueError) as error:  # before the task
+        raise ConfigError("hydra", reason=str(error)) from error
     if failure:
         raise failure[0]
     if ended.return_value:

@@ -189,7 +189,9 @@ class AutoencoderJob(Job):
         target = build(config["target"], "target") if config["target"] else None
         self.sparsity_spec = dict(config["sparsity"])
         if target is not None:
-            self.sparsity_spec = target.sparsity_spec(self.sparsity_spec, with_defaults(config["model"], "model")["latent_dim"])
+            self.sparsity_spec = target.sparsity_spec(
+                self.sparsity_spec, with_defaults(config["model"], "model")["latent_dim"]
+            )
         self.network_spec = dict(config["model"])
         if self.network_spec.get("output") == "auto":
             self.network_spec["output"] = "sigmoid" if self.data.in_unit_interval else "linear"

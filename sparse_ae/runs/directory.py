@@ -41,8 +41,8 @@ class Run:
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.last_checkpoint = self.checkpoints / "last.ckpt"
-        self.previous_checkpoint = self.path / "checkpoints" / "previous.ckpt"
-        self.best_checkpoint = self.path / "checkpoints" / "best.ckpt"
+        self.previous_checkpoint = self.checkpoints / "previous.ckpt"
+        self.best_checkpoint = self.checkpoints / "best.ckpt"
         self.log = self.path / "train.log"
         self.weights = self.path / "model.safetensors"
         self.model_spec = self.path / "model.json"
