@@ -4,6 +4,7 @@ import re
 from itertools import zip_longest
 
 import pytest
+from hydra.core.config_store import ConfigStore
 
 from sparse_ae.cli.compose import compose, composing, task_config
 from sparse_ae.cli.options import groups, options
@@ -61,6 +62,16 @@ def test_every_option_that_is_offered_composes_and_fits_its_constructor(name: st
                 if spec:
                     arguments = {key: value for key, value in spec.items() if key not in ("_target_", "_partial_")}
                     check_arguments(locate(spec["_target_"], group), arguments, group, partial=True)
+
+
+def test_a_launcher_is_offered_where_its_plugin_is_installed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for plugin in ("submitit_slurm.yaml", "submitit_local.yaml"):
+        monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["launcher"], plugin)
+    for launcher in ("slurm", "submitit_slurm"):
+        error = cli("sparse-ae-train", "-m", f"hydra/launcher={launcher}").err.partition("error: ")[2]
+        reason, _, expected = error.partition(" (expected ")
+        assert reason == f"hydra/launcher={launcher}: no such option; pip install 'sparse-ae[slurm]' brings it"
+        assert "slurm" not in expected
 
 
 def test_every_experiment_that_is_offered_has_jobs() -> None:
