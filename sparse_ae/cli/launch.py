@@ -16,7 +16,7 @@ from sparse_ae.atomic import make_writable
 from sparse_ae.cli.compose import compose, composing, folder, hydra_context, sources, task_config
 from sparse_ae.cli.errors import one_line_errors
 from sparse_ae.cli.overrides import fixed, for_shell, read, written
-from sparse_ae.cli.questions import Parser, add_questions, answer
+from sparse_ae.cli.questions import Parser, add_overrides, add_questions, answer
 from sparse_ae.config.errors import ConfigError
 
 _MULTIRUN = "hydra.mode=MULTIRUN"
@@ -51,6 +51,7 @@ def launch(name: str, description: str, job: str, sweep: str, ideas: Sequence[st
 
 def _parser(program: str, description: str) -> Parser:
     parser = Parser(program, description)
+    add_overrides(parser)
     parser.add_argument("-m", "--multirun", action="store_true", help="sweep over every combination of values a,b,c")
     parser.add_argument(
         "-cd", "--config-dir", metavar="DIR", help="folder of further configs, as DIR/GROUP/OPTION.yaml"

@@ -481,6 +481,8 @@ def test_evaluate_and_analyse(
 
 REPORT = [
     ([], r"DIR: is required \(expected folders of runs"),
+    (["-x"], r"unrecognized arguments: -x"),
+    (["--into"], r"argument --into: expected one argument"),
     (["nowhere"], r"nowhere: no such folder"),
     (["lr=0.1,a (1)"], r"lr=0\.1,a \(1\): no such folder"),
     (["foreign"], r"foreign: holds no runs"),
