@@ -41,11 +41,11 @@ class Numbers(NamedTuple):
     """Value of ``median_r2`` for these."""
     frequency: Annotated[float | None, Label("median frequency of Gabor-like atoms (cycles per pixel)")]
     """Median frequency in cycles per pixel."""
-    bandwidth: Annotated[float | None, Label("median bandwidth of Gabor-like atoms (octaves)")]
+    bandwidth: float | None
     """Median bandwidth at half height in octaves."""
     size: Annotated[float | None, Label("median size of Gabor-like atoms (pixels)")]
     """Median of sqrt(s_u s_v), the standard deviation of the envelope in pixels."""
-    aspect: Annotated[float | None, Label("median aspect of Gabor-like atoms (length over width)")]
+    aspect: float | None
     """Median of s_v / s_u, the length of the stripes over the width across them."""
     orientations: Annotated[float | None, Label("spread of orientations (1: even)")]
     """Entropy of the orientations in eight bins, over log 8."""

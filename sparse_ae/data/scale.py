@@ -49,16 +49,21 @@ class Moments:
 
     def update(self, chunk: Tensor) -> None:
         """Add rows ``(B, D)``, finite."""
-        low, high = chunk.aminmax()
-        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
-        x, n = chunk.to("cpu", torch.float64), len(chunk)
-        mean = x.mean(dim=0)
-        centred, moved = x - mean, mean - self.mean
+        low, high = chunk.aminmax(dim=0)
+        self.low, self.high = min(self.low, float(low.min())), max(self.high, float(high.max()))
+        x, n = chunk.to("cpu", torch.float64) if self._has_covariance else chunk.cpu(), len(chunk)
+        # Centred first, so that sums of float32 are as exact as float32 values are, and several times as fast. Rounding
+        # must not move the mean of equal values, whose variance is 0.
+        centre = x.mean(dim=0).clamp(low.to(x), high.to(x))
+        centred = x - centre
+        rest = centred.mean(dim=0)
+        moved = centre.double() + rest - self.mean
         total, share = self.n + n, n / (self.n + n)
         if self._has_covariance:
             self._deviations += centred.T @ centred + (self.n * share) * torch.outer(moved, moved)
         else:
-            self._deviations[:, 0] += centred.square().sum(dim=0) + (self.n * share) * moved.square()
+            deviations = centred.square_().sum(dim=0).double() - n * rest.double().square()
+            self._deviations[:, 0] += deviations + (self.n * share) * moved.square()
         self.mean += share * moved
         self.n = total
 

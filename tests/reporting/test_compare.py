@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from sparse_ae.plotting.comparison import dot_panels
 from sparse_ae.reporting import compare
-from tests.helpers import CONF, Cli
+from tests.helpers import Cli
 
 
 def test_all_runs_of_a_folder_are_analysed_and_compared(cli: Cli, sweep: Path, runs: list[Path]) -> None:
@@ -44,25 +44,6 @@ def test_a_folder_without_a_finished_run(cli: Cli, tmp_path: Path) -> None:
     outcome = cli("sparse-ae-analyse", "run=empty")
     assert outcome.code != 0
     assert "run=empty: holds no finished run" in outcome.err
-
-
-@pytest.mark.slow
-def test_labels_are_few_and_each_is_of_a_number_that_its_analysis_gives(cli: Cli, runs: list[Path]) -> None:
-    small = ["analysis.selectivity.permutations=20", "analysis.reconstructions.n_images=3"]
-    small += [f"analysis.{name}.n_samples=50" for name in ("robustness", "truncation")]
-    small += ["analysis.probe.labels_per_class=[]", "analysis.probe.c=[0.001]", "analysis.probe.n_choose=200"]
-    small += ["analysis.probe.references=false"]
-    small += [f"analysis.stability.runs=[{runs[1]}]"]
-    names = {path.stem for path in (CONF / "analysis").iterdir()}
-    names -= {"amortisation"}  # of a linear decoder; tested with its numbers
-    outcome = cli("sparse-ae-analyse", f"run={runs[0]}", f"analysis=[{','.join(sorted(names))}]", *small)
-    assert outcome.code == 0, outcome.err
-    for analysis in names:
-        result = json.loads((runs[0] / "analysis" / analysis / "result.json").read_text())
-        assert 1 <= len(result["labels"]) <= 6
-        for key in result["labels"]:
-            assert result[key] is None or isinstance(result[key], int | float), (analysis, key)
-    assert "dead units (code never != 0)" not in (runs[0] / "report.html").read_text()  # labels are not shown there
 
 
 def test_labelled_numbers_are_drawn_or_all_if_there_are_no_labels(

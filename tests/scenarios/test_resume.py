@@ -59,7 +59,7 @@ VARIANTS: dict[str, list[str]] = {
     "clipped": ["trainer.gradient_clip_val=0.1"],
     "one GPU": ["trainer=gpu", "trainer.deterministic=true"],
 }
-FAST = ("plain", "a target, thresholds", "a running threshold, dead units", "dead units re-initialised")
+FAST = ("a target, thresholds", "a running threshold, dead units")
 
 
 def variants() -> list[object]:

@@ -47,6 +47,7 @@ def test_rerun_all(tmp_path: Path, sweep: Sweep) -> None:
     assert runs(tmp_path)["l1-w0.1-n16-s1"].status.attempts == 2
 
 
+@pytest.mark.slow
 def test_failing_jobs(tmp_path: Path, cli: Cli) -> None:
     """One diverges, one is killed, one has an impossible value; the fourth is fine."""
     linear = ["model=linear", "model.unit_norm=false", "trainer.log_every_n_steps=5"]

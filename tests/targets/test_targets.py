@@ -68,11 +68,11 @@ def _train(objective: Objective, images: Tensor, steps: int) -> dict[str, float]
         pytest.param("l1", "mlp", marks=pytest.mark.slow),
         pytest.param("hoyer", "linear", marks=pytest.mark.slow),
         pytest.param("gated", "linear", marks=pytest.mark.slow),
-        ("jumprelu", "linear"),
+        pytest.param("jumprelu", "linear", marks=pytest.mark.slow),
         pytest.param("gated", "mlp", marks=pytest.mark.slow),
         ("kl", "linear"),
-        ("batch_topk", "linear"),
-        ("wta", "linear"),
+        pytest.param("batch_topk", "linear", marks=pytest.mark.slow),
+        pytest.param("wta", "linear", marks=pytest.mark.slow),
     ],
 )
 def test_the_target_is_met(method: str, network: str, images: Tensor) -> None:
