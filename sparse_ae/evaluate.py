@@ -44,7 +44,7 @@ def main() -> None:
             plain = task_config(config)
         other_data = plain.pop("data", None)
         settings = Settings(**check_arguments(Settings, plain, ""))
-        if settings.split == "val" and run.config["data"]["val_size"] == 0:
+        if settings.split == "val" and run.config["data"].get("val_size") == 0:
             raise ConfigError("split", "val", "this run has no validation split (data.val_size=0)", "test")
         _evaluate(run, settings, other_data)
 

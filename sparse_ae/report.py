@@ -1,11 +1,11 @@
 """Report on many runs in one table and one page: ``sparse-ae-report DIR [DIR ...] [--into DIR]``."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from sparse_ae.atomic import make_writable, write_atomically
 from sparse_ae.cli.errors import one_line_errors
+from sparse_ae.cli.questions import Parser
 from sparse_ae.config.errors import ConfigError
 
 PROGRAM = "sparse-ae-report"
@@ -13,9 +13,15 @@ PROGRAM = "sparse-ae-report"
 
 def main() -> None:
     """Write and print the report that the command line asks for."""
-    arguments = _parser().parse_args()
     with one_line_errors(PROGRAM):
-        report(arguments.folders, _target(arguments.folders, arguments.into))
+        parser = _parser()
+        arguments = parser.parse_args()
+        if arguments.help:
+            parser.print_help()
+        elif arguments.version:
+            parser.print_version()
+        else:
+            report(arguments.folders, _target(arguments.folders, arguments.into))
 
 
 def report(folders: Sequence[Path], into: Path) -> None:
@@ -49,11 +55,9 @@ def report(folders: Sequence[Path], into: Path) -> None:
     tell(f"table:  {table}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        description="Compare runs: write summary.csv, report.html and report/*.png. The runs may still be training.",
-    )
+def _parser() -> Parser:
+    description = "Compare runs: write summary.csv, report.html and report/*.png. The runs may still be training."
+    parser = Parser(PROGRAM, description)
     parser.add_argument("folders", nargs="*", type=Path, metavar="DIR", help="folder of runs, such as outputs/default")
     parser.add_argument("--into", type=Path, metavar="DIR", help="folder to write into; default: the one DIR given")
     return parser

@@ -56,7 +56,7 @@ def read_run(
         spec = {**config["data"], "transforms": []}
         check_trusted(spec, DataModule, f"{run.path}/.hydra/config.yaml")
     else:
-        spec = {**other_data, "val_size": config["data"]["val_size"]}
+        spec = {**other_data, **{key: value for key, value in config["data"].items() if key == "val_size"}}
     data = build(spec | {"device": str(where)}, "data")
     make_writable(run.path)
     coder = load(run, weights).to(where)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sparse_ae.cli.overrides import for_shell, literal, read
-from sparse_ae.cli.questions import Parser, answer
+from sparse_ae.cli.questions import Parser, add_overrides, answer
 from sparse_ae.config.errors import ConfigError
 
 
@@ -13,6 +13,7 @@ def read_overrides(program: str, description: str, config_name: str) -> list[str
     Answers ``--help`` with every key and its default, and ends. Raises ``ConfigError`` for a folder without ``run=``.
     """
     parser = Parser(program, description)
+    add_overrides(parser)
     arguments = parser.parse_intermixed_args()
     overrides = read(literal(text) if text.startswith("run=") else text for text in arguments.overrides)
     if answer(parser, config_name, arguments, overrides):

@@ -13,6 +13,7 @@ import hydra
 from hydra._internal.callbacks import Callbacks  # what Hydra's own jobs and launchers are handed; it has no other home
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -39,6 +40,8 @@ def _weights_of(*, _root_: DictConfig) -> str | None:
 def _content_of(kind: str = "arrays", *, _root_: DictConfig) -> str | None:
     """Resolve ``${content_of:}`` and ``${content_of:pictures}``: a digest of the files of ``data``."""
     files = {key: OmegaConf.select(_root_, f"data.{key}") for key in FILES}
+    if not all(isinstance(file, str | None) for file in files.values()):
+        return None
     try:
         return identity(files, lambda line: print(line, file=sys.stderr), pictures=kind == "pictures")
     except (UserError, OSError):  # the data module says what is wrong with a file
@@ -131,5 +134,12 @@ def sources(config: DictConfig) -> dict[str, str]:
 
 
 def hydra_context(config: DictConfig) -> HydraContext:
-    """The context that Hydra's job runner and launchers want, inside ``composing``."""
-    return HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks(config))
+    """The context that Hydra's job runner and launchers want, inside ``composing``.
+
+    Raises ``ConfigError`` for callbacks that cannot be made.
+    """
+    try:
+        callbacks = Callbacks(config)
+    except HydraException as error:
+        raise ConfigError("hydra.callbacks", reason=str(error.__cause__ or error)) from error
+    return HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=callbacks)

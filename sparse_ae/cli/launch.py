@@ -8,6 +8,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from hydra.core.utils import env_override, run_job
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -15,7 +16,7 @@ from sparse_ae.atomic import make_writable
 from sparse_ae.cli.compose import compose, composing, folder, hydra_context, sources, task_config
 from sparse_ae.cli.errors import one_line_errors
 from sparse_ae.cli.overrides import fixed, for_shell, read, written
-from sparse_ae.cli.questions import Parser, add_questions, answer
+from sparse_ae.cli.questions import Parser, add_overrides, add_questions, answer
 from sparse_ae.config.errors import ConfigError
 
 _MULTIRUN = "hydra.mode=MULTIRUN"
@@ -50,6 +51,7 @@ def launch(name: str, description: str, job: str, sweep: str, ideas: Sequence[st
 
 def _parser(program: str, description: str) -> Parser:
     parser = Parser(program, description)
+    add_overrides(parser)
     parser.add_argument("-m", "--multirun", action="store_true", help="sweep over every combination of values a,b,c")
     parser.add_argument(
         "-cd", "--config-dir", metavar="DIR", help="folder of further configs, as DIR/GROUP/OPTION.yaml"
@@ -88,6 +90,7 @@ def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> N
     plain = task_config(config)
     run = Run(folder(config, "hydra.run.dir").absolute())  # the job may change its working directory
     job: Any = resolve_name(kind)(plain, run)
+    context = hydra_context(config)
     ideas = [idea.format(run=for_shell("run", run.shown_path)) for idea in ideas]
 
     if job.is_main_process:
@@ -120,7 +123,10 @@ def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> N
             failure.append(error)
         return False
 
-    ended = run_job(task, config, "hydra.run.dir", None, hydra_context(config))
+    try:
+        ended = run_job(task, config, "hydra.run.dir", None, context)
+    except (HydraException, TypeError, ValueError) as error:  # before the task
+        raise ConfigError("hydra", reason=str(error)) from error
     if failure:
         raise failure[0]
     if ended.return_value:

@@ -1,7 +1,7 @@
 """Every mistake in a command's overrides at once: what does not parse, and keys and options that do not exist."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import hydra
@@ -10,8 +10,8 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from sparse_ae.cli.options import options, search_path
-from sparse_ae.cli.overrides import for_shell, parse
+from sparse_ae.cli.options import installation, options, search_path
+from sparse_ae.cli.overrides import for_shell, one_text, parse
 from sparse_ae.config.build import PARTIAL, TARGET
 from sparse_ae.config.errors import NOT_GIVEN, ConfigError, Mistakes, describe, did_you_mean, listed
 from sparse_ae.config.flat import flatten
@@ -73,38 +73,42 @@ def _composed(name: str, overrides: Sequence[str]) -> DictConfig | None:
 def _several_values(override: Override) -> ConfigError:
     key, _, values = (override.input_line or "").partition("=")
     reason = "several values; a sweep needs -m, and a list is written [a,b]"
-    if override.value_type is ValueType.SIMPLE_CHOICE_SWEEP and not options(override.key_or_group):
-        items = [item.text if isinstance(item, QuotedString) else item for item in override.sweep_iterator()]
-        if any(isinstance(item, str) for item in items):
-            reason += f", a text {for_shell(key, ','.join(map(str, items)))}"
+    is_list = override.value_type is ValueType.SIMPLE_CHOICE_SWEEP and not options(override.key_or_group)
+    if is_list and any(isinstance(item, str | QuotedString) for item in override.sweep_iterator()):
+        reason += f", a text {for_shell(key, one_text(override))}"
     return ConfigError(key, values, reason)
 
 
 def _check_option(name: str, override: Override, offered: Sequence[str]) -> None:
     chosen, group = override.value(), override.key_or_group
-    if override.is_delete() or override.is_sweep_override() or isinstance(chosen, dict):
+    if override.is_delete():
+        if _choices(name).get(group, "") is not None:
+            raise ConfigError(f"~{group}", reason="cannot be left out", expected=listed(offered))
         return
-    if isinstance(chosen, list) and group in _single(name):
+    if override.is_sweep_override() or isinstance(chosen, dict):
+        return
+    if isinstance(chosen, list) and group in _choices(name):
         raise ConfigError(group, chosen, "several options of a group that has one", listed(offered))
     for option in chosen if isinstance(chosen, list) else [chosen]:
         if str(option) not in offered:
-            raise ConfigError(group, option, f"no such option{did_you_mean(str(option), offered)}", listed(offered))
+            raise ConfigError(group, option, f"no such option{_hint(group, str(option), offered)}", listed(offered))
+
+
+def _hint(group: str, option: str, offered: Sequence[str]) -> str:
+    return installation(group, option) or did_you_mean(option, offered)
 
 
 @functools.cache
-def _single(name: str) -> frozenset[str]:
-    """Groups of which the command ``name`` has one option."""
-    return frozenset(map(str, hydra.compose(name, return_hydra_config=True).hydra.runtime.choices))
+def _choices(name: str) -> Mapping[str, str | None]:
+    """The option of each group of which the command ``name`` has one."""
+    return dict(hydra.compose(name, return_hydra_config=True).hydra.runtime.choices)
 
 
 def _missing_option(error: MissingConfigException, overrides: Sequence[str]) -> ConfigError:
     """An option that a config file asks for."""
     group, _, option = (error.missing_cfg_file or "").rpartition("/")
     offered = options(group, overrides)
-    hint = did_you_mean(option, offered)
-    if group == "hydra/launcher":
-        hint = "; pip install 'sparse-ae[slurm]' or 'sparse-ae[ray]' brings it"
-    return ConfigError(group, option, f"no such option{hint}", listed(offered))
+    return ConfigError(group, option, f"no such option{_hint(group, option, offered)}", listed(offered))
 
 
 def _refused(name: str, overrides: Sequence[str], error: Exception) -> ConfigError:
@@ -113,8 +117,8 @@ def _refused(name: str, overrides: Sequence[str], error: Exception) -> ConfigErr
         try:
             hydra.compose(name, [text], return_hydra_config=True)
         except ComposeError as own:
-            key, _, value = text.partition("=")
-            return ConfigError(key, value, _reason(own))
+            key, equals, value = text.partition("=")
+            return ConfigError(key, value if equals else NOT_GIVEN, _reason(own))
     return ConfigError("", reason=_reason(error))
 
 
@@ -122,7 +126,7 @@ def _reason(error: Exception) -> str:
     cause = error.__cause__ or error
     if isinstance(cause, ValidationError) and "not Optional" in str(cause):
         return "cannot be null"
-    return describe(cause) if isinstance(cause, KeyError) else str(cause).splitlines()[0]
+    return describe(cause) if type(cause) is KeyError else str(cause).splitlines()[0]
 
 
 def _check_key(config: Any, override: Override) -> None:

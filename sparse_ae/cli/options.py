@@ -15,6 +15,9 @@ _NOT_SUPPORTED = {
 }
 """Options that Hydra and its plugins bring and that a sweep here has no use for, by group."""
 
+_EXTENDED = {"slurm": "submitit_slurm", "slurm_local": "submitit_local", "ray_cluster": "ray"}
+"""Launchers, and those of plugins that they extend."""
+
 
 def groups(config: DictConfig) -> list[str]:
     """Groups whose options the command of ``config`` takes: those that its config has a place for."""
@@ -30,8 +33,18 @@ def options(group: str, overrides: Sequence[str] = ()) -> list[str]:
 
 @functools.lru_cache(maxsize=1000)  # asked for every key of every job of a sweep
 def _options(loader: ConfigLoader, group: str, *overrides: str) -> list[str]:
-    names = loader.get_group_options(group, ObjectType.CONFIG, overrides=list(overrides))
-    return sorted(str(name) for name in names if name not in _NOT_SUPPORTED.get(group, ()))
+    names = {*map(str, loader.get_group_options(group, ObjectType.CONFIG, overrides=list(overrides)))}
+    if group == "hydra/launcher":
+        names -= {name for name, plugin in _EXTENDED.items() if plugin not in names}
+    return sorted(names.difference(_NOT_SUPPORTED.get(group, ())))
+
+
+def installation(group: str, option: str) -> str:
+    """``; pip install 'sparse-ae[ray]'`` for a launcher that needs a plugin, else nothing."""
+    plugin = _EXTENDED.get(option, option)
+    if group != "hydra/launcher" or plugin not in _EXTENDED.values():
+        return ""
+    return f"; pip install 'sparse-ae[{'ray' if plugin == 'ray' else 'slurm'}]' brings it"
 
 
 def search_path(overrides: Sequence[str]) -> list[str]:

@@ -13,10 +13,14 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString, Tran
 from hydra.errors import HydraException, OverrideParseException
 
 from sparse_ae.config.errors import ConfigError, Mistakes
+from sparse_ae.data.content import FILES
 
 _OF_THE_SWEEP = ("hydra", "rerun", "threads")
 """Sections that belong to a sweep as a whole and not to one of its runs."""
-_FOLDERS = ("run", "coder.run", "data.root", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+_TEXTS = (
+    *("run", "coder.run", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir"),
+    *(f"data.{key}" for key in ("root", "key", *FILES)),
+)
 """Keys whose value is a text, also where it looks like a number: ``run=2024``."""
 
 _PLAIN = re.compile(r"(?:\$\{[^{}]*\}|[^,()\[\]{}'\"\\])+")
@@ -74,10 +78,12 @@ def axes_of(values: Mapping[str, Any]) -> dict[str, list[str]]:
     >>> axes_of({"a": "1,2", "b": [None, [256], "1,2"], "c": None})
     {'a': ['a=1', 'a=2'], 'b': ['b=null', 'b=[256]', 'b="1,2"'], 'c': ['c=null']}
 
-    Raises ``ConfigError`` for a text that is not valid and for a list without values.
+    Raises ``ConfigError`` for a text that is not valid, a list without values, and what belongs to the whole sweep.
     """
     found: dict[str, list[str]] = {}
     for key, value in values.items():
+        if _section(key) == "hydra":
+            raise ConfigError(key, value, "is of the sweep and not of its runs", "a key outside of the sweeper's axes")
         if isinstance(value, str):
             found |= axes(read([f"{key}={value}"]))
         elif isinstance(value, list):
@@ -86,6 +92,8 @@ def axes_of(values: Mapping[str, Any]) -> dict[str, list[str]]:
             found[key] = [override for item in value for override in written({key: item})]
         else:
             found[key] = written({key: value})
+        if _section(key) in _OF_THE_SWEEP and len(found[key]) > 1:
+            raise ConfigError(key, value, "a sweep has one value of it")
     return found
 
 
@@ -97,15 +105,20 @@ def fixed(overrides: Sequence[str]) -> list[str]:
     Raises ``ConfigError`` for several values of a key that belongs to the whole sweep.
     """
     single = []
-    for typed, values in axes(overrides).items():
-        key = typed.lstrip("+~")
+    for typed, override in {override.get_key_element(): override for override in parse(overrides)}.items():
+        key, values = typed.lstrip("+~"), _values(override)
         if len(values) == 1:
             single += values if key.startswith("hydra") or "." not in key else []
-        elif key.split(".")[0].split("/")[0] in _OF_THE_SWEEP:
-            given = [str(override.value()) for override in parse(values)]
-            expected = f"one value, as in {for_shell(key, ','.join(given))}" if key in _FOLDERS else ""
-            raise ConfigError(key, ", ".join(given), "a sweep has one value of it", expected)
+        elif _section(key) in _OF_THE_SWEEP:
+            text = one_text(override)
+            expected = f"one value, as in {for_shell(key, text)}" if key in _TEXTS else ""
+            raise ConfigError(key, text, "a sweep has one value of it", expected)
     return single
+
+
+def one_text(override: Override) -> str:
+    """The value of an override as it was typed, where it was taken for several and meant as one text."""
+    return re.sub(r'"([^"\\]*)"', r"\1", (override.input_line or "").partition("=")[2])
 
 
 def of_runs(overrides: Iterable[str]) -> list[str]:
@@ -129,6 +142,11 @@ def for_shell(key: str, value: str | Path) -> str:
     return shlex.join(written({key: value}))
 
 
+def _section(key: str) -> str:
+    """``hydra`` of ``hydra.sweep.dir`` and ``hydra/launcher``."""
+    return re.split(r"[./]", key.lstrip("+~"))[0]
+
+
 def _parsed(text: str) -> Override | None:
     """The override, or None if it is not valid."""
     hydra = GlobalHydra.instance()
@@ -147,7 +165,7 @@ def _read(text: str) -> str:
     if override is None:
         parts = [_part(key, part) for part in value.split(",")]
         return f"{key}={','.join(map(str, parts))}" if equals and None not in parts else text
-    if key.lstrip("+") in _FOLDERS and isinstance(override.value(), bool | int | float):
+    if key.lstrip("+") in _TEXTS and isinstance(override.value(), bool | int | float):
         return _quoted(text)
     return text
 
@@ -158,7 +176,8 @@ def _part(key: str, value: str) -> str | None:
         return value
     if not _PLAIN.fullmatch(value) or _parsed(f"{key}=") is None:
         return None
-    return _in_quotes(_below_home(value.strip()))
+    text = value.strip()
+    return value.replace(text, _in_quotes(_below_home(text)))
 
 
 def _quoted(text: str) -> str:

@@ -24,7 +24,10 @@ _ABOUT = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
 class Parser(argparse.ArgumentParser):
-    """Parser of a command's flags, whose mistakes are lines like any other's."""
+    """Parser of a command's flags, whose mistakes are lines like any other's.
+
+    ``--help`` and ``--version`` are for the command to answer.
+    """
 
     def __init__(self, program: str, description: str) -> None:
         super().__init__(
@@ -34,13 +37,21 @@ class Parser(argparse.ArgumentParser):
             add_help=False,
             allow_abbrev=False,
         )
-        self.add_argument("overrides", nargs="*", metavar="key=value", help="values of keys, and options of groups")
         self.add_argument("-h", "--help", action="store_true", help="show this text")
         self.add_argument("--version", action="store_true", help="show the version")
+
+    def print_version(self) -> None:
+        """Print program and version."""
+        print(f"{self.prog} {__version__}")
 
     def error(self, message: str) -> NoReturn:
         """Raise ``ConfigError``."""
         raise ConfigError("", reason=message)
+
+
+def add_overrides(parser: Parser) -> None:
+    """Add the overrides of a command with a config."""
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="values of keys, and options of groups")
 
 
 def add_questions(parser: Parser) -> None:
@@ -69,7 +80,7 @@ def answer(parser: Parser, name: str, arguments: argparse.Namespace, overrides: 
         parser.epilog = _describe(name, overrides)
         parser.print_help()
     elif "version" in asked:
-        print(f"{parser.prog} {__version__}")
+        parser.print_version()
     elif "shell_completion" in asked:
         _complete(name, overrides)
     elif asked:

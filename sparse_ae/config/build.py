@@ -41,6 +41,12 @@ def build(spec: Mapping[str, Any], key: str, **extra: Any) -> Any:
         raise ConfigError(key, reason=str(error)) from error
 
 
+def with_defaults(spec: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """``spec`` with its constructor's defaults of the keys that it lacks. Raises ``ConfigError`` if there is none."""
+    parameters = _parameters(locate(spec[TARGET], key))
+    return {name: p.default for name, p in parameters.items() if p.default is not p.empty} | dict(spec)
+
+
 def check_config(
     kind: type[S],
     groups: Mapping[str, Collection[str]],

@@ -20,5 +20,8 @@ def usable_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises any of them
         reason = f"not usable here ({str(error).splitlines()[0]})"
-        raise ConfigError("device", name, reason, "auto, cpu, cuda or cuda:0") from error
+        usable = torch.accelerator.current_accelerator(check_available=True)
+        raise ConfigError(
+            "device", name, reason, f"auto, cpu, {usable} or {usable}:0" if usable else "auto or cpu"
+        ) from error
     return device

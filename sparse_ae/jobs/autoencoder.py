@@ -1,21 +1,22 @@
 """Job of one autoencoder: from a composed config to everything that takes part, and from there to results."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
+import torch
 from hydra.utils import to_absolute_path
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveInt, StrictBool, StrictStr
 
 from sparse_ae.analysis.coefficient_path import path_figures
-from sparse_ae.config.build import build, check_config
+from sparse_ae.config.build import build, check_config, with_defaults
 from sparse_ae.config.errors import ConfigError, Mistakes
 from sparse_ae.jobs.base import Job, StartingPoint, check_analyses
 from sparse_ae.jobs.memory import check_memory
-from sparse_ae.jobs.trainer_options import check_counts, naming_the_option
+from sparse_ae.jobs.trainer_options import check_options, naming_the_options
 from sparse_ae.models import build_autoencoder
 from sparse_ae.reporting.console import tell
 from sparse_ae.runs.checkpoint import read_checkpoint
@@ -23,7 +24,7 @@ from sparse_ae.runs.directory import Run
 from sparse_ae.runs.errors import CheckpointError, RunError
 from sparse_ae.runs.export import save_model
 from sparse_ae.training.checkpointing import SealedCheckpointIO, check_fits
-from sparse_ae.training.devices import check_accelerator, cluster_environment, set_rank, stopping_together
+from sparse_ae.training.devices import cluster_environment, set_rank, stopping_together
 from sparse_ae.training.fast import NoProfiler
 from sparse_ae.training.health import Health
 from sparse_ae.training.logger import RunLogger
@@ -32,7 +33,7 @@ from sparse_ae.training.objective import Objective
 from sparse_ae.training.process import tune_process
 from sparse_ae.training.progress import EpochBar, StatusProgress, progress_callbacks
 from sparse_ae.training.resume import ResumeState
-from sparse_ae.training.schedulers import make_scheduler
+from sparse_ae.training.schedulers import MakeOptimizer, MakeScheduler, make_optimizer, make_scheduler
 from sparse_ae.training.stop import StopSignals
 
 
@@ -86,19 +87,25 @@ class AutoencoderJob(Job):
         self.active_threshold, self.rerun = settings.active_threshold, settings.rerun
         tune_process(settings.threads, settings.matmul_precision)
         seed_everything(settings.seed, verbose=False)
-        mistakes = Mistakes()
-        with mistakes.collect():
-            self.data = build(config["data"], "data")
-            objective = self._objective()
+        self.logger = RunLogger(run.path)
+        self.trainer_options = with_defaults(config["trainer"], "trainer")
         optimizer = build(config["optimizer"], "optimizer")
         scheduler = build(config["scheduler"], "scheduler") if config["scheduler"] else None
+        mistakes = Mistakes()
+        self.validates, callbacks = False, list[Callback]()  # where a mistake comes before
         with mistakes.collect():
-            check_accelerator(config["trainer"])
+            self.data = build(config["data"], "data")
+            self.validates = self.data.val_size > 0 and self.trainer_options["limit_val_batches"] != 0
+            objective = self._objective()
+            self._check_schedules(objective)
         with mistakes.collect():
-            check_counts(config["trainer"])
+            _check_optimizer(optimizer, scheduler)
+        with mistakes.collect():
+            callbacks = self._callbacks()
+        with mistakes.collect(), naming_the_options(config["trainer"]):
+            self.trainer = self._trainer(callbacks)
         mistakes.check()
-        self.validates = self.data.val_size > 0 and config["trainer"]["limit_val_batches"] != 0
-        self._check_schedules(objective)
+        make_optimizer(optimizer, objective.model)  # raises for a model with learning rates of its own
         self.module = SparseAutoencoderModule(
             objective,
             optimizer=optimizer,
@@ -108,10 +115,6 @@ class AutoencoderJob(Job):
             compile_objective=settings.compile,
             config=config,
         )
-        _check_optimizer(self.module)
-        self.logger = RunLogger(run.path)
-        with naming_the_option(config["trainer"]):
-            self.trainer = self._trainer()
         self.device = self.data.training_device = self.trainer.strategy.root_device
 
     @property
@@ -186,7 +189,9 @@ class AutoencoderJob(Job):
         target = build(config["target"], "target") if config["target"] else None
         self.sparsity_spec = dict(config["sparsity"])
         if target is not None:
-            self.sparsity_spec = target.sparsity_spec(self.sparsity_spec, config["model"]["latent_dim"])
+            self.sparsity_spec = target.sparsity_spec(
+                self.sparsity_spec, with_defaults(config["model"], "model")["latent_dim"]
+            )
         self.network_spec = dict(config["model"])
         if self.network_spec.get("output") == "auto":
             self.network_spec["output"] = "sigmoid" if self.data.in_unit_interval else "linear"
@@ -201,7 +206,7 @@ class AutoencoderJob(Job):
 
     def _check_schedules(self, objective: Objective) -> None:
         """Raise ``ConfigError`` where training cannot be steered: no validation, no end, too few bits."""
-        trainer, mistakes = self.config["trainer"], Mistakes()
+        trainer, mistakes = self.trainer_options, Mistakes()
         if objective.target is not None and not self.validates:
             reason = "a target is met on the validation split"
             if self.data.val_size:
@@ -222,30 +227,32 @@ class AutoencoderJob(Job):
             mistakes.add(ConfigError("trainer.max_epochs", -1, reason, "a number of epochs, or of trainer.max_steps"))
         mistakes.check()
 
-    def _trainer(self) -> Trainer:
-        config, run = self.config, self.run
-        progress = progress_callbacks(config["trainer"]["enable_progress_bar"])
-        checkpoints = {"folder": run.path / "checkpoints", "stop": self.stop}
-        callbacks = [
-            *progress,
-            StatusProgress(run),
-            ResumeState(self.logger),
-            Health(),
-            build(config["visuals"], "visuals"),
-            build(config["checkpoint"], "checkpoint", **checkpoints),
-        ]
+    def _callbacks(self) -> list[Callback]:
+        config, mistakes = self.config, Mistakes()
+        found = [StatusProgress(self.run), ResumeState(self.logger), Health()]
+        with mistakes.collect():
+            found.append(build(config["visuals"], "visuals"))
+        with mistakes.collect():
+            found.append(build(config["checkpoint"], "checkpoint", folder=self.run.checkpoints, stop=self.stop))
+        mistakes.check()
+        return found
+
+    def _trainer(self, callbacks: Sequence[Callback]) -> Trainer:
+        options = self.trainer_options
+        check_options(options)
+        progress = progress_callbacks(options["enable_progress_bar"])
         spec = {
-            **config["trainer"],
+            **self.config["trainer"],
             "enable_progress_bar": any(isinstance(p, EpochBar) for p in progress),
-            "limit_val_batches": config["trainer"]["limit_val_batches"] if self.validates else 0,
-            "profiler": config["trainer"]["profiler"] or NoProfiler(),
+            "limit_val_batches": options["limit_val_batches"] if self.validates else 0,
+            "profiler": options["profiler"] or NoProfiler(),
         }
-        plugins = [SealedCheckpointIO(), cluster_environment(config["trainer"])]
-        ours = {"logger": self.logger, "callbacks": callbacks, "plugins": plugins}
+        plugins = [SealedCheckpointIO(), cluster_environment(options)]
+        ours = {"logger": self.logger, "callbacks": [*progress, *callbacks], "plugins": plugins}
         # Under Slurm, Lightning starts from an hpc_ckpt_*.ckpt in its root folder, such as an earlier version left in
         # a run's. No run begins with a file in this one.
         with _misconfiguration_as_config_error():
-            trainer: Trainer = build(spec, "trainer", **ours, default_root_dir=checkpoints["folder"])
+            trainer: Trainer = build(spec, "trainer", **ours, default_root_dir=self.run.checkpoints)
         set_rank(trainer.global_rank)
         return trainer
 
@@ -259,16 +266,14 @@ def _misconfiguration_as_config_error() -> Iterator[None]:
         raise ConfigError("trainer", reason=str(error)) from error
 
 
-def _check_optimizer(module: SparseAutoencoderModule) -> None:
+def _check_optimizer(optimizer: MakeOptimizer, scheduler: MakeScheduler | None) -> None:
     """Optimizers and schedulers check their numbers only when they are made."""
     try:
-        optimizer = module.new_optimizer()
-    except ConfigError:
-        raise
-    except ValueError as error:
+        made = optimizer([torch.zeros(1, requires_grad=True)])
+    except (TypeError, ValueError) as error:
         raise ConfigError("optimizer", reason=str(error)) from error
-    if module.make_scheduler is not None:
+    if scheduler is not None:
         try:
-            make_scheduler(module.make_scheduler, optimizer, total_steps=1)
+            make_scheduler(scheduler, made, total_steps=1)
         except (TypeError, ValueError) as error:
             raise ConfigError("scheduler", reason=str(error)) from error

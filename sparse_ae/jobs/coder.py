@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sparse_ae.atomic import link
 from sparse_ae.coders import DictionaryCoder, IterativeLearner, Learner
-from sparse_ae.config.build import build, check_config
+from sparse_ae.config.build import build, check_config, with_defaults
 from sparse_ae.config.errors import ConfigError, Mistakes
 from sparse_ae.data import Split, usable_device
 from sparse_ae.jobs.base import Job, StartingPoint, check_analyses
@@ -50,7 +50,7 @@ class CoderJob(Job):
         with mistakes.collect():
             _check_data(config["data"])
         with mistakes.collect():
-            self.device = _device(config["data"])
+            self.device = _device(with_defaults(config["data"], "data"))
             self.data = build({**config["data"], "device": str(self.device)}, "data")
         with mistakes.collect():
             self.learner: Learner = build(config["coder"], "coder")

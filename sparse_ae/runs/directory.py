@@ -39,9 +39,10 @@ class Run:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.last_checkpoint = self.path / "checkpoints" / "last.ckpt"
-        self.previous_checkpoint = self.path / "checkpoints" / "previous.ckpt"
-        self.best_checkpoint = self.path / "checkpoints" / "best.ckpt"
+        self.checkpoints = self.path / "checkpoints"
+        self.last_checkpoint = self.checkpoints / "last.ckpt"
+        self.previous_checkpoint = self.checkpoints / "previous.ckpt"
+        self.best_checkpoint = self.checkpoints / "best.ckpt"
         self.log = self.path / "train.log"
         self.weights = self.path / "model.safetensors"
         self.model_spec = self.path / "model.json"
@@ -160,7 +161,7 @@ class Run:
         for name, text in sources.items():
             (self.path / ".hydra").mkdir(exist_ok=True)
             write_atomically(self.path / ".hydra" / name, text.encode())
-        for half in (self.path / "checkpoints").glob(".*.ckpt*"):  # of a save that was killed
+        for half in self.checkpoints.glob(".*.ckpt*"):  # of a save that was killed
             half.unlink()
         self.record.start(config, resumed=resumed, threads=threads, sweep=sweep, repeats=repeats)
 

@@ -69,7 +69,7 @@ class LocalLauncher:
     def launch(self, jobs: Sequence[JobSpec]) -> None:
         """Execute ``jobs`` and wait for their end."""
         config = jobs[0].config
-        asked = config.get("trainer", {}).get("accelerator") or config["data"]["device"]
+        asked = config.get("trainer", {}).get("accelerator") or config["data"].get("device")
         cores = joblib.cpu_count()  # respects a container's limit
         divided = share(
             len(jobs),

@@ -99,7 +99,7 @@ def _check(new: Planned, twin: Planned | None) -> None:
     """Raise ``ConfigError`` or ``RunError`` for a job that cannot be trained, or not in the folder of ``twin``."""
     job = new.spec.build()
     if job.devices > 1:
-        devices = new.spec.config["trainer"]["devices"]
+        devices = new.spec.config["trainer"].get("devices", "auto")
         raise ConfigError("trainer.devices", devices, "a sweep trains each run on one device", "1")
     if twin is not None and config_hash(twin.spec.config) != config_hash(new.spec.config):
         reason = f"{new.run.path} is also the folder of {' '.join(twin.overrides)}"

@@ -62,10 +62,10 @@ def sweep(name: str, job: str, config: DictConfig, overrides: Sequence[str]) -> 
 def _check_hydra(config: DictConfig) -> None:
     """Raise ``ConfigError`` for settings of Hydra that do nothing in a sweep's jobs, which log into their folders."""
     mistakes = Mistakes()
-    for key, usual in {"hydra.job.chdir": (None, False), "hydra.verbose": (False,)}.items():
-        value = OmegaConf.select(config, key)
-        if value not in usual:
-            mistakes.add(ConfigError(key, value, "has no effect on the jobs of a sweep", "false"))
+    usual = {"job.chdir": "false", "verbose": "false", "output_subdir": "null", "callbacks": "{}"}
+    for key, expected in usual.items():
+        if value := OmegaConf.select(config.hydra, key):
+            mistakes.add(ConfigError(f"hydra.{key}", value, "has no effect on the jobs of a sweep", expected))
     logging = config.hydra.runtime.choices.get("hydra/job_logging")
     if logging != "none":
         mistakes.add(ConfigError("hydra/job_logging", logging, "each job of a sweep logs into its own folder", "none"))

@@ -53,7 +53,12 @@ def check_accelerator(trainer: Mapping[str, Any]) -> None:
     name = trainer["accelerator"]
     known = {*_ONE_OF, *AcceleratorRegistry.available_accelerators()}
     if isinstance(name, str) and name not in known:
-        raise ConfigError("trainer.accelerator", name, f"not an accelerator{did_you_mean(name, known)}", listed(known))
+        raise ConfigError(
+            "trainer.accelerator",
+            name,
+            f"not an accelerator{did_you_mean(name, known)}",
+            listed(filter(_available, known)),
+        )
     if isinstance(name, str) and not _available(name):
         raise ConfigError("trainer.accelerator", name, "not available on this machine", "cpu or auto")
 

@@ -37,7 +37,10 @@ TRAIN = [
     (["+nonsense=3"], r"nonsense: no such key"),
     (["+sparsty.rho=0.3"], r"sparsty: no such key; did you mean sparsity\?"),
     (["visuals=null"], r"visuals=null: not a group of options"),
-    (["~scheduler"], r"scheduler: not a group of options"),
+    (["~scheduler"], r"~scheduler: cannot be left out \(expected cosine, none, "),
+    (["~experiment"], r"~experiment: cannot be left out \(expected "),
+    (["~analysis"], r"~analysis: cannot be left out \(expected "),
+    (["~threads"], r"~threads: Could not delete"),
     (["+trainer.logger=false"], r"trainer\.logger: is set by the framework"),
     (["--config-dir", "nowhere"], r"--config-dir nowhere: no such folder"),
     (["nonsense"], r"nonsense: not a valid override \(expected key=value or group=option\)"),
@@ -141,7 +144,10 @@ TRAIN = [
     (["visuals.every_n_epochs=0"], r"visuals\.every_n_epochs=0: should be greater than 0"),
     (["trainer.max_epochs=soon"], r"trainer\.max_epochs=soon: should be a valid integer"),
     (["trainer.precision=99"], r"trainer\.precision=99: should be 64, 32 or 16"),
-    (["trainer.accelerator=abacus"], r"trainer\.accelerator=abacus: not an accelerator .*\(expected auto, cpu"),
+    (
+        ["trainer.accelerator=abacus"],
+        r"trainer\.accelerator=abacus: not an accelerator .*\(expected auto, cpu(, cuda, gpu)?\)",
+    ),
     (["trainer.limit_train_batches=-5"], r"trainer\.limit_train_batches=-5: .*-5 for limit_train_batches"),
     (["trainer.accelerator=cpu", "trainer.devices=abc"], r"trainer\.devices=abc: .* should be an int > 0"),
     (["trainer.accelerator=cpu", "trainer.devices=0"], r"trainer\.devices=0: .*should be an int > 0"),
@@ -173,8 +179,9 @@ TRAIN = [
     (["hydra.searchpath=5"], r"hydra\.searchpath=5: "),
     (["sparsity.rho=${nothing}"], r"sparsity\.rho: Interpolation key 'nothing' not found"),
     (["sparsity.rho=${oc.env:NOT_THERE}"], r"sparsity\.rho: .*NOT_THERE"),
-    (["~model"], r"model: not a group of options"),
-    (["~sparsity"], r"sparsity: not a group of options"),
+    (["~model"], r"~model: cannot be left out \(expected linear, "),
+    (["+hydra.callbacks.a._target_=no.such"], r"hydra\.callbacks: Error loading 'no\.such'"),
+    (["hydra.callbacks={a: {_target_: b.c}}"], r"hydra\.callbacks=.*: Key 'a' is not in struct"),
     (["target=l0", "target.measure=5"], r"target\.measure=5: should be 'l0', "),
     (["experiment=[default,grid]"], r"experiment=\['default', 'grid'\]: several options of a group that has one"),
     (["+experiment=grid"], r"\+experiment=grid: Multiple values"),
@@ -182,6 +189,10 @@ TRAIN = [
     # folders whose names mean something in Hydra's grammar
     (["hydra.run.dir=a,b"], r"hydra\.run\.dir=a,b: several values; .*, a text 'hydra\.run\.dir=\"a,b\"'"),
     (["hydra.run.dir=a=1,b=2"], r".*: several values; .*, a text 'hydra\.run\.dir=\"a=1,b=2\"'"),
+    (["hydra.run.dir=a=1, b=2"], r".*: several values; .*, a text 'hydra\.run\.dir=\"a=1, b=2\"'"),
+    (["data=images", "data.size=[8,8]", "data.path=2024"], r"data\.path=2024: no such folder"),
+    (["data=images", "data.size=[8,8]", "data.path=true"], r"data\.path=true: no such folder"),
+    (["data=images", "data.path=[1]"], r"data\.path=\[1\]: should be a valid string"),
     (
         ["hydra.run.dir=a (1)"],
         r"hydra\.run\.dir=a \(1\): not a valid .* a text is written 'hydra\.run\.dir=\"a \(1\)\"'",
@@ -231,11 +242,14 @@ def test_all_mistakes_at_once(cli: Cli, tmp_path: Path) -> None:
         "sparsity.rhoo=1",
         "modle=mlp",
     ]
-    outcome = cli("sparse-ae-train", "data.shift=28", "trainer.accelerator=abacus")
-    assert [line.split("error: ")[1].split(":")[0] for line in outcome.err.splitlines()] == [
-        "data.shift=28",
-        "trainer.accelerator=abacus",
-    ]
+    of_parts = ["data.shift=28", "optimizer.lr=-1", "checkpoint.monitor=val/nothing", "trainer.accelerator=abacus"]
+    outcome = cli("sparse-ae-train", *of_parts)
+    told = [line.split("error: ")[1].split(":")[0] for line in outcome.err.splitlines()]
+    assert told == [of_parts[0], "optimizer", *of_parts[2:]]
+    of_trainer = ["accumulate_grad_batches=0", "devices=abc", "max_epochs=-7", "limit_train_batches=-5"]
+    outcome = cli("sparse-ae-train", "data.shift=28", *(f"trainer.{option}" for option in of_trainer))
+    told = [line.split("error: ")[1].split(":")[0] for line in outcome.err.splitlines()]
+    assert told == ["data.shift=28", *(f"trainer.{option}" for option in of_trainer)]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -264,14 +278,18 @@ def test_every_value_of_a_sweep_is_a_mistake(cli: Cli, tmp_path: Path) -> None:
         (["seed=1,2", "hydra.launcher.n_jobs=0"], r"hydra\.launcher\.n_jobs=0: should be greater than 0"),
         (["seed=1,2", "hydra.launcher.n_jobs=abc"], r"hydra\.launcher\.n_jobs=abc: should be a valid integer"),
         (["seed=1,2", "+hydra.launcher.foo=3"], r"hydra\.launcher\.foo: no such key"),
-        (["seed=1,2", "hydra/launcher=local,basic"], r"hydra/launcher=local, basic: a sweep has one value of it"),
-        (["threads=1,2"], r"threads=1, 2: a sweep has one value of it"),
+        (["seed=1,2", "hydra/launcher=local,basic"], r"hydra/launcher=local,basic: a sweep has one value of it"),
+        (["threads=1,2"], r"threads=1,2: a sweep has one value of it"),
         (["seed=1,2", "sparsity.coefficient=x"], r"sparsity\.coefficient=x: should be a valid number"),
         (["hydra.mode=RUN", "seed=-1,-1"], r"seed=-1: should be greater than or equal to 0"),
         (["sparsity=glob(l*)", "seed=-1"], r"seed=-1: should be greater than or equal to 0"),
         (["hydra/sweeper=basic", "seed=1"], r"hydra/sweeper=basic: no such option \(expected grid\)"),
-        (["~hydra/sweeper", "seed=1"], r"hydra\.sweeper\._target_=null: not supported \(expected hydra/sweeper=grid\)"),
-        (["~hydra/launcher", "seed=1"], r"hydra\.launcher: Missing mandatory value: hydra\.launcher\n"),
+        (["~hydra/sweeper", "seed=1"], r"~hydra/sweeper: cannot be left out \(expected grid\)"),
+        (
+            ["hydra.sweeper=null", "seed=1"],
+            r"hydra\.sweeper\._target_=null: not supported \(expected hydra/sweeper=grid",
+        ),
+        (["~hydra/launcher", "seed=1"], r"~hydra/launcher: cannot be left out \(expected basic, local"),
         (["hydra.launcher=null", "seed=1"], r"hydra\.launcher: Hydra launcher is not configured\n"),
         (["hydra.sweep.dir=null", "seed=1"], r"hydra\.sweep\.dir=null: cannot be null"),
         (["hydra.sweep.dir=", "seed=1"], r"hydra\.sweep\.dir=: names no folder"),
@@ -281,9 +299,20 @@ def test_every_value_of_a_sweep_is_a_mistake(cli: Cli, tmp_path: Path) -> None:
             r"hydra\.sweep\.dir=.*: a sweep has one value of it .*'hydra\.sweep\.dir=\"a=1,b\"'",
         ),
         (["hydra.job.chdir=true", "seed=1"], r"hydra\.job\.chdir=true: has no effect on the jobs of a sweep"),
+        (
+            ["hydra.output_subdir=x", "seed=1"],
+            r"hydra\.output_subdir=x: has no effect on the jobs .* \(expected null\)",
+        ),
+        (["+hydra.callbacks.a._target_=b", "seed=1"], r"hydra\.callbacks=.*: has no effect on the jobs"),
+        (["hydra.sweep.dir=a, b", "seed=1"], r"hydra\.sweep\.dir=a, b: .*'hydra\.sweep\.dir=\"a, b\"'"),
         (["hydra.verbose=true", "seed=1"], r"hydra\.verbose=true: has no effect on the jobs of a sweep"),
         (["hydra/job_logging=stdout", "seed=1"], r"hydra/job_logging=stdout: each job of a sweep logs into its own"),
         (["+hydra.sweeper.params.seed=[]"], r"seed=\[\]: an axis without values"),
+        (["+hydra.sweeper.params.threads=[1,2]"], r"threads=\[1, 2\]: a sweep has one value of it"),
+        (
+            ["+hydra.sweeper.params={hydra.launcher.n_jobs: 1}"],
+            r"hydra\.launcher\.n_jobs=1: is of the sweep and not of",
+        ),
         (["+hydra.sweeper.foo=3"], r"hydra\.sweeper\.foo: no such key"),
         (["+hydra.sweeper.params.seed='${nothing}'"], r"hydra\.sweeper\.params\.seed: Interpolation key 'nothing'"),
         (["resume=lr=0.1/a.ckpt"], r"resume=lr=0\.1/a\.ckpt: no such checkpoint"),
@@ -449,6 +478,8 @@ def test_evaluate_and_analyse(
 
 REPORT = [
     ([], r"DIR: is required \(expected folders of runs"),
+    (["-x"], r"unrecognized arguments: -x"),
+    (["--into"], r"argument --into: expected one argument"),
     (["nowhere"], r"nowhere: no such folder"),
     (["lr=0.1,a (1)"], r"lr=0\.1,a \(1\): no such folder"),
     (["foreign"], r"foreign: holds no runs"),

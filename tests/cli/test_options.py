@@ -4,6 +4,7 @@ import re
 from itertools import zip_longest
 
 import pytest
+from hydra.core.config_store import ConfigStore
 
 from sparse_ae.cli.compose import compose, composing, task_config
 from sparse_ae.cli.options import groups, options
@@ -46,21 +47,31 @@ def test_help_lists_the_groups_of_the_command_and_all_their_options(cli: Cli, na
 
 @pytest.mark.parametrize("name", GROUPS)
 def test_every_option_that_is_offered_composes_and_fits_its_constructor(name: str) -> None:
-    """The first options of all groups at once, then the second ones, and so on."""
+    """All analyses at once, and the first options of all other groups, then the second ones, and so on."""
     with composing():
         offered = {group: options(group) for group in groups(compose(name, [])) if group != "experiment"}
-        offered |= {f"hydra/{group}": options(f"hydra/{group}") for group in OF_HYDRA}
+        offered |= {f"hydra/{group}": options(f"hydra/{group}") for group in OF_HYDRA if name in ("train", "fit")}
         assert all(offered.values())
+        if "analysis" in offered:
+            offered["analysis"] = [f"[{','.join(offered['analysis'])}]"]
         for row in zip_longest(*offered.values()):
             chosen = {group: option for group, option in zip(offered, row, strict=True) if option is not None}
-            lists = {group: f"[{option}]" if group == "analysis" else option for group, option in chosen.items()}
-            config = compose(name, ["seed=1"] * (name == "evaluate") + [f"{g}={option}" for g, option in lists.items()])
-            plain = task_config(config)
+            seed = ["seed=1"] if name == "evaluate" else []  # which it takes from the run
+            plain = task_config(compose(name, [*seed, *(f"{group}={option}" for group, option in chosen.items())]))
             for group in chosen.keys() & plain.keys():
-                spec = plain[group][chosen[group]] if group == "analysis" else plain[group]
-                if spec:
+                for spec in filter(None, plain[group].values() if group == "analysis" else [plain[group]]):
                     arguments = {key: value for key, value in spec.items() if key not in ("_target_", "_partial_")}
                     check_arguments(locate(spec["_target_"], group), arguments, group, partial=True)
+
+
+def test_a_launcher_is_offered_where_its_plugin_is_installed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for plugin in ("submitit_slurm.yaml", "submitit_local.yaml"):
+        monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["launcher"], plugin)
+    for launcher in ("slurm", "submitit_slurm"):
+        error = cli("sparse-ae-train", "-m", f"hydra/launcher={launcher}").err.partition("error: ")[2]
+        reason, _, expected = error.partition(" (expected ")
+        assert reason == f"hydra/launcher={launcher}: no such option; pip install 'sparse-ae[slurm]' brings it"
+        assert "slurm" not in expected
 
 
 def test_every_experiment_that_is_offered_has_jobs() -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import sparse_ae
-from tests.helpers import Cli
+from tests.helpers import COMMANDS, Cli
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def test_cfg(cli: Cli, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["sparse-ae-train", "sparse-ae-fit", "sparse-ae-evaluate", "sparse-ae-analyse"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_version(cli: Cli, command: str) -> None:
     assert cli(command, "--version").out == f"{command} {sparse_ae.__version__}\n"
 

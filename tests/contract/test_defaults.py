@@ -8,6 +8,9 @@ import pytest
 import yaml
 
 from sparse_ae.config.build import PARTIAL, TARGET, locate
+from sparse_ae.jobs.autoencoder import AutoencoderJob
+from sparse_ae.jobs.coder import CoderJob
+from sparse_ae.runs.directory import Run
 from tests.helpers import CONF, plain_config
 
 SUPPLIED: dict[str, set[str]] = {
@@ -64,3 +67,15 @@ def test_the_signature_is_the_schema(group: str, path: Path) -> None:
     assert spec.keys() == ours.keys()
     free = _free(path)
     assert {k: v for k, v in spec.items() if k not in free} == {k: _plain(v) for k, v in ours.items() if k not in free}
+
+
+def test_a_key_that_is_removed_has_its_constructors_default(tmp_path: Path) -> None:
+    """All keys of all groups at once, as ``~trainer.devices`` and its like do."""
+    for name, kind in (("train", AutoencoderJob), ("fit", CoderJob)):
+        config = plain_config(*(["coder=data_atoms"] if name == "fit" else ["target=l0", "sparsity=l1"]), name=name)
+        for group, spec in config.items():
+            if isinstance(spec, dict) and TARGET in spec:
+                config[group] = {key: value for key, value in spec.items() if key in (TARGET, PARTIAL)}
+        job = kind(config, Run(tmp_path / "run"))
+        assert job.data.val_size == 5000
+        assert not isinstance(job, AutoencoderJob) or job.validates
