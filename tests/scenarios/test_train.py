@@ -135,7 +135,7 @@ def test_finished_run_gets_missing_analyses(cli: Cli, tmp_path: Path, run_copy: 
 
 
 def test_without_validation(cli: Cli, tmp_path: Path) -> None:
-    outcome = cli("sparse-ae-train", *SMALL, "data.val_size=0", "hydra.run.dir=run")
+    outcome = cli("sparse-ae-train", *SMALL, "data.val_size=0", "hydra.run.dir=run", "analysis=[]")
     assert outcome.code == 0, outcome.err
     assert "data.val_size=0: no validation metrics and no best.ckpt" in outcome.out
     assert sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir()) == ["last.ckpt", "previous.ckpt"]
@@ -152,7 +152,7 @@ def test_validation_of_final_weights(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_no_best_checkpoint_without_validation(cli: Cli, tmp_path: Path) -> None:
-    outcome = cli("sparse-ae-train", *SMALL, "+trainer.val_check_interval=15", "hydra.run.dir=run")
+    outcome = cli("sparse-ae-train", *SMALL, "+trainer.val_check_interval=15", "hydra.run.dir=run", "analysis=[]")
     assert outcome.code == 0, outcome.err
     assert "no best.ckpt" in outcome.out
     assert not Run(tmp_path / "run").best_checkpoint.exists()
@@ -165,6 +165,7 @@ def test_line_of_epoch(cli: Cli, tmp_path: Path) -> None:
     assert f"train/loss {Run(tmp_path / 'run').metrics['train/loss']:.4g}" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_experiment(cli: Cli, experiment: str) -> None:
     outcome = cli("sparse-ae-train", f"experiment={experiment}", "trainer.fast_dev_run=true", "analysis=[]")
@@ -191,5 +192,5 @@ def test_experiment(cli: Cli, experiment: str) -> None:
     ids=" ".join,
 )
 def test_options_together(cli: Cli, overrides: list[str]) -> None:
-    outcome = cli("sparse-ae-train", *SMALL, *overrides)
+    outcome = cli("sparse-ae-train", *SMALL, *overrides, "analysis=[]")
     assert outcome.code == 0, outcome.err
