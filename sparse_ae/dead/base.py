@@ -107,7 +107,7 @@ class DeadUnits(Part):
 
 def silent_units(model: SparseAutoencoder, batches: Iterable[Tensor]) -> Tensor:
     """Boolean ``(N,)``, True for units whose code is 0 for all samples of ``batches``, coded as training codes them."""
-    return ~torch.stack([(model(x, x).z != 0).any(dim=0) for x in batches]).any(dim=0)
+    return ~torch.stack([(model.encode_batch(x) != 0).any(dim=0) for x in batches]).any(dim=0)
 
 
 def broadcast_buffers(module: nn.Module) -> None:

@@ -25,7 +25,7 @@ from sparse_ae.training.stop import Stopped
 
 log = logging.getLogger(__name__)
 
-_TIMED_SAMPLES, _TIMED_SECONDS = 1000, 0.2
+_TIMED_SAMPLES, _TIMED_SECONDS = 1000, 0.1
 
 
 def execute(job: Job, sources: Mapping[str, str], sweep: str | None = None) -> bool:
@@ -158,14 +158,17 @@ def _analyse(job: Job, analyses: Mapping[str, Any]) -> None:
 
 
 def _seconds_per_sample(job: Job) -> float:
-    """Median time to encode one sample with the exported coder, in one batch of test samples, on the job's device."""
+    """Mean time to encode one sample with the exported coder, in one batch of test samples, on the job's device."""
     from torch.utils.benchmark import Timer
 
     coder = load(job.run).to(job.device)
     x = coder.scale.inverse(job.data.first("test", _TIMED_SAMPLES).to(job.device))
     with torch.inference_mode():
         timer = Timer("coder.encode(x)", globals={"coder": coder, "x": x}, num_threads=torch.get_num_threads())
-        return float(timer.blocked_autorange(min_run_time=_TIMED_SECONDS).median) / len(x)
+        seconds = timer.timeit(1).mean
+        if seconds < _TIMED_SECONDS:
+            seconds = timer.timeit(round(_TIMED_SECONDS / seconds)).mean
+        return float(seconds) / len(x)
 
 
 @contextmanager

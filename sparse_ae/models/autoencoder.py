@@ -39,6 +39,10 @@ class SparseAutoencoder(CoderModule):
         support = self.sparsity.support(pre, z) if self.network.has_atoms else None  # no other decoder skips zeros
         return Forward(x, target, pre, z, self.network.decode(z, support))
 
+    def encode_batch(self, x: Tensor) -> Tensor:
+        """Code ``(B, N)`` of a batch as training codes it."""
+        return self._code(x, self.sparsity.activate_batch)[1]
+
     def encode_rows(self, x: Tensor) -> Tensor:
         return self.network.refine(x, self._code(x, self.sparsity.activate)[1])
 
