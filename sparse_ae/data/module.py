@@ -1,9 +1,11 @@
 """Base class of datasets: splits, scale, storage, loaders."""
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -64,6 +66,8 @@ class DataModule(LightningDataModule, ABC):
     Raises ``ConfigError`` for sizes that leave no training batch, and for options that exclude each other.
     """
 
+    is_of_pictures: ClassVar[bool] = False
+    """True if the files of its options are pictures in folders, and not arrays."""
     input_shape: tuple[int, ...]
     """Shape of one row: (channels, height, width) of an image, (D,) of a vector."""
     test_size: Size = 0
@@ -124,7 +128,10 @@ class DataModule(LightningDataModule, ABC):
         """The split's own file. Call ``prepare_data`` before."""
 
     def inspect(self) -> None:
-        """Read files of the user's once, before training. Raises ``ConfigError`` for data that cannot be trained on."""
+        """Read the data once, before training. Raises ``ConfigError`` for those that cannot be trained on."""
+        self.prepare_data()
+        if not self.moments.variance.any():
+            raise ConfigError("data", reason="all training rows are the same", expected="rows that differ")
 
     def describe(self) -> str:
         """A line about the size and the place of data that are the user's own; empty for a known dataset."""
@@ -134,6 +141,16 @@ class DataModule(LightningDataModule, ABC):
     def doubts(self) -> list[str]:
         """Properties of the data that are probably mistakes, a line each."""
         return []
+
+    @property
+    def are_integers(self) -> bool:
+        """True if the data's own unit is that of stored integers."""
+        return False
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Digest of the files; None for data that are read again for their moments each time."""
+        return None
 
     @property
     def row_bytes(self) -> int:
@@ -221,7 +238,19 @@ class DataModule(LightningDataModule, ABC):
 
     @cached_property
     def moments(self) -> Moments:
-        """Moments of the training split, in the data's own unit. Raises ``ConfigError`` for values not finite."""
+        """Moments of the training split, in the data's own unit, kept in ``root``. Raises as ``first_pass`` does."""
+        if self.fingerprint is None:
+            return self.first_pass()
+        known = [self.fingerprint, self.seed, self.sizes, self.normalize == "whiten"]
+        file = self.root / "moments" / hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
+        moments = Moments.load(file)
+        if moments is None:
+            moments = self.first_pass()
+            moments.save(file)
+        return moments
+
+    def first_pass(self) -> Moments:
+        """Moments of the training split. Raises ``ConfigError`` for the first value that is not finite."""
         return Moments.of(self._chunks("train"), covariance=self.normalize == "whiten")
 
     @property
@@ -354,8 +383,9 @@ class DataModule(LightningDataModule, ABC):
 
     def _check_sizes(self) -> None:
         if self.train_size < 1:
-            expected = f"0 to {self._file_size - 1}"
-            raise ConfigError("val_size", self._wanted["val"], "leaves no training rows", expected)
+            more, other = sorted(("val", "test"), key=self._n_drawn, reverse=True)
+            expected = f"0 to {max(self._file_size - self._n_drawn(other) - 1, 0)}"
+            raise ConfigError(f"{more}_size", self._wanted[more], "leaves no training rows", expected)
         if self.batch_size > self.train_size:
             raise ConfigError("batch_size", self.batch_size, "larger than the data", f"1 to {self.train_size}")
 

@@ -4,14 +4,14 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sparse_ae.config.errors import NOT_GIVEN, ConfigError, did_you_mean, listed
-from sparse_ae.data.files import data_files
+from sparse_ae.data.files import data_files, placed
 from sparse_ae.data.formats import DTYPES, TEXT, Contents, FormatError, Stored, contents, load
 from sparse_ae.data.readers import Reader, bits, open_reader
 
@@ -198,10 +198,27 @@ def open_rows(path: str | Path, key: str | None = None, *, path_option: str = "p
     return FileRows(arrays)
 
 
+class Labels(NamedTuple):
+    """Classes of rows."""
+
+    number: Tensor
+    """Class of each row, int64 ``(n,)``; that of a string is its place in ``names``."""
+    names: tuple[str, ...] = ()
+    """Strings that occur, sorted; empty for numbers."""
+
+    def among(self, names: Sequence[str]) -> Tensor:
+        """Class of each row by the place of its string in ``names``, which several files share; numbers stay.
+
+        >>> Labels(torch.tensor([1, 0]), ("cat", "dog")).among(["ant", "cat", "dog"])
+        tensor([2, 1])
+        """
+        return torch.tensor([names.index(name) for name in self.names])[self.number] if self.names else self.number
+
+
 def open_labels(
     path: str | Path, key: str | None = None, *, path_option: str = "path", key_option: str = "key"
-) -> Tensor:
-    """Read the classes at ``path``, in a file or a folder as for ``open_rows``: int64 ``(n,)``.
+) -> Labels:
+    """Read the classes at ``path``, in a file or a folder as for ``open_rows``.
 
     The array holds integers, other whole numbers, or strings, whose classes are numbered in sorted order; it has shape
     ``(n,)`` or ``(n, 1)``. Raises ``ConfigError`` as ``open_rows`` does.
@@ -216,15 +233,16 @@ def open_labels(
     source.check_alike(arrays, "labels of type", [array.full_dtype for array in arrays])
     source.check_some(arrays)
     if arrays[0].dtype == TEXT:
-        names = np.concatenate([np.asarray(load(array)).reshape(-1) for array in arrays])
-        return torch.from_numpy(np.unique(names, return_inverse=True)[1].reshape(-1).astype(np.int64))
+        texts = np.concatenate([np.asarray(load(array)).reshape(-1) for array in arrays])
+        names, number = np.unique(texts, return_inverse=True)
+        return Labels(torch.from_numpy(number.reshape(-1).astype(np.int64)), tuple(names.tolist()))
     rows = FileRows(arrays)
     values = rows.read(0, len(rows)).view(-1)
     whole = values.frac() == 0 if values.is_floating_point() else torch.ones_like(values, dtype=torch.bool)  # inf: nan
     if not whole.all():
         row = int(whole.int().argmin())
         raise ConfigError(path_option, path, f"label {values[row].item()} in row {row}", "whole numbers or strings")
-    return values.to(torch.int64)
+    return Labels(values.to(torch.int64))
 
 
 class _Source:
@@ -293,7 +311,7 @@ class _Source:
         )
 
     def _error(self, file: Path, reason: str, expected: str) -> ConfigError:
-        shard = f"{file.name}: " if Path(self.path).expanduser() != file else ""
+        shard = f"{file.name}: " if placed(self.path) != file else ""
         return ConfigError(self.path_option, self.path, f"{shard}{reason}", expected)
 
     @staticmethod

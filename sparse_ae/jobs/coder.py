@@ -91,8 +91,7 @@ class CoderJob(Job):
 
     def write_results(self) -> None:
         self.run.add_metrics(self.results)
-        self.coder.scale, self.coder.input_shape = self.data.scale, self.data.input_shape
-        save_coder(self.run, self.coder)
+        save_coder(self.run, self.in_units_of_data(self.coder))
 
     def _fit(self, x: Tensor, start: StartingPoint) -> DictionaryCoder:
         learner = self.learner
