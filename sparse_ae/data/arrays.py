@@ -12,7 +12,7 @@ from sparse_ae.config.checked import checked, with_options_of
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data.files import names_file
 from sparse_ae.data.module import DataModule, Samples
-from sparse_ae.data.rows import Labels, Rows, open_labels, open_rows
+from sparse_ae.data.rows import FileRows, Labels, Rows, open_labels, open_rows, shards
 from sparse_ae.data.scale import Moments, Normalization
 from sparse_ae.data.splits import Size, Split
 
@@ -59,7 +59,7 @@ class Arrays(DataModule):
         if path == "???":
             raise ConfigError("path", reason="is required", expected="a file, or a folder of shards")
         self.path, self.key, self.content = path, key, content
-        self._rows: dict[Split, Rows] = {"train": open_rows(path, key)}
+        self._rows: dict[Split, FileRows] = {"train": open_rows(path, key)}
         self._label_files: dict[Split, str | None] = {"train": labels, "val": val_labels, "test": test_labels}
         self._paths: dict[Split, str] = {"train": path}
         files: dict[Split, str | None] = {"val": val_path, "test": test_path}
@@ -144,6 +144,11 @@ class Arrays(DataModule):
             column = open_labels(self._paths[name], place, key_option=option)
         if (found := len(column.number)) != (n := len(self._rows[name])):
             raise ConfigError(option, place, f"{found} values for {n} rows", f"{n}, one for each row")
+        if len(own := shards(self._rows[name].arrays)) == len(column.shards):
+            for (file, count), (of_rows, wanted) in zip(column.shards, own, strict=True):
+                if count != wanted:
+                    reason = f"{file} has {count} values, and {of_rows} of the rows {wanted}"
+                    raise ConfigError(option, place, reason, "one for each row")
         return column
 
     def _check_same(self, name: Split) -> None:

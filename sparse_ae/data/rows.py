@@ -178,7 +178,9 @@ class Subset(Rows):
         return self.rows.take(self.index[index])
 
 
-def open_rows(path: str | Path, key: str | None = None, *, path_option: str = "path", key_option: str = "key") -> Rows:
+def open_rows(
+    path: str | Path, key: str | None = None, *, path_option: str = "path", key_option: str = "key"
+) -> FileRows:
     """Open the rows at ``path``: an array ``(n, ...)`` in a file, or in all files of a folder.
 
     Formats are .npy, .npz, .safetensors, and .pt or .pth. ``key`` names the array in a file of several. Only headers
@@ -205,6 +207,8 @@ class Labels(NamedTuple):
     """Class of each row, int64 ``(n,)``; that of a string is its place in ``names``."""
     names: tuple[str, ...] = ()
     """Strings that occur, sorted; empty for numbers."""
+    shards: tuple[tuple[str, int], ...] = ()
+    """Name and number of rows of each file."""
 
     def among(self, names: Sequence[str]) -> Tensor:
         """Class of each row by the place of its string in ``names``, which several files share; numbers stay.
@@ -235,14 +239,19 @@ def open_labels(
     if arrays[0].dtype == TEXT:
         texts = np.concatenate([np.asarray(load(array)).reshape(-1) for array in arrays])
         names, number = np.unique(texts, return_inverse=True)
-        return Labels(torch.from_numpy(number.reshape(-1).astype(np.int64)), tuple(names.tolist()))
+        return Labels(torch.from_numpy(number.reshape(-1).astype(np.int64)), tuple(names.tolist()), shards(arrays))
     rows = FileRows(arrays)
     values = rows.read(0, len(rows)).view(-1)
     whole = values.frac() == 0 if values.is_floating_point() else torch.ones_like(values, dtype=torch.bool)  # inf: nan
     if not whole.all():
         row = int(whole.int().argmin())
         raise ConfigError(path_option, path, f"label {values[row].item()} in row {row}", "whole numbers or strings")
-    return Labels(values.to(torch.int64))
+    return Labels(values.to(torch.int64), shards=shards(arrays))
+
+
+def shards(arrays: Sequence[Stored]) -> tuple[tuple[str, int], ...]:
+    """Return the name and the number of rows of each file."""
+    return tuple((array.file.name, array.shape[0]) for array in arrays)
 
 
 class _Source:

@@ -172,8 +172,8 @@ def test_labels_of_shards_are_in_them_or_in_shards_of_their_own(tmp_path: Path) 
         for name in ("train", "val", "test"):
             assert [by_row[tuple(row)] for row in rows(data, name).tolist()] == data.split(name).label.tolist()
     np.save("labels/3.npy", DIGITS.target[:100])
-    np.save("labels/4.npy", DIGITS.target[:226])  # as many in all
-    with pytest.raises(ConfigError, match=r"^labels=labels: 3\.npy has 100 values, and 3\.npz of the rows 163 \(expected"):
+    np.save("labels/4.npy", DIGITS.target[:227])  # as many in all
+    with pytest.raises(ConfigError, match=r"^labels=labels: 3\.npy has 100 values, and 3\.npz of the rows 164"):
         Arrays(path="both", key="x", labels="labels")
 
 
