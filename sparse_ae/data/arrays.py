@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pydantic import PositiveInt
@@ -104,6 +103,8 @@ class Arrays(DataModule):
         place = {"device": str(self._device), "host": "host memory", "disk": "disk"}[self.tier]
         sizes = ", ".join(f"{n:,} {name}" for name, n in self.sizes.items())
         scale = "" if self.normalize == "none" else f"; normalize={self.normalize}"
+        if self.normalize == "whiten":
+            scale += ", errors are those of whitened rows"
         return f"data: {self.path} ({kind}) on {place}; {sizes}{scale}"
 
     @property

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sparse_ae.atomic import write_atomically
-from sparse_ae.config.errors import ConfigError, UserError
+from sparse_ae.config.errors import UserError
 from sparse_ae.data.content import digest
 from sparse_ae.data.module import DataModule, Samples
 from sparse_ae.data.rows import open_labels, open_rows

@@ -31,7 +31,7 @@ AnyLoader = Loader | DataLoader[Batch]
 
 _BLOCK_BYTES = 2**20
 """Size of the contiguous blocks that a window of rows on disk is made of."""
-_CHUNK_VALUES = 2**22
+_CHUNK_VALUES = 2**20
 """Number of values that the pass over the training split holds at a time."""
 
 
@@ -383,9 +383,10 @@ class DataModule(LightningDataModule, ABC):
 
     def _check_sizes(self) -> None:
         if self.train_size < 1:
-            more, other = sorted(("val", "test"), key=self._n_drawn, reverse=True)
-            expected = f"0 to {max(self._file_size - self._n_drawn(other) - 1, 0)}"
-            raise ConfigError(f"{more}_size", self._wanted[more], "leaves no training rows", expected)
+            val, test = self._n_drawn("val"), self._n_drawn("test")
+            name = "val" if val >= test else "test"
+            expected = f"0 to {max(self._file_size - min(val, test) - 1, 0)}"
+            raise ConfigError(f"{name}_size", self._wanted[name], "leaves no training rows", expected)
         if self.batch_size > self.train_size:
             raise ConfigError("batch_size", self.batch_size, "larger than the data", f"1 to {self.train_size}")
 

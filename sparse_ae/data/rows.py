@@ -16,6 +16,7 @@ from sparse_ae.data.formats import DTYPES, TEXT, Contents, FormatError, Stored, 
 from sparse_ae.data.readers import Reader, bits, open_reader
 
 _OPEN_FILES = 16
+_PIECE_BYTES = 256 * 2**20
 _SPARSE = 2
 """Rows of the file per row of a subset, from which on a range is read row by row and not in one piece."""
 
@@ -54,8 +55,10 @@ class Rows(ABC):
 
     def read(self, start: int, stop: int) -> Tensor:
         """Return the rows from ``start`` to before ``stop``, ``(stop - start, D)``, in memory of their own."""
+        size = max(1, _PIECE_BYTES // (self.dim * self.dtype.itemsize))  # a subset reads more than it keeps
         out = torch.empty(stop - start, self.dim, dtype=self.dtype)
-        self.read_into(out, start)
+        for first in range(0, len(out), size):
+            self.read_into(out[first : first + size], start + first)
         return out
 
 

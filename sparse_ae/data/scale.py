@@ -1,7 +1,8 @@
 """Scale of data: fitted to the training split in one pass, and part of the exported model."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -40,10 +41,11 @@ class Moments:
     def of(cls, chunks: Iterable[Tensor], *, covariance: bool = False) -> "Moments":
         """Moments of the rows of all ``chunks (B, D)``, of which there is at least one."""
         moments = None
-        for chunk in chunks:
-            if moments is None:
-                moments = cls(chunk.shape[1], covariance=covariance)
-            moments.update(chunk)
+        with nullcontext() if covariance else _one_thread():
+            for chunk in chunks:
+                if moments is None:
+                    moments = cls(chunk.shape[1], covariance=covariance)
+                moments.update(chunk)
         assert moments is not None
         return moments
 
@@ -95,6 +97,17 @@ class Moments:
         """Covariance ``(D, D)``."""
         assert self._has_covariance
         return self._deviations / self.n
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sum in one thread: two take longer on a busy machine, as they wait for each other after every operation."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class Scale(nn.Module):

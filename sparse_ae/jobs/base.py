@@ -16,7 +16,6 @@ from sparse_ae.runs.directory import Run
 from sparse_ae.runs.naming import relevant_config
 from sparse_ae.training.stop import StopSignals
 
-
 C = TypeVar("C", bound=CoderModule)
 
 

@@ -156,7 +156,9 @@ def test_the_same_string_is_the_same_class_in_every_file() -> None:
     assert classes.unique().tolist() == [0, 1, 2]
     assert data.split("test").label.tolist() == [2, 1]
     np.save("numbers.npy", np.array([3, 1]))
-    with pytest.raises(ConfigError, match=r"^test_labels=numbers\.npy: numbers, where those of other files are strings$"):
+    with pytest.raises(
+        ConfigError, match=r"^test_labels=numbers\.npy: numbers, where those of other files are strings$"
+    ):
         Arrays(path="x.npy", labels="many.npy", test_path="few_x.npy", test_labels="numbers.npy")
 
 

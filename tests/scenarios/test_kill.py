@@ -16,7 +16,6 @@ from tests.events import logged
 from tests.processes import command, start, wait_until
 from tests.scenarios.crashes import SHORT, WARMUP, assert_same
 
-
 ON_DISK = ("data=arrays", "data.path={}/x.npy", "data.storage=disk", "data.window_gb=1e-4")
 
 
