@@ -234,6 +234,8 @@ class DataModule(LightningDataModule, ABC):
     @cached_property
     def scale(self) -> Scale:
         """Scale fitted to the training split, on the CPU."""
+        if self.normalize == "none":  # needs no pass over the data
+            return Scale()
         return Scale.fit(self.normalize, self.moments)
 
     @cached_property

@@ -64,14 +64,20 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         unpack_mnist(tmp_path / "file" / "raw")
 
 
+@pytest.fixture(scope="module")
+def default(data_root: Path) -> MNIST:
+    """The default data, whose files are read once."""
+    return mnist()
+
+
 def rows(data: DataModule, name: Split) -> torch.Tensor:
     """All rows of a split, as stored."""
     own = data.split(name).rows
     return own.read(0, len(own))
 
 
-def test_splits_are_disjoint_sized_and_fixed_by_the_seed() -> None:
-    data = mnist()
+def test_splits_are_disjoint_sized_and_fixed_by_the_seed(default: MNIST) -> None:
+    data = default
     train, val, test = (rows(data, name) for name in ("train", "val", "test"))
     assert (len(train), len(val), len(test)) == (55_000, 5_000, 10_000)
     assert train.dtype == torch.uint8
@@ -86,8 +92,8 @@ def test_splits_are_disjoint_sized_and_fixed_by_the_seed() -> None:
     assert not torch.equal(rows(mnist(seed=1), "val"), val)
 
 
-def test_batches_are_the_stored_bytes_in_the_unit_interval() -> None:
-    data = mnist()
+def test_batches_are_the_stored_bytes_in_the_unit_interval(default: MNIST) -> None:
+    data = default
     train = rows(data, "train")
     loader = data.train_dataloader()
     assert isinstance(loader, ResidentLoader)
@@ -97,8 +103,8 @@ def test_batches_are_the_stored_bytes_in_the_unit_interval() -> None:
     assert data.train_mean.numpy() == pytest.approx(train.numpy().mean(axis=0, dtype=np.float64) / 255, rel=1e-6)
 
 
-def test_in_python_the_defaults_are_those_of_the_config(data_root: Path, tmp_path: Path) -> None:
-    ours, theirs = MNIST(), mnist()
+def test_in_python_the_defaults_are_those_of_the_config(default: MNIST, data_root: Path, tmp_path: Path) -> None:
+    ours, theirs = MNIST(), default
     ours.prepare_data()
     assert ours.root == data_root
     assert MNIST(root=str(tmp_path)).root == tmp_path
@@ -134,12 +140,11 @@ NOISE = {"_target_": "torchvision.transforms.v2.GaussianNoise", "sigma": 0.5}
 
 
 @pytest.mark.parametrize("transform_target", [False, True])
-def test_transforms_corrupt_training_inputs_only(transform_target: bool) -> None:
-    config = plain_config()["data"]
-    spec = {**config, "transforms": [NOISE], "transform_target": transform_target}
+def test_transforms_corrupt_training_inputs_only(transform_target: bool, default: MNIST) -> None:
+    spec = {**plain_config()["data"], "transforms": [NOISE], "transform_target": transform_target}
     data = build(spec, "data")
     data.prepare_data()
-    clean = next(iter(build(config, "data").train_dataloader()))
+    clean = next(iter(default.train_dataloader()))
     noisy = next(iter(data.train_dataloader()))
     again = next(iter(data.train_dataloader()))
     assert not torch.equal(noisy.x, clean.x)
@@ -150,8 +155,8 @@ def test_transforms_corrupt_training_inputs_only(transform_target: bool) -> None
     assert torch.equal(validation.x, validation.target)
 
 
-def test_a_data_loader_sees_what_the_resident_path_sees() -> None:
-    resident, plain = mnist(), mnist(transforms=[torch.nn.Identity()])
+def test_a_data_loader_sees_what_the_resident_path_sees(default: MNIST) -> None:
+    resident, plain = default, mnist(transforms=[torch.nn.Identity()])
     first, second = resident.train_dataloader(), plain.train_dataloader()
     assert len(first) == len(second)
     for epoch in (0, 3):
