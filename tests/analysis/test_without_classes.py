@@ -96,8 +96,8 @@ def test_probes_need_the_classes_of_every_split() -> None:
         probe.analyse(Subject(subject.coder, subject.sample._replace(shape=(16,))), shift=1)
 
 
-@pytest.mark.parametrize("label", [torch.arange(120) % 40, 10**9 + 7 * (torch.arange(120) % 40)], ids=["dense", "any"])
-def test_many_classes_fit_into_a_figure(label: Tensor) -> None:
+def test_many_classes_of_any_number_fit_into_a_figure() -> None:
+    label = 10**9 + 7 * (torch.arange(120) % 40)
     subject = subject_of(_codes(120), label=label)
     figures = {
         "sparsity": sparsity.analyse(subject).figures["classes"],

@@ -37,7 +37,7 @@ DATA: dict[str, Callable[[], Subject]] = {
     "vectors": lambda: subject_on(digits(), (64,), autoencoder),
     "colour": lambda: subject_on(crops(), (3, 12, 12), autoencoder),
 }
-NEED_CLASSES = {"selectivity", "probe"}
+NEED_CLASSES = ("selectivity", "probe")
 NEED_IMAGES = {"gabor"}
 
 
@@ -66,7 +66,12 @@ def _is_drawn(axes: Axes) -> bool:
     return (axes.has_data() or bool(axes.texts)) and all(sheet.count() for sheet in sheets)
 
 
-CASES = [(name, data) for name in SPECS for data in DATA if data != "vectors" or name in NEED_CLASSES]
+WITHOUT_PICTURES = {"amortisation", "probe", "sparsity"}
+CASES = [
+    *[(name, "vectors without classes") for name in SPECS if name != "overview"],  # which consists of others
+    *[(name, "vectors") for name in NEED_CLASSES],
+    *[(name, "colour") for name in SPECS if name not in {"overview", *WITHOUT_PICTURES}],
+]
 """Analyses with the data that are something else to them."""
 
 
