@@ -60,7 +60,7 @@ def _evaluate(run: Run, settings: Settings, other_data: Mapping[str, Any] | None
     )
     data, coder = stored.data, stored.coder
     if not data.sizes[settings.split]:
-        raise ConfigError("split", settings.split, "the data have no validation split (data.val_size=0)", "test")
+        raise ConfigError("split", settings.split, "this run has no validation split (data.val_size=0)", "test")
     loader = data.eval_dataloader(settings.split)
     metrics = CodeMetrics(
         mean=data.train_mean, latent_dim=coder.latent_dim, threshold=stored.threshold, unit=data.scale.unit

@@ -98,6 +98,7 @@ def test_other_contents_at_the_path_are_refused(moved: Path, command: str) -> No
     assert f"data.path={moved}/digits.npz: its contents have changed since the run was trained" in outcome.err
     assert Run(moved / "run").metrics == before
     if command == "sparse-ae-evaluate":
-        other = ["data=arrays", "data.path=digits.npz", "data.key=x"]
-        outcome = run_command(moved, command, "run=run", *other)
+        other = ["data=arrays", "data.path=digits.npz", "data.key=x", "data.val_path=digits.npz", "data.val_size=0"]
+        outcome = run_command(moved, command, "run=run", "split=val", *other)
         assert outcome.code == 0, outcome.err
+        assert "Arrays/val/mse" in Run(moved / "run").metrics
