@@ -1,6 +1,7 @@
 """Datasets that are computed once, such as decoded pictures, and kept in a folder of arrays."""
 
 import hashlib
+import io
 import json
 import math
 import shutil
@@ -226,5 +227,7 @@ def _arrays(folder: Path) -> list[Path]:
 
 
 def _save(file: Path, array: Array) -> None:
+    content = io.BytesIO()  # to a file, NumPy loses the error of a disk that is full at the last few bytes
+    np.save(content, array)
     file.parent.mkdir(exist_ok=True)
-    np.save(file, array)
+    write_atomically(file, content.getbuffer())
