@@ -44,8 +44,6 @@ def main() -> None:
             plain = task_config(config)
         other_data = plain.pop("data", None)
         settings = Settings(**check_arguments(Settings, plain, ""))
-        if settings.split == "val" and run.config["data"].get("val_size") == 0:
-            raise ConfigError("split", "val", "this run has no validation split (data.val_size=0)", "test")
         _evaluate(run, settings, other_data)
 
 
@@ -61,6 +59,8 @@ def _evaluate(run: Run, settings: Settings, other_data: Mapping[str, Any] | None
         other_data=other_data,
     )
     data, coder = stored.data, stored.coder
+    if not data.sizes[settings.split]:
+        raise ConfigError("split", settings.split, "this run has no validation split (data.val_size=0)", "test")
     loader = data.eval_dataloader(settings.split)
     metrics = CodeMetrics(
         mean=data.train_mean, latent_dim=coder.latent_dim, threshold=stored.threshold, unit=data.scale.unit

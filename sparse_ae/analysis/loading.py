@@ -13,6 +13,7 @@ from sparse_ae.coders import DictionaryCoder
 from sparse_ae.config.build import build
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data import DataModule, Split, usable_device
+from sparse_ae.data.content import FILES, identity
 from sparse_ae.models import SparseAutoencoder
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.export import Weights, load
@@ -47,7 +48,8 @@ def read_run(
     """Load the coder and the data module of ``run``; ``other_data`` is a data spec that replaces the run's own.
 
     Nothing in the run's files can run code: its data spec may name a data module only, and its transforms, which are
-    of training inputs, are left out. Raises ``ConfigError`` if model and data differ in D.
+    of training inputs, are left out. Raises ``ConfigError`` if model and data differ in D, or if the files of the
+    data are not what they were when it was trained.
     """
     torch.set_flush_denormal(True)  # as in training, where denormal codes are flushed to 0
     config = run.config
@@ -56,8 +58,9 @@ def read_run(
         spec = {**config["data"], "transforms": []}
         check_trusted(spec, DataModule, f"{run.path}/.hydra/config.yaml")
     else:
-        spec = {**other_data, **{key: value for key, value in config["data"].items() if key == "val_size"}}
+        spec = dict(other_data)
     data = build(spec | {"device": str(where)}, "data")
+    _check_content(data, spec)
     make_writable(run.path)
     coder = load(run, weights).to(where)
     dim = coder.dictionary.shape[1]
@@ -68,6 +71,19 @@ def read_run(
     differs = [*(["best"] if weights == "best" else []), *([] if threshold is None else [f"{threshold:g}"])]
     own = config["active_threshold"] if threshold is None else threshold
     return LoadedRun(run, coder, data, own, "-".join(differs))
+
+
+def _check_content(data: DataModule, spec: Mapping[str, Any]) -> None:
+    """Raise ``ConfigError`` unless the files of ``spec`` have the contents by which it identifies them.
+
+    Other rows would be split, scaled and compared as if they were those of training.
+    """
+    known = spec.get("content")
+    if known is not None and identity(spec, pictures=data.is_of_pictures) != known:
+        named = [option for option in FILES if spec.get(option) is not None]
+        key = f"data.{named[0]}"
+        reason = "its contents have changed since the run was trained"
+        raise ConfigError(key, spec[named[0]], reason, "those files; sparse-ae-evaluate data=... takes other data")
 
 
 def test_sample(data: DataModule, device: str, threshold: float) -> Sample:

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sparse_ae.cli.mistakes import ComposeError, check_options, check_overrides
 from sparse_ae.config.errors import ConfigError, UserError
-from sparse_ae.data.content import FILES, identity
+from sparse_ae.data.content import FILES, identity, with_absolute_paths
 from sparse_ae.runs.naming import run_name
 
 
@@ -126,8 +126,10 @@ def without_hydra(config: DictConfig) -> DictConfig:
 
 def sources(config: DictConfig) -> dict[str, str]:
     """Contents of a run's ``.hydra`` folder, by file name, from its config with Hydra's node."""
+    task = task_config(config)
+    task["data"] = with_absolute_paths(task["data"])
     return {
-        "config.yaml": OmegaConf.to_yaml(without_hydra(config), resolve=True),  # a file that it names may go
+        "config.yaml": OmegaConf.to_yaml(OmegaConf.create(task)),  # resolved: a file that it names may go
         "hydra.yaml": OmegaConf.to_yaml(OmegaConf.masked_copy(config, "hydra")),
         "overrides.yaml": OmegaConf.to_yaml(config.hydra.overrides.task),
     }

@@ -17,10 +17,13 @@ def check_dictionary(dictionary: Tensor) -> None:
         raise UserError("dictionary", reason=f"{int(zero.sum())} of {len(dictionary)} atoms are zero")
 
 
-def as_floats(name: str, x: Tensor, weight: Tensor, expected: str) -> Tensor:
-    """Return ``x`` in the type of ``weight``. Raises ``UserError`` unless it is dense, of floats and on its device."""
+def as_floats(name: str, x: Tensor, weight: Tensor, expected: str, *, integers: bool = False) -> Tensor:
+    """Return ``x`` in the type of ``weight``. Raises ``UserError`` unless it is dense, of floats and on its device.
+
+    With ``integers``, whole numbers and booleans are taken too.
+    """
     _check_dense(name, x)
-    if not x.is_floating_point():
+    if not x.is_floating_point() and (x.is_complex() or not integers):
         raise UserError(name, reason=_dtype(x), expected=expected)
     _check_device(name, x, weight)
     return x.to(weight.dtype)

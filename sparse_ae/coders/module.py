@@ -21,6 +21,8 @@ class CoderModule(nn.Module, ABC):
 
     input_shape: tuple[int, ...]
     """Shape of one sample: ``(C, H, W)`` for images, else ``(D,)``. ``load`` sets the one of the training data."""
+    takes_integers: bool
+    """True if the training data were integers, as which ``encode`` then takes them too."""
     scale: Scale
     """From the data's own unit to the scale that is trained on; set when training has ended."""
 
@@ -29,6 +31,7 @@ class CoderModule(nn.Module, ABC):
         self.input_dim = input_dim
         self.latent_dim = latent_dim
         self.input_shape = (input_dim,)
+        self.takes_integers = False
         self.scale = Scale()
 
     def encode(self, x: Tensor) -> Tensor:
@@ -36,10 +39,11 @@ class CoderModule(nn.Module, ABC):
 
         x is in the units of the training data, for images floats in [0, 1]. Any type of float is converted to that of
         the coder's weights, and codes come in that type. There may be no samples, or one without a dimension of its
-        own. Raises ``UserError`` for other sizes, integers, values that are not finite, and another device.
+        own. Raises ``UserError`` for other sizes, integers where the training data were none, values that are not
+        finite, and another device.
         """
         expected = "floats on the scale of the training data, such as x / 255"
-        x = as_floats("x", x, self._weight, expected)
+        x = as_floats("x", x, self._weight, expected, integers=self.takes_integers)
         leading = self._leading(x)
         check_finite("x", x)
         z = self.encode_rows(self.scale(x.reshape(-1, self.input_dim)))

@@ -1,11 +1,7 @@
 """Rows of the user's own: an array file, or a folder of shards."""
 
-import hashlib
-import json
 import math
 from collections.abc import Sequence
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from pydantic import PositiveInt
@@ -13,9 +9,9 @@ from torch import Tensor
 
 from sparse_ae.config.checked import checked, with_options_of
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.data.files import file_format
+from sparse_ae.data.files import names_file
 from sparse_ae.data.module import DataModule, Samples
-from sparse_ae.data.rows import Rows, open_labels, open_rows
+from sparse_ae.data.rows import FileRows, Labels, Rows, open_labels, open_rows, shards
 from sparse_ae.data.scale import Moments, Normalization
 from sparse_ae.data.splits import Size, Split
 
@@ -62,7 +58,7 @@ class Arrays(DataModule):
         if path == "???":
             raise ConfigError("path", reason="is required", expected="a file, or a folder of shards")
         self.path, self.key, self.content = path, key, content
-        self._rows: dict[Split, Rows] = {"train": open_rows(path, key)}
+        self._rows: dict[Split, FileRows] = {"train": open_rows(path, key)}
         self._label_files: dict[Split, str | None] = {"train": labels, "val": val_labels, "test": test_labels}
         self._paths: dict[Split, str] = {"train": path}
         files: dict[Split, str | None] = {"val": val_path, "test": test_path}
@@ -74,38 +70,31 @@ class Arrays(DataModule):
         self.input_shape = _row_shape(self._rows["train"].shape, input_shape)
         self.test_size = test_size
         if split_by is not None:
-            self.groups = self._column("split_by", split_by, "train")
+            self.groups = self._column("split_by", split_by, "train").number
         super().__init__(val_size=val_size, normalize=normalize, **options)
-        for name in self._rows:  # before training, though only analyses want them
-            self._label(name)
+        self._labels = self._numbered()
 
     def count(self, name: Split) -> int | None:
         return len(self._rows[name]) if name in self._rows else None
 
     def source(self, name: Split) -> Samples:
-        return Samples(self._rows[name], self._label(name))
+        return Samples(self._rows[name], self._labels.get(name))
 
-    @cached_property
-    def moments(self) -> Moments:
-        """Moments of the training split, kept in ``root``. Raises ``ConfigError`` for rows not finite, or alike."""
-        known = [self.content, self.key, self.seed, self.sizes, self.normalize == "whiten"]
-        file = self.root / "moments" / hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
-        moments = None if self.content is None else Moments.load(file)
-        if moments is None:
-            moments = super().moments
-            for name in ("val", "test"):
-                for _ in self._chunks(name) if self.sizes[name] else ():  # finite?
-                    pass
-            if self.content is not None:
-                moments.save(file)
-        if not moments.variance.any():
-            raise ConfigError("data.path", self.path, "all training rows are the same", "rows that differ")
+    @property
+    def are_integers(self) -> bool:
+        return not self._rows["train"].dtype.is_floating_point
+
+    @property
+    def fingerprint(self) -> str | None:
+        return None if self.content is None else f"{self.content} {self.key}"
+
+    def first_pass(self) -> Moments:
+        """Moments of the training split. Raises ``ConfigError`` for the first value of any split that is not finite."""
+        moments = super().first_pass()
+        for name in ("val", "test"):
+            for _ in self._chunks(name) if self.sizes[name] else ():
+                pass
         return moments
-
-    def inspect(self) -> None:
-        """Read all rows once. Raises ``ConfigError`` for values that are not finite, and for rows all alike."""
-        self.prepare_data()
-        _ = self.moments
 
     def describe(self) -> str:
         rows = self._rows["train"]
@@ -114,34 +103,53 @@ class Arrays(DataModule):
         place = {"device": str(self._device), "host": "host memory", "disk": "disk"}[self.tier]
         sizes = ", ".join(f"{n:,} {name}" for name, n in self.sizes.items())
         scale = "" if self.normalize == "none" else f"; normalize={self.normalize}"
+        if self.normalize == "whiten":
+            scale += ", errors are those of whitened rows"
         return f"data: {self.path} ({kind}) on {place}; {sizes}{scale}"
 
     @property
     def doubts(self) -> list[str]:
-        n, dim = self._file_size, self.input_dim
+        n, dim, found = self._file_size, self.input_dim, []
         if n < 2 * dim and len(self.input_shape) == 1:
-            return [f"data.path={self.path} has {n} rows of {dim} values; are rows and columns exchanged?"]
-        return []
+            found.append(f"data.path={self.path} has {n} rows of {dim} values; are rows and columns exchanged?")
+        label = self._labels.get("train")
+        if label is not None and len(label.unique()) == n:
+            found.append(f"data.labels={self._label_files['train']} has a class for every row; are these labels?")
+        return found
 
     @property
     def row_bytes(self) -> int:
         return self.input_dim * self._rows["train"].dtype.itemsize
 
-    def _label(self, name: Split) -> Tensor | None:
-        place = self._label_files[name]
-        if place is not None:
-            return self._column("labels" if name == "train" else f"{name}_labels", place, name)
-        array = self._label_files["train"]  # of that name in a further file too
-        return None if array is None or _is_file(array) else self._column("labels", array, name)
+    def _numbered(self) -> dict[Split, Tensor]:
+        """Classes of each file that has some; the same string is the same class in all of them."""
+        found: dict[Split, Labels] = {}
+        for name in self._rows:
+            place, of_path = self._label_files[name], self._label_files["train"]
+            if place is not None:
+                found[name] = self._column("labels" if name == "train" else f"{name}_labels", place, name)
+            elif of_path is not None and not names_file(of_path):  # an array of that name in a further file too
+                found[name] = self._column("labels", of_path, name)
+        names = sorted(set().union(*(labels.names for labels in found.values())))
+        for name, labels in found.items():
+            if names and not labels.names:
+                place = self._label_files[name] or self._label_files["train"]
+                raise ConfigError(f"{name}_labels", place, "numbers, where those of other files are strings")
+        return {name: labels.among(names) for name, labels in found.items()}
 
-    def _column(self, option: str, place: str, name: Split) -> Tensor:
+    def _column(self, option: str, place: str, name: Split) -> Labels:
         """One value for each row of a split's file: an array of that file, or a file of its own."""
-        if _is_file(place):
+        if names_file(place):
             column = open_labels(place, path_option=option)
         else:
             column = open_labels(self._paths[name], place, key_option=option)
-        if len(column) != (n := len(self._rows[name])):
-            raise ConfigError(option, place, f"{len(column)} values for {n} rows", f"{n}, one for each row")
+        if (found := len(column.number)) != (n := len(self._rows[name])):
+            raise ConfigError(option, place, f"{found} values for {n} rows", f"{n}, one for each row")
+        if len(own := shards(self._rows[name].arrays)) == len(column.shards):
+            for (file, count), (of_rows, wanted) in zip(column.shards, own, strict=True):
+                if count != wanted:
+                    reason = f"{file} has {count} values, and {of_rows} of the rows {wanted}"
+                    raise ConfigError(option, place, reason, "one for each row")
         return column
 
     def _check_same(self, name: Split) -> None:
@@ -150,10 +158,6 @@ class Arrays(DataModule):
         if (other.shape, other.dtype) != (first.shape, first.dtype):
             reason = f"rows of {_kind(other)}, but those of path are {_kind(first)}"
             raise ConfigError(f"{name}_path", self._paths[name], reason, "the same")
-
-
-def _is_file(place: str) -> bool:
-    return Path(place).exists() or file_format(Path(place)) is not None
 
 
 def _size(n: int) -> str:

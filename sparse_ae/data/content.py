@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from sparse_ae.atomic import write_atomically
 from sparse_ae.config.errors import UserError
-from sparse_ae.data.files import data_files, data_root, picture_class, picture_files
+from sparse_ae.data.files import data_files, data_root, names_file, picture_class, picture_files, placed
 
 FILES = ("path", "val_path", "test_path", "labels", "val_labels", "test_labels", "split_by")
 """Options of ``data`` that name a file, a folder, or an array of the file that ``path`` names."""
@@ -51,12 +51,19 @@ def identity(
         if pictures:
             files = picture_files(place, path_option=f"data.{option}")
             parts[option] = [digest(files, tell), [picture_class(file, place) for file in files]]
-        elif option.endswith("path") or Path(place).exists():
+        elif option.endswith("path") or names_file(place):
             files = data_files(place, path_option=f"data.{option}")
             parts[option] = digest(files, tell)
         else:
             parts[option] = f"array {place}"
     return _hash(json.dumps(parts).encode()).hex()[:16] if parts else None
+
+
+def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``options`` of ``data`` with the absolute paths of the files that they name, to be found from anywhere."""
+    given = {option: place for option in FILES if isinstance(place := options.get(option), str)}
+    files = {option: place for option, place in given.items() if option.endswith("path") or names_file(place)}
+    return {**options, **{option: str(placed(place)) for option, place in files.items()}}
 
 
 def digest(files: Iterable[str | Path], tell: Callable[[str], object] | None = None) -> str:

@@ -16,7 +16,21 @@ FORMATS = {".npy": ".npy", ".npz": ".npz", ".safetensors": ".safetensors", ".pt"
 
 def data_root(root: str | None = None) -> Path:
     """Return the folder of downloads and caches: ``root``, else ``$SPARSE_AE_DATA``, else a per-user cache."""
-    return Path(root or os.environ.get("SPARSE_AE_DATA") or user_cache_path("sparse_ae")).expanduser()
+    return placed(root or os.environ.get("SPARSE_AE_DATA") or user_cache_path("sparse_ae"))
+
+
+def placed(path: str | Path) -> Path:
+    """Return the absolute path of a file or folder as a user names it, so that a change of folder does not matter."""
+    return Path(path).expanduser().absolute()
+
+
+def names_file(place: str) -> bool:
+    """True if ``place``, which names a file or an array of another file, is a file or a folder.
+
+    >>> names_file("y"), names_file("y.npy")
+    (False, True)
+    """
+    return Path(place).expanduser().exists() or file_format(Path(place)) is not None
 
 
 def data_files(path: str | Path, *, path_option: str = "path") -> list[Path]:
@@ -26,7 +40,7 @@ def data_files(path: str | Path, *, path_option: str = "path") -> list[Path]:
     Raises ``ConfigError`` about ``path_option`` if there are none, or shards of several formats.
     """
     try:
-        place = Path(path).expanduser()
+        place = placed(path)
         mode = place.stat().st_mode
         inside = [entry for entry in place.iterdir() if entry.is_file()] if stat.S_ISDIR(mode) else None
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -49,7 +63,7 @@ def picture_files(path: str | Path, *, path_option: str = "path") -> list[Path]:
     Pictures are files whose names end as those of a format that Pillow reads; hidden ones are left out. Raises
     ``ConfigError`` about ``path_option`` if there are none.
     """
-    place = Path(path).expanduser()
+    place = placed(path)
     try:
         is_folder = stat.S_ISDIR(place.stat().st_mode)
         inside = [Path(folder) / name for folder, _, names in os.walk(place, followlinks=True) for name in names]
@@ -71,10 +85,10 @@ def picture_files(path: str | Path, *, path_option: str = "path") -> list[Path]:
 def picture_class(file: Path, path: str | Path) -> str | None:
     """Return the subfolder of ``path`` in which ``file`` is, however deep; None directly in it.
 
-    >>> picture_class(Path("photos/cats/old/1.jpg"), "photos"), picture_class(Path("photos/1.jpg"), "photos")
-    ('cats', None)
+    >>> [picture_class(placed(file), "photos") for file in ("photos/cats/old/1.jpg", "photos/1.jpg")]
+    ['cats', None]
     """
-    first, *others = file.relative_to(Path(path).expanduser()).parts
+    first, *others = file.relative_to(placed(path)).parts
     return first if others else None
 
 

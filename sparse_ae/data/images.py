@@ -13,7 +13,7 @@ from torch import Tensor
 from sparse_ae.config.checked import checked, with_options_of
 from sparse_ae.config.errors import ConfigError, listed
 from sparse_ae.data.content import identity
-from sparse_ae.data.files import picture_class, picture_files
+from sparse_ae.data.files import picture_class, picture_files, placed
 from sparse_ae.data.loader import to_unit_interval
 from sparse_ae.data.made import Made, Writer
 from sparse_ae.data.module import DataModule
@@ -41,6 +41,7 @@ class ImageFolder(Made):
     """
 
     kind = "images"
+    is_of_pictures = True
 
     @checked
     def __init__(
@@ -141,8 +142,8 @@ class ImageFolder(Made):
         return np.array([self.classes.index(label) for label in own if label is not None]) if own[0] else None
 
     def _doubt(self, name: Split, failed: Sequence[Path]) -> str:
-        path = Path(self._paths[name]).expanduser()
-        names = [file.relative_to(path).as_posix() for file in failed[:_NAMED]]
+        path = self._paths[name]
+        names = [file.relative_to(placed(path)).as_posix() for file in failed[:_NAMED]]
         more = ", ..." if len(failed) > _NAMED else ""
         total = len(self._files[name])
         return f"{len(failed)} of {total} pictures in {path} cannot be decoded: {', '.join(names)}{more}"

@@ -1,6 +1,7 @@
 """Datasets that are computed once, such as decoded pictures, and kept in a folder of arrays."""
 
 import hashlib
+import io
 import json
 import math
 import shutil
@@ -20,7 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sparse_ae.atomic import write_atomically
-from sparse_ae.config.errors import ConfigError, UserError
+from sparse_ae.config.errors import UserError
 from sparse_ae.data.content import digest
 from sparse_ae.data.module import DataModule, Samples
 from sparse_ae.data.rows import open_labels, open_rows
@@ -128,7 +129,7 @@ class Made(DataModule):
 
     def source(self, name: Split) -> Samples:
         labels = self.folder / "labels" / f"{name}.npy"
-        return Samples(open_rows(self.folder / name), open_labels(labels) if labels.exists() else None)
+        return Samples(open_rows(self.folder / name), open_labels(labels).number if labels.exists() else None)
 
     @cached_property
     def folder(self) -> Path:
@@ -160,11 +161,9 @@ class Made(DataModule):
         self.prepare_data()  # in processes that did not make the rows
         super().setup(stage)
 
-    def inspect(self) -> None:
-        """Make the rows. Raises ``ConfigError`` also for rows that are all alike."""
-        self.prepare_data()
-        if not self.moments.variance.any():
-            raise ConfigError("data", reason="all training rows are the same", expected="rows that differ")
+    @property
+    def fingerprint(self) -> str | None:
+        return self.folder.name
 
     @property
     def doubts(self) -> list[str]:
@@ -228,5 +227,7 @@ def _arrays(folder: Path) -> list[Path]:
 
 
 def _save(file: Path, array: Array) -> None:
+    content = io.BytesIO()  # to a file, NumPy loses the error of a disk that is full at the last few bytes
+    np.save(content, array)
     file.parent.mkdir(exist_ok=True)
-    np.save(file, array)
+    write_atomically(file, content.getbuffer())

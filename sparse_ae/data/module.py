@@ -1,9 +1,11 @@
 """Base class of datasets: splits, scale, storage, loaders."""
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -29,7 +31,7 @@ AnyLoader = Loader | DataLoader[Batch]
 
 _BLOCK_BYTES = 2**20
 """Size of the contiguous blocks that a window of rows on disk is made of."""
-_CHUNK_VALUES = 2**22
+_CHUNK_VALUES = 2**20
 """Number of values that the pass over the training split holds at a time."""
 
 
@@ -64,6 +66,8 @@ class DataModule(LightningDataModule, ABC):
     Raises ``ConfigError`` for sizes that leave no training batch, and for options that exclude each other.
     """
 
+    is_of_pictures: ClassVar[bool] = False
+    """True if the files of its options are pictures in folders, and not arrays."""
     input_shape: tuple[int, ...]
     """Shape of one row: (channels, height, width) of an image, (D,) of a vector."""
     test_size: Size = 0
@@ -124,7 +128,10 @@ class DataModule(LightningDataModule, ABC):
         """The split's own file. Call ``prepare_data`` before."""
 
     def inspect(self) -> None:
-        """Read files of the user's once, before training. Raises ``ConfigError`` for data that cannot be trained on."""
+        """Read the data once, before training. Raises ``ConfigError`` for those that cannot be trained on."""
+        self.prepare_data()
+        if not self.moments.variance.any():
+            raise ConfigError("data", reason="all training rows are the same", expected="rows that differ")
 
     def describe(self) -> str:
         """A line about the size and the place of data that are the user's own; empty for a known dataset."""
@@ -134,6 +141,16 @@ class DataModule(LightningDataModule, ABC):
     def doubts(self) -> list[str]:
         """Properties of the data that are probably mistakes, a line each."""
         return []
+
+    @property
+    def are_integers(self) -> bool:
+        """True if the data's own unit is that of stored integers."""
+        return False
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Digest of the files; None for data that are read again for their moments each time."""
+        return None
 
     @property
     def row_bytes(self) -> int:
@@ -217,11 +234,25 @@ class DataModule(LightningDataModule, ABC):
     @cached_property
     def scale(self) -> Scale:
         """Scale fitted to the training split, on the CPU."""
+        if self.normalize == "none":  # needs no pass over the data
+            return Scale()
         return Scale.fit(self.normalize, self.moments)
 
     @cached_property
     def moments(self) -> Moments:
-        """Moments of the training split, in the data's own unit. Raises ``ConfigError`` for values not finite."""
+        """Moments of the training split, in the data's own unit, kept in ``root``. Raises as ``first_pass`` does."""
+        if self.fingerprint is None:
+            return self.first_pass()
+        known = [self.fingerprint, self.seed, self.sizes, self.normalize == "whiten"]
+        file = self.root / "moments" / hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
+        moments = Moments.load(file)
+        if moments is None:
+            moments = self.first_pass()
+            moments.save(file)
+        return moments
+
+    def first_pass(self) -> Moments:
+        """Moments of the training split. Raises ``ConfigError`` for the first value that is not finite."""
         return Moments.of(self._chunks("train"), covariance=self.normalize == "whiten")
 
     @property
@@ -354,8 +385,10 @@ class DataModule(LightningDataModule, ABC):
 
     def _check_sizes(self) -> None:
         if self.train_size < 1:
-            expected = f"0 to {self._file_size - 1}"
-            raise ConfigError("val_size", self._wanted["val"], "leaves no training rows", expected)
+            val, test = self._n_drawn("val"), self._n_drawn("test")
+            name = "val" if val >= test else "test"
+            expected = f"0 to {max(self._file_size - min(val, test) - 1, 0)}"
+            raise ConfigError(f"{name}_size", self._wanted[name], "leaves no training rows", expected)
         if self.batch_size > self.train_size:
             raise ConfigError("batch_size", self.batch_size, "larger than the data", f"1 to {self.train_size}")
 

@@ -57,6 +57,7 @@ class NaturalPatches(Made):
     """
 
     kind = "natural_patches"
+    is_of_pictures = True
 
     @checked
     def __init__(

@@ -4,18 +4,19 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sparse_ae.config.errors import NOT_GIVEN, ConfigError, did_you_mean, listed
-from sparse_ae.data.files import data_files
+from sparse_ae.data.files import data_files, placed
 from sparse_ae.data.formats import DTYPES, TEXT, Contents, FormatError, Stored, contents, load
 from sparse_ae.data.readers import Reader, bits, open_reader
 
 _OPEN_FILES = 16
+_PIECE_BYTES = 256 * 2**20
 _SPARSE = 2
 """Rows of the file per row of a subset, from which on a range is read row by row and not in one piece."""
 
@@ -54,8 +55,10 @@ class Rows(ABC):
 
     def read(self, start: int, stop: int) -> Tensor:
         """Return the rows from ``start`` to before ``stop``, ``(stop - start, D)``, in memory of their own."""
+        size = max(1, _PIECE_BYTES // (self.dim * self.dtype.itemsize))  # a subset reads more than it keeps
         out = torch.empty(stop - start, self.dim, dtype=self.dtype)
-        self.read_into(out, start)
+        for first in range(0, len(out), size):
+            self.read_into(out[first : first + size], start + first)
         return out
 
 
@@ -178,7 +181,9 @@ class Subset(Rows):
         return self.rows.take(self.index[index])
 
 
-def open_rows(path: str | Path, key: str | None = None, *, path_option: str = "path", key_option: str = "key") -> Rows:
+def open_rows(
+    path: str | Path, key: str | None = None, *, path_option: str = "path", key_option: str = "key"
+) -> FileRows:
     """Open the rows at ``path``: an array ``(n, ...)`` in a file, or in all files of a folder.
 
     Formats are .npy, .npz, .safetensors, and .pt or .pth. ``key`` names the array in a file of several. Only headers
@@ -198,10 +203,29 @@ def open_rows(path: str | Path, key: str | None = None, *, path_option: str = "p
     return FileRows(arrays)
 
 
+class Labels(NamedTuple):
+    """Classes of rows."""
+
+    number: Tensor
+    """Class of each row, int64 ``(n,)``; that of a string is its place in ``names``."""
+    names: tuple[str, ...] = ()
+    """Strings that occur, sorted; empty for numbers."""
+    shards: tuple[tuple[str, int], ...] = ()
+    """Name and number of rows of each file."""
+
+    def among(self, names: Sequence[str]) -> Tensor:
+        """Class of each row by the place of its string in ``names``, which several files share; numbers stay.
+
+        >>> Labels(torch.tensor([1, 0]), ("cat", "dog")).among(["ant", "cat", "dog"])
+        tensor([2, 1])
+        """
+        return torch.tensor([names.index(name) for name in self.names])[self.number] if self.names else self.number
+
+
 def open_labels(
     path: str | Path, key: str | None = None, *, path_option: str = "path", key_option: str = "key"
-) -> Tensor:
-    """Read the classes at ``path``, in a file or a folder as for ``open_rows``: int64 ``(n,)``.
+) -> Labels:
+    """Read the classes at ``path``, in a file or a folder as for ``open_rows``.
 
     The array holds integers, other whole numbers, or strings, whose classes are numbered in sorted order; it has shape
     ``(n,)`` or ``(n, 1)``. Raises ``ConfigError`` as ``open_rows`` does.
@@ -216,15 +240,21 @@ def open_labels(
     source.check_alike(arrays, "labels of type", [array.full_dtype for array in arrays])
     source.check_some(arrays)
     if arrays[0].dtype == TEXT:
-        names = np.concatenate([np.asarray(load(array)).reshape(-1) for array in arrays])
-        return torch.from_numpy(np.unique(names, return_inverse=True)[1].reshape(-1).astype(np.int64))
+        texts = np.concatenate([np.asarray(load(array)).reshape(-1) for array in arrays])
+        names, number = np.unique(texts, return_inverse=True)
+        return Labels(torch.from_numpy(number.reshape(-1).astype(np.int64)), tuple(names.tolist()), shards(arrays))
     rows = FileRows(arrays)
     values = rows.read(0, len(rows)).view(-1)
     whole = values.frac() == 0 if values.is_floating_point() else torch.ones_like(values, dtype=torch.bool)  # inf: nan
     if not whole.all():
         row = int(whole.int().argmin())
         raise ConfigError(path_option, path, f"label {values[row].item()} in row {row}", "whole numbers or strings")
-    return values.to(torch.int64)
+    return Labels(values.to(torch.int64), shards=shards(arrays))
+
+
+def shards(arrays: Sequence[Stored]) -> tuple[tuple[str, int], ...]:
+    """Return the name and the number of rows of each file."""
+    return tuple((array.file.name, array.shape[0]) for array in arrays)
 
 
 class _Source:
@@ -293,7 +323,7 @@ class _Source:
         )
 
     def _error(self, file: Path, reason: str, expected: str) -> ConfigError:
-        shard = f"{file.name}: " if Path(self.path).expanduser() != file else ""
+        shard = f"{file.name}: " if placed(self.path) != file else ""
         return ConfigError(self.path_option, self.path, f"{shard}{reason}", expected)
 
     @staticmethod

@@ -1,7 +1,8 @@
 """Scale of data: fitted to the training split in one pass, and part of the exported model."""
 
-from collections.abc import Iterable
-from contextlib import suppress
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -40,10 +41,11 @@ class Moments:
     def of(cls, chunks: Iterable[Tensor], *, covariance: bool = False) -> "Moments":
         """Moments of the rows of all ``chunks (B, D)``, of which there is at least one."""
         moments = None
-        for chunk in chunks:
-            if moments is None:
-                moments = cls(chunk.shape[1], covariance=covariance)
-            moments.update(chunk)
+        with nullcontext() if covariance else _one_thread():
+            for chunk in chunks:
+                if moments is None:
+                    moments = cls(chunk.shape[1], covariance=covariance)
+                moments.update(chunk)
         assert moments is not None
         return moments
 
@@ -68,19 +70,23 @@ class Moments:
         self.n = total
 
     def save(self, file: Path) -> None:
-        """Write them to ``file``, where that is possible."""
-        extent = torch.tensor([self.n, self.low, self.high], dtype=torch.float64)
-        with suppress(OSError):  # a cache: only time is lost
+        """Write them to ``file``, or warn that it cannot be written: it is a cache, and only time is lost."""
+        extent = torch.tensor([self.n, self.low, self.high, self._has_covariance], dtype=torch.float64)
+        try:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(file, save({"extent": extent, "mean": self.mean, "deviations": self._deviations}))
+        except OSError as error:
+            reason = error.strerror or error
+            warnings.warn(f"{file}: cannot be written ({reason}); the data will be read again", stacklevel=2)
 
     @classmethod
     def load(cls, file: Path) -> "Moments | None":
         """Moments that were saved in ``file``; None if there are none, or it is damaged."""
         try:
             saved = load_file(file)
-            moments = cls(len(saved["mean"]), covariance=saved["deviations"].shape[1] > 1)
-            n, moments.low, moments.high = saved["extent"].tolist()
+            n, low, high, has_covariance = saved["extent"].tolist()
+            moments = cls(len(saved["mean"]), covariance=bool(has_covariance))
+            moments.low, moments.high = low, high
             moments.n, moments.mean, moments._deviations = int(n), saved["mean"], saved["deviations"]
         except (OSError, KeyError, ValueError, IndexError, SafetensorError):
             return None
@@ -96,6 +102,17 @@ class Moments:
         """Covariance ``(D, D)``."""
         assert self._has_covariance
         return self._deviations / self.n
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sum in one thread: two take longer on a busy machine, as they wait for each other after every operation."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class Scale(nn.Module):

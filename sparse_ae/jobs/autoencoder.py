@@ -171,8 +171,7 @@ class AutoencoderJob(Job):
         """Write the metrics, the exported model and the front along a coefficient path, if the run took one."""
         config, module, target = self.config, self.module, self.module.objective.target
         self.run.add_metrics(module.results)
-        model = module.model.cpu().float().eval()
-        model.scale, model.input_shape = self.data.scale.cpu(), self.data.input_shape
+        model = self.in_units_of_data(module.model.cpu().float().eval())
         save_model(self.run, model, network=self.network_spec, sparsity=self.sparsity_spec)
         if target is not None and target.points:
             method = config["sparsity"]["_target_"].rpartition(".")[2]

@@ -3,10 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from sparse_ae.coders import CoderModule
 from sparse_ae.config.build import TARGET, check_spec
 from sparse_ae.config.errors import ConfigError, Mistakes
 from sparse_ae.data import DataModule
@@ -14,6 +15,8 @@ from sparse_ae.reporting.columns import Flat, as_method, flat_config
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.naming import relevant_config
 from sparse_ae.training.stop import StopSignals
+
+C = TypeVar("C", bound=CoderModule)
 
 
 class StartingPoint(NamedTuple):
@@ -72,6 +75,14 @@ class Job(ABC):
     def inspect(self) -> None:
         """Read the user's own data once, before anything is written. Raises ``ConfigError`` if they are of no use."""
         self.data.inspect()
+        if not self.data.sizes["test"]:
+            raise ConfigError("data.test_size", 0, "a run ends with the metrics of its test split", "above 0")
+
+    def in_units_of_data(self, coder: C) -> C:
+        """Tell ``coder`` what its input is: the scale and the shape of the data, and their type."""
+        data = self.data
+        coder.scale, coder.input_shape, coder.takes_integers = data.scale.cpu(), data.input_shape, data.are_integers
+        return coder
 
     def resume_from(self) -> Path | None:
         """The checkpoint of another run to begin with, if there is one. Raises ``RunError`` if it does not fit."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
+import psutil
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
@@ -64,6 +65,8 @@ class CoderJob(Job):
             self.learner.check(self.data.train_size, self.data.input_dim)
         except ConfigError as error:
             raise error.under("coder") from error
+        if not isinstance(self.learner, DictionaryCoder):
+            self._check_room()
         self.logger = RunLogger(run.path)
 
     @property
@@ -78,11 +81,12 @@ class CoderJob(Job):
             data.scale = self.learner.scale
         if start.event_sizes is None:
             self.logger.begin(self.options)
-        x = data.first("train", data.train_size).to(self.device)
-        self.coder = self._fit(x, start).to(self.device)
-        if isinstance(self.learner, DictionaryCoder):  # on the atoms of another run, which took its own time
+        if isinstance(self.learner, DictionaryCoder):  # fitted, in a time of its own
+            self.coder = self.learner
             self.run.record.note_progress(1.0)
         else:
+            x = data.first("train", data.train_size).to(self.device)
+            self.coder = self._fit(x, start).to(self.device)
             self.run.record.note_fitted()
         splits: tuple[Split, ...] = ("val", "test") if self.data.val_size else ("test",)
         self.results = {name: value for split in splits for name, value in self._measure(split).items()}
@@ -91,8 +95,17 @@ class CoderJob(Job):
 
     def write_results(self) -> None:
         self.run.add_metrics(self.results)
-        self.coder.scale, self.coder.input_shape = self.data.scale, self.data.input_shape
-        save_coder(self.run, self.coder)
+        save_coder(self.run, self.in_units_of_data(self.coder))
+
+    def _check_room(self) -> None:
+        """Raise ``ConfigError`` if memory cannot hold the training rows as floats, and once more without their mean."""
+        n, needed = self.data.train_size, 2 * 4 * self.data.train_size * self.data.input_dim
+        if needed > (free := psutil.virtual_memory().available):
+            reason = (
+                f"{n:,} training rows take {needed / 2**30:,.0f} GiB of memory, and {free / 2**30:,.0f} GiB are free"
+            )
+            expected = "a larger data.val_size, which leaves fewer; sparse-ae-train reads them from disk"
+            raise ConfigError("data", reason=reason, expected=expected)
 
     def _fit(self, x: Tensor, start: StartingPoint) -> DictionaryCoder:
         learner = self.learner

@@ -89,7 +89,7 @@ def _finished(coder: C, scale: Scale, spec: Mapping[str, Any], run: Run) -> C:
     if not sizes or sizes != shape or math.prod(sizes) != coder.input_dim:
         reason = f"is damaged (its input_shape is {shape}, and the model takes {coder.input_dim} values)"
         raise RunError(str(run.model_spec), reason=reason)
-    coder.scale, coder.input_shape = scale, tuple(sizes)
+    coder.scale, coder.input_shape, coder.takes_integers = scale, tuple(sizes), spec.get("takes_integers") is True
     return coder.eval()
 
 
@@ -97,7 +97,7 @@ def _save(run: Run, coder: CoderModule, specs: Mapping[str, Any]) -> None:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in coder.state_dict().items()}
     write_atomically(run.weights, save(state))
     sizes = {"input_shape": list(coder.input_shape), "input_dim": coder.input_dim, "latent_dim": coder.latent_dim}
-    run.write_model_spec({"format": _FORMAT, **sizes, **specs})
+    run.write_model_spec({"format": _FORMAT, **sizes, "takes_integers": coder.takes_integers, **specs})
 
 
 def _read(path: Path, reader: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -166,7 +166,7 @@ def test_learners_take_tensors_of_floats() -> None:
 def test_a_step_of_training_checks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The checks cost a pass over the data and, on a GPU, a wait for it."""
 
-    def refuse(*_: Any) -> Tensor:
+    def refuse(*_: Any, **__: Any) -> Tensor:
         raise AssertionError("checked")
 
     monkeypatch.setattr("sparse_ae.coders.module.as_floats", refuse)

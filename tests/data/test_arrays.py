@@ -144,3 +144,68 @@ def test_bad_data_are_one_line(x: np.ndarray[Any, Any], options: dict[str, Any],
 def test_a_path_is_required() -> None:
     with pytest.raises(ConfigError, match="path: is required"):
         Arrays()
+
+
+def test_the_same_string_is_the_same_class_in_every_file() -> None:
+    np.save("few_x.npy", DIGITS.data[:2].astype(np.float32))
+    np.save("few.npy", np.array(["dog", "cat"]))
+    np.save("many.npy", np.resize(["ant", "cat", "dog"], len(DIGITS.data)))
+    data = Arrays(path="x.npy", labels="many.npy", test_path="few_x.npy", test_labels="few.npy")
+    classes = data.split("train").label
+    assert classes is not None
+    assert classes.unique().tolist() == [0, 1, 2]
+    assert data.split("test").label.tolist() == [2, 1]
+    np.save("numbers.npy", np.array([3, 1]))
+    with pytest.raises(
+        ConfigError, match=r"^test_labels=numbers\.npy: numbers, where those of other files are strings$"
+    ):
+        Arrays(path="x.npy", labels="many.npy", test_path="few_x.npy", test_labels="numbers.npy")
+
+
+def test_labels_of_shards_are_in_them_or_in_shards_of_their_own(tmp_path: Path) -> None:
+    for folder in ("both", "labels"):
+        (tmp_path / folder).mkdir()
+    for number, part in enumerate(np.array_split(np.arange(1797), 11)):
+        np.savez(f"both/{number}.npz", x=DIGITS.data[part], y=DIGITS.target[part])
+        np.save(f"labels/{number}.npy", DIGITS.target[part])
+    for labels in ("y", "labels"):
+        data = Arrays(path="both", key="x", labels=labels)
+        by_row = dict(zip(map(tuple, DIGITS.data.tolist()), DIGITS.target.tolist(), strict=True))
+        for name in ("train", "val", "test"):
+            assert [by_row[tuple(row)] for row in rows(data, name).tolist()] == data.split(name).label.tolist()
+    np.save("labels/3.npy", DIGITS.target[:100])
+    np.save("labels/4.npy", DIGITS.target[:227])  # as many in all
+    with pytest.raises(ConfigError, match=r"^labels=labels: 3\.npy has 100 values, and 3\.npz of the rows 164"):
+        Arrays(path="both", key="x", labels="labels")
+
+
+def test_files_are_found_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hydra may change the folder once a job is built."""
+    np.save("y.npy", DIGITS.target)
+    data = Arrays(path="x.npy", labels="y.npy", root="cache", content="01")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    data.inspect()
+    assert len(data.split("test").rows) == 180
+    assert list((tmp_path / "cache" / "moments").iterdir())
+
+
+def test_moments_that_cannot_be_kept_are_told(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("no folder")
+    data = Arrays(path="x.npy", root=str(tmp_path / "cache"), content="01")
+    with pytest.warns(UserWarning, match=r"moments/\w+: cannot be written \(.*\); the data will be read again$"):
+        data.inspect()
+
+
+def test_moments_of_one_column_are_kept(tmp_path: Path) -> None:
+    np.save("column.npy", DIGITS.data[:, 20:21])
+    first, again = (
+        Arrays(path="column.npy", root=str(tmp_path / "cache"), content="01", normalize="whiten") for _ in range(2)
+    )
+    assert torch.equal(first.first("test", 5), again.first("test", 5))
+
+
+def test_a_class_for_every_row_is_a_doubt() -> None:
+    np.save("ids.npy", np.arange(1797))
+    (doubt,) = Arrays(path="x.npy", labels="ids.npy").doubts
+    assert doubt == "data.labels=ids.npy has a class for every row; are these labels?"

@@ -144,14 +144,14 @@ def _room_for(size: int) -> Iterator[None]:
 
 
 def test_a_full_disk_is_named_and_left_as_it_was(tmp_path: Path) -> None:
-    data = Squares(tmp_path, n=10_000)
+    data = Squares(tmp_path, n=500)
     with _room_for(1000), pytest.raises(OSError, match=r"data\.root: cannot write") as error:
         data.prepare_data()
     assert str(data.folder) in str(error.value)
     assert "\n" not in str(error.value)
     assert not data.folder.exists()
     data.prepare_data()
-    assert len(data.source("train").rows) == 10_000
+    assert len(data.source("train").rows) == 500
 
 
 def test_a_root_that_is_a_file_is_named(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -264,3 +265,18 @@ def test_a_description_cannot_run_code(fitted: Path, tmp_path: Path, target: str
     (copy / "model.json").write_text(json.dumps(spec))
     with pytest.raises(ValueError, match=r"is not a subclass of DictionaryCoder|is not trusted"):
         load(copy)
+
+
+def test_more_rows_than_memory_holds_are_told_before_they_are_read(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((1000, 20), dtype=np.float32))
+    free = psutil.virtual_memory()._replace(available=100_000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    outcome = cli("sparse-ae-fit", "coder=pca", "coder.latent_dim=4", "data=arrays", "data.path=x.npy")
+    assert outcome.code == 1
+    assert outcome.err == (
+        "sparse-ae-fit: error: data: 800 training rows take 0 GiB of memory, and 0 GiB are free (expected a larger "
+        "data.val_size, which leaves fewer; sparse-ae-train reads them from disk)\n"
+    )
+    assert not (tmp_path / "outputs").exists()

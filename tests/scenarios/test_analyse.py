@@ -139,6 +139,7 @@ def test_the_default_leaves_out_what_needs_classes_and_a_name_does_not(vectors: 
     outcome = run_command(vectors, "sparse-ae-analyse", "run=run", "analysis=[selectivity]")
     assert outcome.code != 0
     assert "data.labels: selectivity needs classes, and the data have none" in outcome.err
+    assert not (vectors / "run/analysis/selectivity").exists()
 
 
 def test_patches_of_vectors_are_refused_before_anything_is_written(vectors: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sparse_ae.runs.checkpoint import read_checkpoint
@@ -15,10 +16,15 @@ from tests.events import logged
 from tests.processes import command, start, wait_until
 from tests.scenarios.crashes import SHORT, WARMUP, assert_same
 
+ON_DISK = ("data=arrays", "data.path={}/x.npy", "data.storage=disk", "data.window_gb=1e-4")
 
-def test_resume_after_kill(tmp_path: Path) -> None:
-    """One SIGKILL, once a checkpoint is there."""
-    overrides = [*SHORT, WARMUP, "trainer.limit_train_batches=50", "checkpoint.every_n_minutes=0.001"]
+
+@pytest.mark.parametrize("data", [(), pytest.param(ON_DISK, marks=pytest.mark.slow)], ids=["memory", "disk"])
+def test_resume_after_kill(data: tuple[str, ...], tmp_path: Path) -> None:
+    """One SIGKILL, once a checkpoint is there; on disk, an epoch takes eight windows."""
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(2000, 64)).astype(np.float32))
+    own = [option.format(tmp_path) for option in data]
+    overrides = [*SHORT, WARMUP, "trainer.limit_train_batches=50", "checkpoint.every_n_minutes=0.001", *own]
     whole, half = Run(tmp_path / "whole"), Run(tmp_path / "half")
     process = start(half.path, *overrides)
     wait_until(half.last_checkpoint.exists)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.helpers import COMMANDS, ROOT, Cli
 from tests.scenarios.documented import LIMITS, blocks, check, commands, limited_fit
@@ -19,12 +20,15 @@ README = ROOT / "README.md"
 
 
 @pytest.fixture(autouse=True)
-def arrays(tmp_path: Path) -> None:
-    """The arrays that the README calls a user's own."""
+def own_data(tmp_path: Path) -> None:
+    """The files that the README calls a user's own."""
     x = np.random.default_rng(0).random((200, 12), dtype=np.float32)
     np.save(tmp_path / "x.npy", x)
     np.savez(tmp_path / "train.npz", x=x, y=np.arange(200) % 3)
     np.savez(tmp_path / "test.npz", x=x[:50], y=np.arange(50) % 3)
+    (tmp_path / "photos").mkdir()
+    for i, row in enumerate(x):
+        Image.fromarray(np.uint8(255 * row.reshape(3, 4))).save(tmp_path / "photos" / f"{i}.png")
 
 
 def ours() -> list[list[str]]:
@@ -41,6 +45,8 @@ def test_programs() -> None:
 def test_command(words: list[str], cli: Cli, finished_run: Path, linear_run: Path) -> None:
     """Composed, checked and built; nothing is trained."""
     program, *arguments = words
+    if "experiment=natural_patches" in arguments:
+        arguments.append("data.n=500")  # which are made
     check(cli, program, arguments, {"RUN": finished_run, "LINEAR": linear_run})
 
 
