@@ -1,6 +1,6 @@
 """Scale of data: fitted to the training split in one pass, and part of the exported model."""
 
-import warnings
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from sparse_ae.atomic import write_atomically
+
+log = logging.getLogger(__name__)
 
 Normalization = Literal["none", "unit_interval", "center", "rms", "standardize", "whiten"]
 
@@ -70,14 +72,14 @@ class Moments:
         self.n = total
 
     def save(self, file: Path) -> None:
-        """Write them to ``file``, or warn that it cannot be written: it is a cache, and only time is lost."""
+        """Write them to ``file``, or log that it cannot be written: it is a cache, and only time is lost."""
         extent = torch.tensor([self.n, self.low, self.high, self._has_covariance], dtype=torch.float64)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(file, save({"extent": extent, "mean": self.mean, "deviations": self._deviations}))
         except OSError as error:
             reason = error.strerror or error
-            warnings.warn(f"{file}: cannot be written ({reason}); the data will be read again", stacklevel=2)
+            log.info("%s: cannot be written (%s); the data will be read again", file, reason)
 
     @classmethod
     def load(cls, file: Path) -> "Moments | None":
