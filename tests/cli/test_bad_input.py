@@ -57,7 +57,7 @@ TRAIN = [
     (["--cfg", "job", "foo=1"], r"foo=1: no such key"),
     (
         ["data=null"],
-        r"data=null: no such option \(expected arrays, fashion_mnist, images, kmnist, mnist, natural_patches\)",
+        r"data=null: no such option \(expected activations, arrays, fashion_mnist, images, kmnist, mnist, natural_pat",
     ),
     (["trainer.accelerator=tpu"], r"trainer\.accelerator=tpu: not available on this machine"),
     # wrong types and values out of range

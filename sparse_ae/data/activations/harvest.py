@@ -116,14 +116,14 @@ class Harvest(NamedTuple):
             raise ConfigError("data.n", reason=reason, expected="fewer rows, or data.root with more room")
         left = sum(n for n, caches in zip(counts, todo, strict=True) if caches)
         line = f"harvesting {left:,} rows of {', '.join(layers)} in {self.model.name}"
-        print(f"{line}: {decimal(size)} of {decimal(free)} free in {root}", file=sys.stderr)
+        print(f"{line}: {decimal(size)} of {decimal(free)} free in {root}", flush=True)
 
 
 @contextmanager
 def _locked(cache: Cache) -> Iterator[None]:
     file = cache.folder.with_name(f".{cache.folder.name}.lock")
     if is_held(file):
-        print(f"waiting for {describe_holder(file)}, which harvests {cache.folder.name}", file=sys.stderr)
+        print(f"waiting for {describe_holder(file)}, which harvests {cache.folder.name}", flush=True)
     with hold(file, wait=math.inf):
         yield
 

@@ -12,7 +12,7 @@ LONGEST = 32
 DIM = 16
 
 
-def make_bert(folder: Path) -> Path:
+def make_bert(folder: Path, layers: int = 2) -> Path:
     """A BERT with a masked-language head, whose tokeniser puts [CLS] and [SEP] around a text."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     tokenizer = _tokenizer(special, "[UNK]")
@@ -23,7 +23,7 @@ def make_bert(folder: Path) -> Path:
     config = BertConfig(
         vocab_size=len(special) + len(WORDS),
         hidden_size=DIM,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         intermediate_size=32,
         max_position_embeddings=LONGEST,

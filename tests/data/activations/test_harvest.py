@@ -246,7 +246,7 @@ def test_what_it_takes_is_told_before_and_refused(
             whole.harvest.fill({LAYER: cache}, CPU)
     assert not cache.folder.exists()
     whole.harvest.fill({LAYER: cache}, CPU)
-    assert "harvesting 540 rows of encoder.layer.0 in m: 1.1 MB of " in capsys.readouterr().err
+    assert "harvesting 540 rows of encoder.layer.0 in m: 1.1 MB of " in capsys.readouterr().out
 
 
 def test_a_full_disk_keeps_whole_shards(whole: Whole, tmp_path: Path) -> None:

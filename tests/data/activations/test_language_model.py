@@ -74,9 +74,9 @@ def test_the_first_of_several_outputs(bert: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "layer", "message"),
     [
-        ("bert", "encoder.layer.7", r"=encoder\.layer\.7: BertModel has no such layer \(expected a module such as encoder\.layer\.[01]"),
-        ("gpt2", "transformer.h.1", r"=transformer\.h\.1: GPT2Model has no such layer \(expected a module such as h\.1\)$"),
-        ("bert", "pooler", r"layer=pooler: for 2 contexts of 3 tokens it gives a tensor of shape \(2, 16\) \(expected a layer "),
+        ("bert", "encoder.layer.7", r"BertModel has no such layer \(expected a module such as encoder\.layer\.[01]"),
+        ("gpt2", "transformer.h.1", r"layer=.*: GPT2Model has no such layer \(expected a module such as h\.1\)$"),
+        ("bert", "pooler", r"for 2 contexts of 3 tokens it gives a tensor of shape \(2, 16\) \(expected a layer "),
         ("bert", "encoder", r"layer=encoder: .* it gives a BaseModelOutput\w*"),
         ("gpt2", "wpe", r"layer=wpe: .* it gives a tensor of shape \(1, 3, 16\)"),
         ("gpt2", "h", r"layer=h: m does not run it on text"),
@@ -117,7 +117,7 @@ def test_no_tokeniser(bert: Path, tmp_path: Path) -> None:
     ("config", "message"),
     [
         ({"model_type": "no_such_type"}, r"cannot be loaded \(.*no_such_type.*\) \(expected a model that transf"),
-        ({"model_type": "own", "auto_map": {"AutoModel": "own.Own"}}, r"needs Python code of its own, which is not run"),
+        ({"model_type": "own", "auto_map": {"AutoModel": "own.Own"}}, r"needs Python code of its own, which is not"),
     ],
 )  # fmt: skip
 def test_models_that_transformers_does_not_know(
