@@ -12,7 +12,7 @@ LONGEST = 32
 DIM = 16
 
 
-def make_bert(folder: Path, layers: int = 2) -> Path:
+def make_bert(folder: Path, layers: int = 2, longest: int = LONGEST) -> Path:
     """A BERT with a masked-language head, whose tokeniser puts [CLS] and [SEP] around a text."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     tokenizer = _tokenizer(special, "[UNK]")
@@ -26,7 +26,7 @@ def make_bert(folder: Path, layers: int = 2) -> Path:
         num_hidden_layers=layers,
         num_attention_heads=2,
         intermediate_size=32,
-        max_position_embeddings=LONGEST,
+        max_position_embeddings=longest,
     )
     return _saved(BertForMaskedLM, config, folder)
 
