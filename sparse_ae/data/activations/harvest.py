@@ -90,9 +90,9 @@ class Harvest(NamedTuple):
         parts: dict[str, list[Tensor]] = {layer: [] for layer in layers}
         for batch in self.contexts.batches(span, self.batch_size, self.model.padding):
             for layer, rows in self.model.activations(batch, layers).items():
-                parts[layer].append(rows.to(dtype).cpu())
+                parts[layer].append(rows.to(dtype))
             advance(len(batch.rows))
-        return {layer: torch.cat(part) for layer, part in parts.items()}
+        return {layer: torch.cat(part).cpu() for layer, part in parts.items()}  # a GPU is waited for once
 
     def _write(self, number: int, span: Span, rows: Mapping[str, Tensor], caches: Caches) -> None:
         columns = {name: self.contexts.column(name, span) for name in COLUMNS}

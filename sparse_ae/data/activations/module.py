@@ -13,10 +13,10 @@ from rich.filesize import decimal
 from torch import Tensor
 
 from sparse_ae.config.checked import checked, with_options_of
-from sparse_ae.config.errors import ConfigError
+from sparse_ae.config.errors import ConfigError, UserError
 from sparse_ae.data.activations.cache import Cache
 from sparse_ae.data.activations.corpus import documents, text_files
-from sparse_ae.data.activations.files import identity, model_folder
+from sparse_ae.data.activations.files import FILES, identity, model_folder
 from sparse_ae.data.activations.harvest import Harvest, ValueType
 from sparse_ae.data.activations.language_model import LanguageModel
 from sparse_ae.data.activations.tokens import Contexts, Packing, cut
@@ -61,6 +61,7 @@ class Activations(DataModule):
     - ``dtype``: type of the values on disk.
     - ``harvest_batch``: number of contexts that the model is run on at a time.
     - ``content``: digest of model and text, by which runs on others are told apart; only the command line sets it.
+      With it, rows that are in ``root`` need neither the model nor the text.
 
     ``test_size`` and ``val_size`` rows are drawn in whole documents; in whole contexts if a document has more than a
     tenth of the rows. Further options are those of ``DataModule``. Raises ``ConfigError`` for a model, a layer or a
@@ -101,7 +102,7 @@ class Activations(DataModule):
         self.harvest_batch, self.download, self.content = harvest_batch, download, content
         self.test_size = test_size
         self._recipe = {
-            "content": identity({"model": model, "text": text, "download": download}),
+            "content": self._identity() if content is None else content,
             "field": field,
             "context": context,
             "packing": packing,
@@ -175,8 +176,8 @@ class Activations(DataModule):
     def doubts(self) -> list[str]:
         if self._keeps_documents or not (self.sizes["val"] or self.sizes["test"]):
             return []
-        share = f"more than {_LARGEST_DOCUMENT:.0%} of the rows"
-        return [f"data.text={self.text}: a document has {share}: splits share documents, and are drawn in contexts"]
+        reason = f"a document has more than {_LARGEST_DOCUMENT:.0%} of the rows"
+        return [f"data.text={self.text}: {reason}: splits are drawn in whole contexts, and may share documents"]
 
     # Text, for what shows it.
 
@@ -198,7 +199,7 @@ class Activations(DataModule):
     @cached_property
     def _harvest(self) -> Harvest:
         """The model and the tokenised text."""
-        model = LanguageModel(model_folder(self.model), self.model)
+        model = LanguageModel(model_folder(self.model, download=self.download), self.model)
         if self.context > model.longest_context:
             expected = f"2 to {model.longest_context}"
             raise ConfigError("context", self.context, f"longer than {self.model} can read", expected)
@@ -214,7 +215,12 @@ class Activations(DataModule):
         )
         if not contexts.rows:
             raise ConfigError("text", self.text, "the files have no text", _TEXT)
+        if self._identity() != self._recipe["content"]:
+            raise UserError("data", reason="has changed while it was read; repeat the command")
         return Harvest(model, contexts, self.dtype, self.max_norm_ratio, self.harvest_batch)
+
+    def _identity(self) -> str:
+        return identity({option: getattr(self, option) for option in FILES})
 
     def _cache(self, layer: str, root: Path) -> Cache:
         return Cache(root / f"activations-{_digest({**self._recipe, 'layer': layer})}")

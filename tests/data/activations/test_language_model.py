@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModel
@@ -181,6 +182,25 @@ def test_a_name_in_the_local_cache(bert: Path, tmp_path: Path, monkeypatch: pyte
     (tmp_path / "notes.txt").write_text("the cat")
     text = str(tmp_path / "notes.txt")
     assert identity({"model": "org/tiny", "text": text}) == identity({"model": str(bert), "text": text})
+
+
+def test_nothing_is_fetched_unless_asked_for(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's client is asked for no file of code."""
+    asked: list[dict[str, Any]] = []
+
+    def snapshot(model: str, **options: Any) -> str:
+        asked.append(options)
+        if options.get("local_files_only"):
+            raise LocalEntryNotFoundError("offline")
+        return str(bert)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    with pytest.raises(ConfigError, match=r"data\.download=true fetches it"):
+        model_folder("org/tiny")
+    assert [options["local_files_only"] for options in asked] == [True]
+    assert model_folder("org/tiny", download=True) == bert
+    assert [options["local_files_only"] for options in asked] == [True, False]
+    assert not any(pattern.endswith(".py") or pattern == "*" for pattern in asked[1]["allow_patterns"])
 
 
 def test_identity_is_that_of_the_contents(bert: Path, gpt2: Path, tmp_path: Path) -> None:

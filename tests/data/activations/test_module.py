@@ -13,6 +13,7 @@ from sparse_ae.config.build import build
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data import Activations
 from sparse_ae.data.activations import module
+from sparse_ae.data.activations.files import identity
 from sparse_ae.runs.directory import Run
 from sparse_ae.runs.naming import config_hash
 from tests.data.activations.models import DIM, LONGEST
@@ -87,7 +88,7 @@ def test_contexts_stay_whole_where_documents_cannot(options: dict[str, Any], tmp
     book.write_text("the cat sat on the mat . a dog ran " * 50)
     data = prepared(options, text=str(book))
     assert data.doubts == [
-        f"data.text={book}: a document has more than 10% of the rows: splits share documents, and are drawn in contexts"
+        f"data.text={book}: a document has more than 10% of the rows: splits are drawn in whole contexts, and may share documents"
     ]
     contexts = [set(data.tokens(name).context.tolist()) for name in ("train", "val", "test")]
     assert sum(map(len, contexts)) == len(set().union(*contexts))
@@ -102,6 +103,27 @@ def test_a_cache_needs_no_model(options: dict[str, Any], monkeypatch: pytest.Mon
         assert again.sizes == first.sizes
     with pytest.raises(NameError):
         Activations(**options, n=200)
+
+
+def test_a_cache_outlives_model_and_text(options: dict[str, Any], bert: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(bert, tmp_path / "model"))
+    own = options | {"model": str(model), "content": identity({"model": bert, "text": options["text"]})}
+    first = prepared(own)
+    shutil.rmtree(model)
+    again = prepared(own | {"text": "gone"})
+    assert again.sizes == first.sizes
+    assert again.tokenizer.decode([5, 6]) == "the cat"
+    with pytest.raises(ConfigError, match=r"^model=.*: no such folder$"):
+        Activations(**own | {"n": 50})
+
+
+def test_a_source_that_changes_meanwhile(options: dict[str, Any], tmp_path: Path) -> None:
+    text = tmp_path / "a.txt"
+    text.write_text("the cat sat . " * 20)
+    content = identity({"model": options["model"], "text": str(text)})
+    text.write_text("the dog ran . " * 20)
+    with pytest.raises(ValueError, match="data: has changed while it was read; repeat the command"):
+        Activations(**options | {"text": str(text), "content": content})
 
 
 def test_an_epoch_from_disk_is_that_from_memory(options: dict[str, Any]) -> None:
