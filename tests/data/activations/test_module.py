@@ -87,9 +87,8 @@ def test_contexts_stay_whole_where_documents_cannot(options: dict[str, Any], tmp
     book = tmp_path / "book.txt"
     book.write_text("the cat sat on the mat . a dog ran " * 50)
     data = prepared(options, text=str(book))
-    assert data.doubts == [
-        f"data.text={book}: a document has more than 10% of the rows: splits are drawn in whole contexts, and may share documents"
-    ]
+    reason = "a document has more than 10% of the rows"
+    assert data.doubts == [f"data.text={book}: {reason}: splits are drawn in whole contexts, and may share documents"]
     contexts = [set(data.tokens(name).context.tolist()) for name in ("train", "val", "test")]
     assert sum(map(len, contexts)) == len(set().union(*contexts))
     assert prepared(options, text=str(book), val_size=0, test_size=0).doubts == []
