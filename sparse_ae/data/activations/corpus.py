@@ -68,7 +68,7 @@ def _document(line: bytes, field: str, file: Path, place: str) -> str:
         reason = f"{file.name} has no such key{place}{did_you_mean(field, entry)}"
         raise ConfigError("field", field, reason, listed(entry))
     if not isinstance(entry[field], str):
-        reason = f"{file.name} has a {type(entry[field]).__name__} there{place}"
+        reason = f"{file.name} has a value of type {type(entry[field]).__name__} there{place}"
         raise ConfigError("field", field, reason, "the key of a text")
     return str(entry[field])
 

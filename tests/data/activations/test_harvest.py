@@ -19,7 +19,7 @@ from sparse_ae.data.activations.cache import Cache
 from sparse_ae.data.activations.corpus import documents, text_files
 from sparse_ae.data.activations.harvest import Harvest
 from sparse_ae.data.activations.language_model import LanguageModel
-from sparse_ae.data.activations.tokens import cut
+from sparse_ae.data.activations.tokens import Packing, cut
 from tests.data.activations.models import DIM
 from tests.data.test_made import _room_for
 from tests.processes import CONTEXT, wait_until
@@ -33,12 +33,11 @@ def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sparse_ae.data.activations.tokens.SHARD_ROWS", 100)
 
 
-def harvest(model: Path, corpus: Path, *, context: int = 12, n: int | None = None, **options: Any) -> Harvest:
-    """A harvest of all documents, each in contexts of its own."""
+def harvest(model: Path, corpus: Path, packing: Packing = "pad") -> Harvest:
+    """A harvest of all documents, in contexts of 12 tokens."""
     loaded = LanguageModel(model, "m")
     texts = documents(text_files(str(corpus)), "text")
-    contexts = cut(texts, loaded.tokenizer, context=context, packing="pad", special_tokens=False, most_rows=n)
-    return Harvest(loaded, contexts, **options)
+    return Harvest(loaded, cut(texts, loaded.tokenizer, context=12, packing=packing, special_tokens=False))
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -84,6 +83,23 @@ def test_rows_are_hidden_states_of_each_context_alone(whole: Whole, bert: Path) 
     for name in ("token", "position", "context", "document"):
         assert torch.equal(whole.cache.column(name), contexts.column(name).long())
     assert whole.cache.column("document").unique().tolist() == list(range(30))
+
+
+def test_packed_rows_are_hidden_states_too(gpt2: Path, corpus: Path, tmp_path: Path) -> None:
+    packed, cache, model = (
+        harvest(gpt2, corpus, "pack"),
+        Cache(tmp_path / "cache"),
+        AutoModel.from_pretrained(gpt2).eval(),
+    )
+    packed.fill({"h.0": cache}, CPU)
+    expected = []
+    for i in range(packed.contexts.number):
+        token = packed.contexts.tokens(i).long()
+        with torch.no_grad():
+            states = model(token[None], output_hidden_states=True).hidden_states
+        expected.append(states[1][0, token != 0])  # without the separator
+    assert torch.allclose(all_rows(cache).float(), torch.cat(expected), atol=2e-3)
+    assert cache.column("document").tolist() == sorted(cache.column("document").tolist())
 
 
 def test_the_tokeniser_decodes_the_rows(whole: Whole, corpus: Path) -> None:
