@@ -116,6 +116,17 @@ def test_a_cache_outlives_model_and_text(options: dict[str, Any], bert: Path, tm
         Activations(**own | {"n": 50})
 
 
+def test_a_damaged_cache_is_mended(options: dict[str, Any], tmp_path: Path) -> None:
+    own = options | {"root": str(tmp_path)}
+    first = prepared(own)
+    rows = first.cache.rows.read(0, 540)
+    file = first.cache.folder / "rows" / "0.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match="is damaged; what is damaged is harvested again$"):
+        again = prepared(own)
+    assert torch.equal(again.cache.rows.read(0, 540), rows)
+
+
 def test_a_source_that_changes_meanwhile(options: dict[str, Any], tmp_path: Path) -> None:
     text = tmp_path / "a.txt"
     text.write_text("the cat sat . " * 20)
