@@ -76,15 +76,20 @@ def _exit_code(main: Callable[[], None]) -> int:
     return 0
 
 
-def plain_config(*overrides: str, name: str = "train") -> dict[str, Any]:
+def fresh_config(*overrides: str, name: str = "train") -> dict[str, Any]:
     """A composed config as the entry points see it."""
-    return copy.deepcopy(_composed(name, overrides))
+    with composing():
+        return task_config(compose(name, list(overrides)))
 
 
 @functools.cache
 def _composed(name: str, overrides: tuple[str, ...]) -> dict[str, Any]:
-    with composing():
-        return task_config(compose(name, list(overrides)))
+    return fresh_config(*overrides, name=name)
+
+
+def plain_config(*overrides: str, name: str = "train") -> dict[str, Any]:
+    """A composed config, which is composed once: files that it names must not change."""
+    return copy.deepcopy(_composed(name, overrides))
 
 
 def train_run(folder: Path, *overrides: str) -> Run:

@@ -78,9 +78,8 @@ def _check_content(data: DataModule, spec: Mapping[str, Any]) -> None:
 
     Other rows would be split, scaled and compared as if they were those of training.
     """
-    known = spec.get("content")
-    if known is not None and identity(spec, pictures=data.is_of_pictures) != known:
-        named = [option for option in FILES if spec.get(option) is not None]
+    known, named = spec.get("content"), [option for option in FILES if spec.get(option) is not None]
+    if known is not None and named and identity(spec, pictures=data.is_of_pictures) != known:
         key = f"data.{named[0]}"
         reason = "its contents have changed since the run was trained"
         raise ConfigError(key, spec[named[0]], reason, "those files; sparse-ae-evaluate data=... takes other data")

@@ -4,7 +4,7 @@ Nothing here imports torch, so that ``--help`` and a mistyped key answer at once
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sparse_ae.cli.mistakes import ComposeError, check_options, check_overrides
 from sparse_ae.config.errors import ConfigError, UserError
+from sparse_ae.data.activations import files as activations
 from sparse_ae.data.content import FILES, identity, with_absolute_paths
 from sparse_ae.runs.naming import run_name
 
@@ -38,14 +39,26 @@ def _weights_of(*, _root_: DictConfig) -> str | None:
 
 
 def _content_of(kind: str = "arrays", *, _root_: DictConfig) -> str | None:
-    """Resolve ``${content_of:}`` and ``${content_of:pictures}``: a digest of the files of ``data``."""
-    files = {key: OmegaConf.select(_root_, f"data.{key}") for key in FILES}
-    if not all(isinstance(file, str | None) for file in files.values()):
-        return None
+    """Resolve ``${content_of:}``, ``${content_of:pictures}`` or ``${content_of:activations}``: a digest of the files
+    of ``data``.
+    """
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr)
+
     try:
-        return identity(files, lambda line: print(line, file=sys.stderr), pictures=kind == "pictures")
+        if kind == "activations":
+            return activations.identity(_options(_root_, activations.FILES), tell)
+        files = _options(_root_, FILES)
+        if not all(isinstance(file, str | None) for file in files.values()):
+            return None
+        return identity(files, tell, pictures=kind == "pictures")
     except (UserError, OSError):  # the data module says what is wrong with a file
         return None
+
+
+def _options(config: DictConfig, keys: Iterable[str]) -> dict[str, Any]:
+    return {key: OmegaConf.select(config, f"data.{key}") for key in keys}
 
 
 OmegaConf.register_new_resolver("content_of", _content_of, replace=True)

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sparse_ae.data.activations.module import Activations
     from sparse_ae.data.arrays import Arrays
     from sparse_ae.data.device import usable_device
     from sparse_ae.data.fashion_mnist import FashionMNIST
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sparse_ae.data.splits import Split
 
 _MODULES = {
+    "Activations": "activations.module",
     "Arrays": "arrays",
     "Batch": "loader",
     "DataModule": "module",
@@ -38,6 +40,7 @@ _MODULES = {
 __all__ = [
     "KMNIST",
     "MNIST",
+    "Activations",
     "Arrays",
     "Batch",
     "DataModule",

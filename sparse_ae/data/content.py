@@ -63,6 +63,11 @@ def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``options`` of ``data`` with the absolute paths of the files that they name, to be found from anywhere."""
     given = {option: place for option in FILES if isinstance(place := options.get(option), str)}
     files = {option: place for option, place in given.items() if option.endswith("path") or names_file(place)}
+    # Of a language model: a pattern of texts, and a model that is a folder and not a name.
+    if isinstance(text := options.get("text"), str):
+        files["text"] = text
+    if isinstance(model := options.get("model"), str) and Path(model).expanduser().is_dir():
+        files["model"] = model
     return {**options, **{option: str(placed(place)) for option, place in files.items()}}
 
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from sparse_ae.data.activations.files import FILES as ACTIVATIONS
 from sparse_ae.data.content import FILES
 
 _NO_EFFECT_ON_RESULTS = (
@@ -13,8 +14,10 @@ _NO_EFFECT_ON_RESULTS = (
     "coder.run",  # its atoms are what matters
     "data.device",
     "data.eval_batch_size",
+    "data.harvest_batch",
+    "data.layers",
     "data.num_workers",
-    *(f"data.{key}" for key in FILES),  # data.content is what matters
+    *(f"data.{key}" for key in (*FILES, *ACTIVATIONS)),  # data.content is what matters
     "data.root",
     "data.storage",
     "rerun",

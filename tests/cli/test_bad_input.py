@@ -58,7 +58,7 @@ TRAIN = [
     (["-sc", "install=tcsh"], r"--shell-completion=install=tcsh: not a way to complete \(expected install=SHELL"),
     (["--run"], r"--run: not a flag of this command"),
     (["--cfg", "job", "foo=1"], r"foo=1: no such key"),
-    (["data=null"], r"data=null: no such option \(expected arrays, .*, natural_patches\b"),
+    (["data=null"], r"data=null: no such option \(expected activations, .*, natural_patches\b"),
     (["trainer.accelerator=tpu"], r"trainer\.accelerator=tpu: not available on this machine"),
     # wrong types and values out of range
     (["model.latent_dim=many"], r"model\.latent_dim=many: should be a valid integer"),

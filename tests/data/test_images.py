@@ -12,9 +12,9 @@ from PIL import Image
 from torchvision import datasets
 from torchvision.transforms import v2
 
-from sparse_ae.cli.compose import compose, composing
 from sparse_ae.data import ImageFolder
 from sparse_ae.data.content import identity
+from tests.helpers import fresh_config
 
 
 def paint(file: Path, seed: int, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> Path:
@@ -208,9 +208,7 @@ def test_pictures_all_alike(tmp_path: Path) -> None:
 
 def test_identity_is_of_contents_and_classes(photos: Path, tmp_path: Path) -> None:
     def content(path: Path) -> str | None:
-        with composing():
-            config = compose("train", ["data=images", f"data.path={path}", "data.size=[8,8]"])
-        found: str | None = config.data.content
+        found: str | None = fresh_config("data=images", f"data.path={path}", "data.size=[8,8]")["data"]["content"]
         return found
 
     first = content(photos)

@@ -1,7 +1,7 @@
 """Runs that are cut off at a chosen moment, and their comparison with runs that were left alone."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -71,8 +71,8 @@ def crashing(step: int, error: type[BaseException], *, in_the_middle: bool = Fal
     """Expect ``error`` from the block, in which every job raises it at ``step``, after all callbacks of ours."""
     make = AutoencoderJob._trainer
 
-    def trainer(job: AutoencoderJob) -> Trainer:
-        made = make(job)
+    def trainer(job: AutoencoderJob, callbacks: Sequence[Callback]) -> Trainer:
+        made = make(job, callbacks)
         made.callbacks.append(CrashAt(step, error, in_the_middle=in_the_middle))
         return made
 

@@ -13,17 +13,28 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.activations.models import make_bert, make_corpus
 from tests.helpers import COMMANDS, ROOT, Cli
 from tests.scenarios.documented import LIMITS, blocks, check, commands, limited_fit
 
 README = ROOT / "README.md"
 
 
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model and the text that the README calls a user's own."""
+    folder = tmp_path_factory.mktemp("activations")
+    make_bert(folder / "MODEL", layers=4, longest=256)
+    make_corpus(folder / "corpus")
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def own_data(tmp_path: Path) -> None:
+def own_data(tmp_path: Path, language_model: Path) -> None:
     """The files that the README calls a user's own."""
+    for name in ("MODEL", "corpus"):
+        (tmp_path / name).symlink_to(language_model / name)
     x = np.random.default_rng(0).random((200, 12), dtype=np.float32)
-    np.save(tmp_path / "x.npy", x)
     np.savez(tmp_path / "train.npz", x=x, y=np.arange(200) % 3)
     np.savez(tmp_path / "test.npz", x=x[:50], y=np.arange(50) % 3)
     (tmp_path / "photos").mkdir()

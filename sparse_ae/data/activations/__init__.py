@@ -1,0 +1,5 @@
+"""Activations of a language model on text of the user's own, kept on disk.
+
+``corpus`` finds documents, ``tokens`` cuts them into contexts, ``language_model`` runs the model up to a layer,
+``cache`` keeps rows with their tokens, ``harvest`` fills it, and ``module`` is the dataset.
+"""

@@ -1,0 +1,149 @@
+"""Contexts by hand: packing, document borders, special tokens, shards."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.data.activations.language_model import load_tokenizer
+from sparse_ae.data.activations.tokens import Contexts, Span, cut, special_ids
+
+TEXTS = ["the cat sat on the mat .", "", "dog ran"]
+"""Documents of 7, no and 2 words."""
+
+
+@pytest.fixture(scope="module")
+def of_bert(bert: Path) -> Any:
+    return load_tokenizer(bert, "bert")
+
+
+@pytest.fixture(scope="module")
+def of_gpt2(gpt2: Path) -> Any:
+    return load_tokenizer(gpt2, "gpt2")
+
+
+def contexts(tokenizer: Any, texts: list[str] = TEXTS, **options: Any) -> Contexts:
+    """Contexts of six tokens, unless ``options`` say otherwise."""
+    return cut(texts, tokenizer, **{"context": 6, "packing": "pad", "special_tokens": False} | options)
+
+
+def shown(tokenizer: Any, found: Contexts) -> list[str]:
+    """The tokens of each context; those that give rows in capitals."""
+    words = tokenizer.convert_ids_to_tokens(found.token.tolist())
+    words = [w.upper() if row else w.lower() for w, row in zip(words, found.is_row.tolist(), strict=True)]
+    stops = found.start.tolist()
+    return [" ".join(words[a:b]) for a, b in pairwise(stops)]
+
+
+def test_pad_begins_each_document_anew(of_bert: Any) -> None:
+    found = contexts(of_bert)
+    assert shown(of_bert, found) == [
+        "[cls] THE CAT SAT ON [sep]",
+        "[cls] THE MAT . [sep]",
+        "[cls] DOG RAN [sep]",
+    ]
+    assert found.document.tolist() == [0] * 11 + [2] * 4
+    assert found.column("document").tolist() == [0] * 7 + [2] * 2
+    assert found.column("context").tolist() == [0] * 4 + [1] * 3 + [2] * 2
+    assert found.column("position").tolist() == [1, 2, 3, 4, 1, 2, 3, 1, 2]
+    assert of_bert.decode(found.column("token")) == "the cat sat on the mat . dog ran"
+    assert found.rows == 9
+
+
+def test_pack_joins_documents_with_a_separator(of_bert: Any, of_gpt2: Any) -> None:
+    found = contexts(of_bert, packing="pack")
+    assert shown(of_bert, found) == [
+        "[cls] THE CAT SAT ON [sep]",
+        "[cls] THE MAT . [sep] [sep]",
+        "[cls] DOG RAN [sep] [sep]",
+    ]
+    found = contexts(of_gpt2, packing="pack")
+    assert shown(of_gpt2, found) == ["THE CAT SAT ON THE MAT", ". <|endoftext|> DOG RAN <|endoftext|>"]
+    assert found.column("document").tolist() == [0] * 7 + [2] * 2
+
+
+def test_special_tokens_give_rows_on_request(of_bert: Any) -> None:
+    found = contexts(of_bert, special_tokens=True)
+    assert found.rows == len(found.token) == 15
+    assert shown(of_bert, found)[2] == "[CLS] DOG RAN [SEP]"
+
+
+def test_special_tokens_written_in_a_text_are_special(of_gpt2: Any) -> None:
+    assert shown(of_gpt2, contexts(of_gpt2, ["cat <|endoftext|> dog"])) == ["CAT <|endoftext|> DOG"]
+
+
+def test_an_unknown_word_is_a_word(of_bert: Any) -> None:
+    assert special_ids(of_bert) == {0, 2, 3, 4}
+    assert shown(of_bert, contexts(of_bert, ["the unicorn"])) == ["[cls] THE [UNK] [sep]"]
+
+
+@pytest.mark.parametrize("packing", ["pack", "pad"])
+def test_the_first_rows(packing: str, of_bert: Any) -> None:
+    whole = contexts(of_bert, packing=packing)
+    for n in (1, 4, 5, 8, 9, 100):
+        found = contexts(of_bert, packing=packing, most_rows=n)
+        assert found.rows == min(n, 9)
+        for name in ("token", "document", "context", "position"):
+            assert torch.equal(found.column(name), whole.column(name)[:n])
+        assert bool(found.is_row[found.start[-2] :].any())  # no context without rows at the end
+
+
+def test_no_more_text_is_read_than_rows_need(of_bert: Any) -> None:
+    read = []
+
+    def texts() -> Any:
+        for i in range(10_000):
+            read.append(i)
+            yield "the cat"
+
+    assert cut(texts(), of_bert, context=8, packing="pad", special_tokens=False, most_rows=100).rows == 100
+    assert len(read) < 1000
+
+
+def test_empty_text(of_bert: Any) -> None:
+    for packing in ("pack", "pad"):
+        assert contexts(of_bert, ["", " "], packing=packing).rows == 0
+
+
+def test_shards_begin_at_contexts_and_tell_rows_by_text_alone(of_bert: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparse_ae.data.activations.tokens.SHARD_ROWS", 4)
+    found = contexts(of_bert, TEXTS * 3)
+    spans = found.shards()
+    assert spans == [(0, 1), (1, 3), (3, 4), (4, 5), (5, 7), (7, 8), (8, 9)]
+    assert [found.count(span) for span in spans] == [4, 5, 4, 3, 6, 3, 2]
+    for name in ("token", "document", "context", "position"):
+        assert torch.equal(torch.cat([found.column(name, span) for span in spans]), found.column(name))
+
+
+def test_batches_are_padded_on_the_right(of_bert: Any) -> None:
+    first, second = contexts(of_bert).batches(Span(0, 3), 2, pad=0)
+    assert first.token.shape == (2, 6)
+    assert first.token[1].tolist()[4:] == [3, 0]
+    assert first.mask.tolist() == [[1] * 6, [1] * 5 + [0]]
+    assert first.rows.tolist() == [1, 2, 3, 4, 7, 8, 9]
+    assert second.token.shape == (1, 4)
+
+
+def test_saved_and_loaded(of_bert: Any, tmp_path: Path) -> None:
+    found = contexts(of_bert)
+    found.save(tmp_path / "contexts.safetensors")
+    again = Contexts.load(tmp_path / "contexts.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+    assert of_bert.decode(again.tokens(2)) == "[CLS] dog ran [SEP]"
+
+
+def test_too_short_a_context(of_bert: Any) -> None:
+    with pytest.raises(ConfigError, match=r"context=2: has no room beside the special tokens \(expected at least 3\)"):
+        contexts(of_bert, context=2)
+
+
+def test_no_token_to_separate_documents(of_bert: Any) -> None:
+    of_bert.sep_token, before = None, of_bert.sep_token
+    try:
+        with pytest.raises(ConfigError, match=r"packing=pack: .*no eos or sep token.* \(expected pad\)$"):
+            contexts(of_bert, packing="pack")
+    finally:
+        of_bert.sep_token = before
