@@ -11,24 +11,78 @@ import torch
 from sparse_ae.runs.directory import Run
 from tests.helpers import SMALL, Cli
 
+TOGETHER = [
+    # unknown keys and options
+    {
+        "sparsity.rhoo=0.1": r"sparsity\.rhoo=0\.1: no such key in sparsity; did you mean rho\?.*\(expected coef",
+        "sparsiti=l1": r"sparsiti=l1: no such key; did you mean sparsity\?",
+        "sparsity=l2": r"sparsity=l2: no such option; did you mean l1\? \(expected batch_topk, gated, hoyer, ",
+        "model=mlpp": r"model=mlpp: no such option; did you mean mlp\? \(expected linear, lista, mlp, mlp_encoder\)",
+        "experiment=defualt": r"experiment=defualt: no such option; did you mean default\?",
+        "analysis=[sparsty]": r"analysis=sparsty: no such option; did you mean sparsity\?",
+        "trainer.max_epoch=3": r"trainer\.max_epoch=3: no such key in trainer; did you mean max_epochs\?",
+        "seed=1,2": r"seed=1,2: several values; a sweep needs -m, and a list is written \[a,b\]",
+        "latent_dim=256": r"latent_dim=256: no such key; did you mean model\.latent_dim\?",
+        "data=null": r"data=null: no such option \(expected activations, .*, natural_patches\b",
+    },
+    # wrong types and values out of range
+    {
+        "optimizer.lr=fast": r"optimizer\.lr=fast: should be a valid number, unable to parse string as a number\n",
+        "model.latent_dim=many": r"model\.latent_dim=many: should be a valid integer",
+        "model.hidden_sizes=[256,0]": r"model\.hidden_sizes=\[256, 0\]: should be greater than 0",
+        "sparsity.coefficient=-1": r"sparsity\.coefficient=-1: should be greater than or equal to 0",
+        "dead.window_epochs=inf": r"dead\.window_epochs=inf: should be a finite number",
+        "sparsity.rho=0": r"sparsity\.rho=0: should be greater than 0",
+        "sparsity.reduction=median": r"sparsity\.reduction=median: should be 'mean' or 'sum'",
+        "sparsity.warmup_steps=-3": r"sparsity\.warmup_steps=-3: should be greater than or equal to 0",
+        "data.batch_size=0": r"data\.batch_size=0: should be greater than 0",
+        "resume=1": r"resume=1: should be a valid",
+        "active_threshold=high": r"active_threshold=high: should be a valid number",
+        "rerun=maybe": r"rerun=maybe: should be 'all', 'failed' or 'none'",
+        "visuals.every_n_epochs=0": r"visuals\.every_n_epochs=0: should be greater than 0",
+        "trainer.max_epochs=soon": r"trainer\.max_epochs=soon: should be a valid integer",
+        "trainer.precision=99": r"trainer\.precision=99: should be 64, 32 or 16",
+        "threads=0": r"threads=0: should be greater than 0",
+        "checkpoint.every_n_minutes=0": r"checkpoint\.every_n_minutes=0: should be greater than 0",
+        "seed=-1": r"seed=-1: should be greater than or equal to 0",
+    },
+    {
+        "model.latent_dim=0": r"model\.latent_dim=0: should be greater than 0",
+        "sparsity.coefficient=nan": r"sparsity\.coefficient=nan: should be a finite number",
+        "sparsity.rho=1": r"sparsity\.rho=1: should be less than 1",
+        "seed=5000000000": r"seed=5000000000: should be less than 4294967296",
+    },
+    {
+        "sparsity.coefficient=strong": r"sparsity\.coefficient=strong: should be a valid number",
+        "seed=lucky": r"seed=lucky: should be a valid integer",
+    },
+    # what only a constructor can object to
+    {
+        "trainer.accelerator=tpu": r"trainer\.accelerator=tpu: not available on this machine",
+        "data.device=abacus": r"data\.device=abacus: not usable here",
+        "checkpoint.monitor=val/nothing": r"checkpoint\.monitor=val/nothing: not a validation metric \(expected val/",
+        "trainer.accumulate_grad_batches=0": r"trainer\.accumulate_grad_batches=0: should be greater than 0",
+        "trainer.check_val_every_n_epoch=0": r"trainer\.check_val_every_n_epoch=0: should be greater than 0",
+        "optimizer.lr=-1": r"optimizer: Invalid learning rate: -1",
+    },
+    {
+        "data.val_size=60000": r"data\.val_size=60000: leaves no training rows \(expected 0 to 59999\)",
+        "trainer.accelerator=abacus": r"trainer\.accelerator=abacus: not an .*\(expected auto, cpu(, cuda, gpu)?\)",
+    },
+    {
+        "trainer.limit_train_batches=-5": r"trainer\.limit_train_batches=-5: .*-5 for limit_train_batches",
+        "trainer.strategy=abc": r"trainer\.strategy=abc: .*invalid strategy",
+        "data.batch_size=55001": r"data\.batch_size=55001: larger than the data \(expected 1 to 55000\)",
+        "trainer.max_epochs=-7": r"trainer\.max_epochs=-7: .*must be a non-negative integer or -1",
+    },
+]
+"""Mistakes that one command tells together, a line each."""
+
 TRAIN = [
     # unknown keys and groups, with the nearest right name
-    (
-        ["sparsity.rhoo=0.1"],
-        r"sparsity\.rhoo=0\.1: no such key in sparsity; did you mean rho\?.*\(expected coefficient, ",
-    ),
-    (["sparsiti=l1"], r"sparsiti=l1: no such key; did you mean sparsity\?"),
-    (
-        ["sparsity=l2"],
-        r"sparsity=l2: no such option; did you mean l1\? \(expected batch_topk, gated, hoyer, jumprelu, ",
-    ),
-    (["model=mlpp"], r"model=mlpp: no such option; did you mean mlp\? \(expected linear, lista, mlp, mlp_encoder\)"),
-    (["experiment=defualt"], r"experiment=defualt: no such option; did you mean default\?"),
-    (["analysis=[sparsty]"], r"analysis=sparsty: no such option; did you mean sparsity\?"),
     (["analysis=[probe]", "analysis.probe.c=[-1]"], r"analysis\.probe\.c=\[-1\]: should be greater than 0"),
     (["+analysis.foo=3"], r"analysis\.foo=3: not a group of options"),
     (["analysis=[probe]", "+analysis.probe.cs=[1]"], r"analysis\.probe\.cs: no such key; did you mean c\?"),
-    (["trainer.max_epoch=3"], r"trainer\.max_epoch=3: no such key in trainer; did you mean max_epochs\?"),
     (
         ["+sparsity.bandwidth=3"],
         r"sparsity\.bandwidth: no such key.* \(expected coefficient, reduction, rho, warmup_steps\)",
@@ -45,10 +99,7 @@ TRAIN = [
     (["--config-dir", "nowhere"], r"--config-dir nowhere: no such folder"),
     (["nonsense"], r"nonsense: not a valid override \(expected key=value or group=option\)"),
     (["hydra.run.dirr=x"], r"hydra\.run\.dirr=x: no such key in hydra\.run; did you mean dir\?"),
-    (["seed=1,2"], r"seed=1,2: several values; a sweep needs -m, and a list is written \[a,b\]"),
     (["sparsity=l1,kl"], r"sparsity=l1,kl: several values; a sweep needs -m"),
-    (["latent_dim=256"], r"latent_dim=256: no such key; did you mean model\.latent_dim\?"),
-    (["optimizer.lr=fast"], r"optimizer\.lr=fast: should be a valid number, unable to parse string as a number\n"),
     (["--sparsity", "l1"], r"--sparsity: not a flag of this command \(expected key=value, group=option, -m, "),
     (["-m", "--cfg", "job"], r"--cfg: cannot be combined with -m"),
     (["--cfg", "jb"], r"argument -c/--cfg: invalid choice: 'jb'"),
@@ -58,21 +109,8 @@ TRAIN = [
     (["-sc", "install=tcsh"], r"--shell-completion=install=tcsh: not a way to complete \(expected install=SHELL"),
     (["--run"], r"--run: not a flag of this command"),
     (["--cfg", "job", "foo=1"], r"foo=1: no such key"),
-    (["data=null"], r"data=null: no such option \(expected activations, .*, natural_patches\b"),
-    (["trainer.accelerator=tpu"], r"trainer\.accelerator=tpu: not available on this machine"),
     # wrong types and values out of range
-    (["model.latent_dim=many"], r"model\.latent_dim=many: should be a valid integer"),
-    (["model.latent_dim=0"], r"model\.latent_dim=0: should be greater than 0"),
-    (["model.hidden_sizes=[256,0]"], r"model\.hidden_sizes=\[256, 0\]: should be greater than 0"),
-    (["sparsity.coefficient=-1"], r"sparsity\.coefficient=-1: should be greater than or equal to 0"),
-    (["sparsity.coefficient=nan"], r"sparsity\.coefficient=nan: should be a finite number"),
-    (["dead.window_epochs=inf"], r"dead\.window_epochs=inf: should be a finite number"),
     (["sparsity=jumprelu", "sparsity.theta=inf"], r"sparsity\.theta=inf: should be a finite number"),
-    (["sparsity.coefficient=strong"], r"sparsity\.coefficient=strong: should be a valid number"),
-    (["sparsity.rho=0"], r"sparsity\.rho=0: should be greater than 0"),
-    (["sparsity.rho=1"], r"sparsity\.rho=1: should be less than 1"),
-    (["sparsity.reduction=median"], r"sparsity\.reduction=median: should be 'mean' or 'sum'"),
-    (["sparsity.warmup_steps=-3"], r"sparsity\.warmup_steps=-3: should be greater than or equal to 0"),
     (["sparsity=l1", "sparsity.atom_norm=true"], r"sparsity: L1 .* MLP has none \(expected model=linear\)"),
     (
         ["model=linear", "model.b_pre=median"],
@@ -116,45 +154,17 @@ TRAIN = [
     (["model=lista", "model.refine_steps=2"], r"model\.refine_steps=2: would take KL's codes out of their range"),
     (["data.shift=28"], r"data\.shift=28: as large as an image \(expected 0 to 27\)"),
     (["model=lista", "model.steps=0"], r"model\.steps=0: should be greater than 0"),
-    (["data.batch_size=0"], r"data\.batch_size=0: should be greater than 0"),
-    (["data.batch_size=55001"], r"data\.batch_size=55001: larger than the data \(expected 1 to 55000\)"),
-    (["data.val_size=60000"], r"data\.val_size=60000: leaves no training rows \(expected 0 to 59999\)"),
     (
         ["data.shift=1", "data.transforms=[{_target_: torchvision.transforms.v2.Identity}]"],
         r"data\.shift=1: transforms are there already",
     ),
-    (["data.device=abacus"], r"data\.device=abacus: not usable here"),
-    (["seed=-1"], r"seed=-1: should be greater than or equal to 0"),
-    (["seed=5000000000"], r"seed=5000000000: should be less than 4294967296"),
-    (["resume=1"], r"resume=1: should be a valid"),
     (["resume=false"], r"resume=false: a run that has begun is resumed; rerun=all starts it over"),
-    (["seed=lucky"], r"seed=lucky: should be a valid integer"),
-    (["active_threshold=high"], r"active_threshold=high: should be a valid number"),
-    (["rerun=maybe"], r"rerun=maybe: should be 'all', 'failed' or 'none'"),
-    (["optimizer.lr=-1"], r"optimizer: Invalid learning rate: -1"),
-    (["optimizer.lr=fast"], r"optimizer\.lr=fast: should be a valid number"),
     (
         ["scheduler=cosine", "scheduler.final_share=2"],
         r"scheduler\.final_share=2: should be less than or equal to 1",
     ),
-    (
-        ["checkpoint.monitor=val/nothing"],
-        r"checkpoint\.monitor=val/nothing: not a validation metric \(expected val/mse,",
-    ),
-    (["visuals.every_n_epochs=0"], r"visuals\.every_n_epochs=0: should be greater than 0"),
-    (["trainer.max_epochs=soon"], r"trainer\.max_epochs=soon: should be a valid integer"),
-    (["trainer.precision=99"], r"trainer\.precision=99: should be 64, 32 or 16"),
-    (
-        ["trainer.accelerator=abacus"],
-        r"trainer\.accelerator=abacus: not an accelerator .*\(expected auto, cpu(, cuda, gpu)?\)",
-    ),
-    (["trainer.limit_train_batches=-5"], r"trainer\.limit_train_batches=-5: .*-5 for limit_train_batches"),
     (["trainer.accelerator=cpu", "trainer.devices=abc"], r"trainer\.devices=abc: .* should be an int > 0"),
     (["trainer.accelerator=cpu", "trainer.devices=0"], r"trainer\.devices=0: .*should be an int > 0"),
-    (["trainer.strategy=abc"], r"trainer\.strategy=abc: .*invalid strategy"),
-    (["trainer.max_epochs=-7"], r"trainer\.max_epochs=-7: .*must be a non-negative integer or -1"),
-    (["trainer.accumulate_grad_batches=0"], r"trainer\.accumulate_grad_batches=0: should be greater than 0"),
-    (["trainer.check_val_every_n_epoch=0"], r"trainer\.check_val_every_n_epoch=0: should be greater than 0"),
     (["+trainer.val_check_interval=0"], r"trainer\.val_check_interval=0: should be greater than 0"),
     (["model.latent_dim=1000000000"], r"model\.latent_dim=1000000000: takes at least 1,911 GiB of memory, and \d"),
     (["model.latent_dim=1" + 21 * "0"], r"model\.latent_dim=10+: takes at least"),
@@ -162,8 +172,6 @@ TRAIN = [
     # files and folders
     (["resume=nowhere.ckpt"], r"resume=nowhere\.ckpt: no such checkpoint"),
     (["resume=out/lr=0.1/last.ckpt"], r"resume=out/lr=0\.1/last\.ckpt: no such checkpoint"),
-    (["threads=0"], r"threads=0: should be greater than 0"),
-    (["checkpoint.every_n_minutes=0"], r"checkpoint\.every_n_minutes=0: should be greater than 0"),
     (["hydra/launcher=locl"], r"hydra/launcher=locl: no such option; did you mean local\?"),
     # Hydra's own settings
     (["hydra/launcher=ray_aws"], r"hydra/launcher=ray_aws: no such option"),
@@ -209,6 +217,17 @@ def _check_refused(cli: Cli, tmp_path: Path, command: str, arguments: list[str],
     assert re.match(rf"{command}: error: {message}", outcome.err), outcome.err
     assert outcome.out == ""
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("mistakes", TOGETHER, ids=lambda mistakes: next(iter(mistakes)))
+def test_mistakes_of_one_command(cli: Cli, tmp_path: Path, mistakes: dict[str, str]) -> None:
+    outcome = cli("sparse-ae-train", *mistakes)
+    assert (outcome.code, outcome.out) == (1, "")
+    told = outcome.err.splitlines(keepends=True)
+    for message in mistakes.values():
+        assert any(re.match(f"sparse-ae-train: error: {message}", line) for line in told), (message, outcome.err)
+    assert len(told) == len(mistakes), outcome.err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

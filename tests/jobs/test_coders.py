@@ -81,7 +81,7 @@ def test_pca_against_scikit_learn(cli: Cli, tmp_path: Path) -> None:
     assert Run(tmp_path / "run").metrics["test/fvu"] == pytest.approx(fvu, rel=1e-4)
 
 
-@pytest.mark.parametrize("algorithm", ["fista", "ista"])
+@pytest.mark.parametrize("algorithm", ["fista", pytest.param("ista", marks=pytest.mark.slow)])
 def test_other_codes_on_the_atoms_of_a_run(
     fitted: Path, finished_run: Path, cli: Cli, tmp_path: Path, algorithm: str
 ) -> None:

@@ -81,14 +81,10 @@ def never_stopped(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> 
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "variables"),
-    [
-        (signal.SIGUSR1, SLURM),
-        pytest.param(signal.SIGTERM, {}, marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, {}, marks=pytest.mark.slow),
-        pytest.param(signal.SIGHUP, {}, marks=pytest.mark.slow),
-    ],
+    [(signal.SIGUSR1, SLURM), (signal.SIGTERM, {}), (signal.SIGINT, {}), (signal.SIGHUP, {})],
     ids=["SIGUSR1 in Slurm", "SIGTERM", "Ctrl-C", "SIGHUP"],
 )
 def test_signal_stops_after_step(

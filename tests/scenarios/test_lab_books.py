@@ -39,6 +39,7 @@ def of_all_books() -> list[object]:
     return [pytest.param(words, id=line) for line, words in books.items()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", of_all_books())
 def test_command(words: list[str], cli: Cli, finished_run: Path) -> None:
     """Composed, checked and built; nothing is trained."""

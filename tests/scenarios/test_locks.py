@@ -42,6 +42,7 @@ def test_resume_after_kill(tmp_path: Path, cli: Cli) -> None:
     assert (run.read_state(), run.status.attempts) == ("finished", 2)
 
 
+@pytest.mark.slow
 def test_a_sweep_waits_for_another_machine_and_ends(
     tmp_path: Path, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:

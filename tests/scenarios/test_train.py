@@ -120,7 +120,7 @@ IDENTITY = "data.transforms=[{_target_: torch.nn.Identity}]"
 
 
 def test_data_loader_gives_same_bytes(cli: Cli, tmp_path: Path, finished_run: Path) -> None:
-    assert cli("sparse-ae-train", *SMALL, "sparsity=l1", IDENTITY, "hydra.run.dir=run").code == 0
+    assert cli("sparse-ae-train", *SMALL, "sparsity=l1", IDENTITY, "hydra.run.dir=run", "analysis=[]").code == 0
     assert (tmp_path / "run/model.safetensors").read_bytes() == (finished_run / "model.safetensors").read_bytes()
 
 
@@ -186,8 +186,8 @@ def test_experiment(cli: Cli, experiment: str) -> None:
         ["sparsity=none", "model=linear", "optimizer=sgd", "optimizer.lr=0.01", "scheduler=warmup_linear"],
         ["sparsity.reduction=sum", "optimizer=adamw", "scheduler=cosine"],
         ["trainer.precision=bf16-mixed", "trainer.deterministic=true", "trainer=cpu"],
-        ["trainer.precision=bf16-true"],
-        ["trainer.precision=64-true"],
+        pytest.param(["trainer.precision=bf16-true"], marks=pytest.mark.slow),
+        pytest.param(["trainer.precision=64-true"], marks=pytest.mark.slow),
     ],
     ids=" ".join,
 )

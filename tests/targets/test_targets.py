@@ -70,7 +70,7 @@ def _train(objective: Objective, images: Tensor, steps: int) -> dict[str, float]
         pytest.param("gated", "linear", marks=pytest.mark.slow),
         pytest.param("jumprelu", "linear", marks=pytest.mark.slow),
         pytest.param("gated", "mlp", marks=pytest.mark.slow),
-        ("kl", "linear"),
+        pytest.param("kl", "linear", marks=pytest.mark.slow),
         pytest.param("batch_topk", "linear", marks=pytest.mark.slow),
         pytest.param("wta", "linear", marks=pytest.mark.slow),
     ],

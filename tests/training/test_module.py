@@ -170,6 +170,7 @@ def test_gradient_clipping_and_accumulation_go_through_lightning(tmp_path: Path)
     assert max(norms) <= 1e-3 * (1 + 1e-4)
 
 
+@pytest.mark.slow
 def test_compiled_training_takes_the_same_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``compile=true`` hands the objective to ``torch.compile``; the eager backend spares the test the C++ compiler."""
     real = torch.compile
