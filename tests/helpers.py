@@ -38,7 +38,6 @@ SMALL = [
     "trainer.limit_train_batches=20",
     "trainer.log_every_n_steps=5",
     "visuals.every_n_epochs=1",
-    "model.latent_dim=32",
 ]
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -63,10 +62,10 @@ def test_analyse_other_weights(cli: Cli, run_copy: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def analysed(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The run with every analysis of a run alone, the last one twice: the second time replaces the first."""
+def analysed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of few units with every analysis of a run alone, the last one twice: the second time replaces the first."""
     folder = tmp_path_factory.mktemp("analysed")
-    shutil.copytree(finished_run, folder / "run")
+    train_run(folder / "run", "sparsity=l1", "model.latent_dim=32", *SMALL)
     for again in ([], ["analysis=[similarity]"]):
         outcome = run_command(folder, "sparse-ae-analyse", "run=run", "svg=true", *again)
         assert outcome.code == 0, outcome.err
