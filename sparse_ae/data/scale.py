@@ -22,7 +22,7 @@ _RIDGE = 1e-5
 
 
 class Moments:
-    """Number, range, mean and squared deviations of rows, accumulated chunk by chunk in float64.
+    """Number, range, mean and squared deviations of rows, accumulated in float64 over chunks.
 
     With ``covariance`` also the products of deviations, ``(D, D)``. Source: Chan, Golub and LeVeque, "Updating formulae
     and a pairwise algorithm for computing sample variances", 1979.
@@ -56,9 +56,9 @@ class Moments:
         low, high = chunk.aminmax(dim=0)
         self.low, self.high = min(self.low, float(low.min())), max(self.high, float(high.max()))
         x, n = chunk.to("cpu", torch.float64) if self._has_covariance else chunk.cpu(), len(chunk)
-        # Centred first, so that sums of float32 are as exact as float32 values are, and several times as fast. Rounding
-        # must not move the mean of equal values, whose variance is 0.
-        centre = x.mean(dim=0).clamp(low.to(x), high.to(x))
+        low, high = low.to(x), high.to(x)
+        # Rounding must not move the mean of equal values, whose variance is 0.
+        centre = x.mean(dim=0).clamp(low, high)
         centred = x - centre
         rest = centred.mean(dim=0)
         moved = centre.double() + rest - self.mean
@@ -66,8 +66,10 @@ class Moments:
         if self._has_covariance:
             self._deviations += centred.T @ centred + (self.n * share) * torch.outer(moved, moved)
         else:
-            deviations = centred.square_().sum(dim=0).double() - n * rest.double().square()
-            self._deviations[:, 0] += deviations + (self.n * share) * moved.square()
+            # Centred and in units of their range, sums of float32 are as exact as its values, and none overflows.
+            span = torch.where(high > low, high - low, 1.0)
+            squares = centred.div_(span).square_().sum(dim=0).double() - n * (rest / span).double().square()
+            self._deviations[:, 0] += squares * span.double().square() + (self.n * share) * moved.square()
         self.mean += share * moved
         self.n = total
 

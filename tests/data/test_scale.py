@@ -31,6 +31,13 @@ def test_moments_are_those_of_all_rows_at_once(n: int, dim: int, chunk: int, see
     assert Moments.of(x.split(chunk)).variance.numpy() == pytest.approx(array.var(axis=0), rel=1e-6, abs=1e-9)
 
 
+@pytest.mark.parametrize("covariance", [False, True])
+def test_values_whose_squares_are_no_float32(covariance: bool) -> None:
+    x = X * torch.tensor([1e-25, 1.0, 1e25, 1e-30, 1e30, 1.0])
+    moments = Moments.of(x.split(77), covariance=covariance)
+    assert moments.variance.numpy() == pytest.approx(x.double().numpy().var(axis=0), rel=1e-5)
+
+
 REFERENCES = {
     "none": lambda x: x,
     "unit_interval": lambda x: (x - x.min()) / (x.max() - x.min()),
