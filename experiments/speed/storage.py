@@ -23,9 +23,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from sparse_ae.data.disk import DiskLoader
-from sparse_ae.data.loader import Batch
+from sparse_ae.data.loader import Batch, ResidentLoader
 from sparse_ae.data.order import EpochSampler
-from sparse_ae.data.resident import ResidentLoader
 from sparse_ae.data.rows import Rows, open_rows
 
 DIM, UNITS = 784, 128

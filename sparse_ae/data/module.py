@@ -18,9 +18,8 @@ from sparse_ae.config.errors import ConfigError
 from sparse_ae.data.device import usable_device
 from sparse_ae.data.disk import DiskLoader
 from sparse_ae.data.files import data_root
-from sparse_ae.data.loader import Batch, Loader, Shift
+from sparse_ae.data.loader import Batch, Loader, ResidentLoader, Shift
 from sparse_ae.data.order import EpochSampler
-from sparse_ae.data.resident import ResidentLoader
 from sparse_ae.data.rows import MemoryRows, Rows, Subset
 from sparse_ae.data.scale import Moments, Normalization, Scale
 from sparse_ae.data.splits import Parts, Size, Split, draw, n_rows

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from sparse_ae.config.errors import UserError
 from sparse_ae.data.disk import DiskLoader
-from sparse_ae.data.loader import Loader, Shift
+from sparse_ae.data.loader import Loader, ResidentLoader, Shift
 from sparse_ae.data.order import EpochSampler
-from sparse_ae.data.resident import ResidentLoader
 from sparse_ae.data.rows import Rows, Subset, open_rows
 
 WAIT = 30

@@ -15,7 +15,7 @@ import torch
 from sparse_ae.config.build import build
 from sparse_ae.data import MNIST, DataModule, Split
 from sparse_ae.data.embedded import MD5, unpack_mnist
-from sparse_ae.data.resident import ResidentLoader
+from sparse_ae.data.loader import ResidentLoader
 from tests import processes  # its fork server has imported torch
 from tests.helpers import mnist, plain_config
 

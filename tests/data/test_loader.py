@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightning.fabric.utilities import move_data_to_device
 
-from sparse_ae.data.loader import Batch, Shift, to_unit_interval
+from sparse_ae.data.loader import Batch, ResidentLoader, Shift, to_unit_interval
 from sparse_ae.data.order import EpochSampler
-from sparse_ae.data.resident import ResidentLoader
 from sparse_ae.functional import epoch_order
 
 
