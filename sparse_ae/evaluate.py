@@ -1,9 +1,10 @@
-"""Metrics of a run's model on one split: ``sparse-ae-evaluate run=DIR [split=val|test] [data=...]``.
+"""Metrics of a run's model on one split: ``sparse-ae-evaluate run=DIR [split=val|test|all] [data=...]``.
 
 The model is rebuilt from the run alone; the metrics are printed and written into its ``metrics.json``.
 """
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 from pydantic import NonNegativeFloat, NonNegativeInt
@@ -23,7 +24,7 @@ class Settings(NamedTuple):
     """Keys of ``conf/evaluate.yaml`` beside ``data``."""
 
     run: str
-    split: Literal["val", "test"]
+    split: Literal["val", "test", "all"]
     weights: Literal["final", "best"]
     active_threshold: NonNegativeFloat | None
     seed: NonNegativeInt | None
@@ -49,8 +50,11 @@ def main() -> None:
 
 def _evaluate(run: Run, settings: Settings, other_data: Mapping[str, Any] | None) -> None:
     from sparse_ae.analysis.loading import read_run
+    from sparse_ae.data import Split
     from sparse_ae.metrics import CodeMetrics, evaluate
 
+    if settings.split == "all" and other_data is None:
+        raise ConfigError("split", "all", "the model was trained on some of the run's own data", "val or test")
     stored = read_run(
         run,
         weights=settings.weights,
@@ -59,17 +63,20 @@ def _evaluate(run: Run, settings: Settings, other_data: Mapping[str, Any] | None
         other_data=other_data,
     )
     data, coder = stored.data, stored.coder
-    if not data.sizes[settings.split]:
-        raise ConfigError("split", settings.split, "this run has no validation split (data.val_size=0)", "test")
-    loader = data.eval_dataloader(settings.split)
+    kind = type(data).__name__
+    splits: tuple[Split, ...] = ("train", "val", "test") if settings.split == "all" else (settings.split,)
+    n = sum(data.sizes[split] for split in splits)
+    if not n:
+        raise ConfigError("split", settings.split, f"{kind} has no such rows (data.{settings.split}_size=0)")
+    batches = chain.from_iterable(data.eval_dataloader(split) for split in splits if data.sizes[split])
     metrics = CodeMetrics(
         mean=data.train_mean, latent_dim=coder.latent_dim, threshold=stored.threshold, unit=data.scale.unit
     ).to(data.device)
-    values = {f"{settings.split}/{name}": value for name, value in evaluate(coder, loader, metrics).items()}
-    title = f"{run.path.name} ({settings.weights} weights) on {type(data).__name__}"
+    values = {f"{settings.split}/{name}": value for name, value in evaluate(coder, batches, metrics).items()}
+    title = f"{run.path.name} ({settings.weights} weights) on {n:,} of {sum(data.sizes.values()):,} rows of {kind}"
     print_metrics(values, settings.split, title=title, units=coder.latent_dim)
     # Results for other data, weights or thresholds get a name of their own, so as not to replace the run's.
-    parts = [*([] if other_data is None else [type(data).__name__]), *([stored.variant] if stored.variant else [])]
+    parts = [*([] if other_data is None else [kind]), *([stored.variant] if stored.variant else [])]
     written = {"/".join([*parts, name]): value for name, value in values.items()}
     run.add_metrics(written)
     tell(f"written to {run.shown_path / 'metrics.json'} as {next(iter(written))} ...")

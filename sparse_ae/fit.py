@@ -4,7 +4,7 @@ from sparse_ae.cli.launch import launch
 
 _DESCRIPTION = "Fit one classical coder, or with -m a sweep of them."
 _IDEAS = (
-    "sparse-ae-fit -m coder=ksvd,online_dl,data_atoms coder.n_nonzero=8,32    a sweep",
+    "sparse-ae-fit -m{same_data} coder=ksvd,online_dl,data_atoms coder.n_nonzero=8,32    a sweep",
     "sparse-ae-analyse {run} analysis=features,similarity",
 )
 

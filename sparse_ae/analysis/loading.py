@@ -58,7 +58,7 @@ def read_run(
         spec = {**config["data"], "transforms": []}
         check_trusted(spec, DataModule, f"{run.path}/.hydra/config.yaml")
     else:
-        spec = dict(other_data)
+        spec = {**other_data, "batch_size": 1}  # only training has batches of that size, which few rows may not fill
     data = build(spec | {"device": str(where)}, "data")
     _check_content(data, spec)
     make_writable(run.path)

@@ -1,6 +1,7 @@
 """One command that makes runs: compose and check everything, then run the job, or with ``-m`` the sweep."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from omegaconf import DictConfig
 from sparse_ae.atomic import make_writable
 from sparse_ae.cli.compose import compose, composing, folder, hydra_context, sources, task_config
 from sparse_ae.cli.errors import one_line_errors
-from sparse_ae.cli.overrides import fixed, for_shell, read, written
+from sparse_ae.cli.overrides import fixed, for_shell, of_data, read, written
 from sparse_ae.cli.questions import Parser, add_overrides, add_questions, answer
 from sparse_ae.config.errors import ConfigError
 
@@ -27,7 +28,7 @@ def launch(name: str, description: str, job: str, sweep: str, ideas: Sequence[st
 
     ``job`` is the path of its ``Job``, ``package.module:Name``, and ``sweep`` that of the function that executes
     several. Both import torch, which a mistyped key need not wait for. ``ideas``, of what to run next, may name the
-    ``{run}``.
+    ``{run}``, and what chose its data, ``{same_data}``.
     """
     program = f"sparse-ae-{name}"
     with one_line_errors(program):
@@ -46,7 +47,7 @@ def launch(name: str, description: str, job: str, sweep: str, ideas: Sequence[st
                 with env_override(dict(config.hydra.job.env_set)):  # also of jobs in processes of their own
                     resolve_name(sweep)(name, job, config, overrides)
             else:
-                _run(program, job, config, ideas)
+                _run(program, job, config, overrides, ideas)
 
 
 def _parser(program: str, description: str) -> Parser:
@@ -77,7 +78,7 @@ def _search_path(config_dir: str | None) -> list[str]:
     return written({"hydra.searchpath": [f"file://{Path(config_dir).absolute()}"]})
 
 
-def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> None:
+def _run(program: str, kind: str, config: DictConfig, overrides: Sequence[str], ideas: Sequence[str]) -> None:
     """Build the one job that ``config`` describes, and execute it unless it is done already."""
     # Only here, for all of it takes a while to import: --help and a mistyped key need not wait.
     from sparse_ae.jobs.execute import execute, is_settled, starting_point
@@ -91,7 +92,8 @@ def _run(program: str, kind: str, config: DictConfig, ideas: Sequence[str]) -> N
     run = Run(folder(config, "hydra.run.dir").absolute())  # the job may change its working directory
     job: Any = resolve_name(kind)(plain, run)
     context = hydra_context(config)
-    ideas = [idea.format(run=for_shell("run", run.shown_path)) for idea in ideas]
+    same_data = "".join(f" {shlex.quote(text)}" for text in of_data(overrides))
+    ideas = [idea.format(run=for_shell("run", run.shown_path), same_data=same_data) for idea in ideas]
 
     if job.is_main_process:
         run.raise_if_locked()

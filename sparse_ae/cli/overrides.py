@@ -126,6 +126,15 @@ def of_runs(overrides: Iterable[str]) -> list[str]:
     return [text for text in overrides if not text.lstrip("+~").startswith(("hydra.", "hydra/"))]
 
 
+def of_data(overrides: Iterable[str]) -> list[str]:
+    """Overrides that choose the data: those of ``data``, and an experiment.
+
+    >>> of_data(["data=arrays", "data.path=x.npy", "experiment=grid", "seed=1", "+data.shift=1"])
+    ['data=arrays', 'data.path=x.npy', 'experiment=grid', '+data.shift=1']
+    """
+    return [text for text in overrides if re.match(r"[+~]*(data[.@=]|experiment=)", text)]
+
+
 def written(values: Mapping[str, Any]) -> list[str]:
     """Each key and value as an override that means just this value: the way back from a config to a command line.
 

@@ -463,7 +463,11 @@ EVALUATE = [
     (["run=foreign"], r"run=foreign: not a run's folder"),
     (["run=out/a=1,b=(2)"], r"run=out/a=1,b=\(2\): no such folder"),
     (["run"], r"run: a folder without its key \(expected run=run\)"),
-    (["run=run", "split=train"], r"split=train: should be 'val' or 'test'"),
+    (["run=run", "split=train"], r"split=train: should be 'val', 'test' or 'all'"),
+    (
+        ["run=run", "split=all"],
+        r"split=all: the model was trained on some of the run's own data \(expected val or test",
+    ),
     (["run=run", "weights=worst"], r"weights=worst: should be 'final' or 'best'"),
     (["run=run", "device=abacus"], r"device=abacus: not usable here"),
     (["run=run", "data=mnst"], r"data=mnst: no such option; did you mean mnist\?"),
@@ -524,7 +528,7 @@ def test_a_run_without_validation_has_no_val_split(cli: Cli, tmp_path: Path, run
         tmp_path,
         "sparse-ae-evaluate",
         ["run=run", "split=val"],
-        "split=val: this run has no validation split",
+        r"split=val: MNIST has no such rows \(data\.val_size=0\)",
     )
 
 

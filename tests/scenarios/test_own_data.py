@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -62,6 +63,30 @@ def test_the_model_takes_and_gives_the_unit_of_the_file(swept: Path, method: str
     assert run.metrics["test/mse"] == pytest.approx(error.mean(), rel=1e-5)
     assert run.metrics["test/fvu"] == pytest.approx(error.sum() / ((x.numpy() - mean) ** 2).sum(), rel=1e-5)
     assert run.metrics["test/l0"] == pytest.approx(float((z != 0).sum(dim=1).double().mean()))
+
+
+def test_all_rows_of_another_file_are_evaluated(swept: Path) -> None:
+    run = _runs(swept)["topk"]
+    x = DIGITS.data[:50].astype(np.uint8)  # fewer than a training batch
+    np.save(swept / "others.npy", x)
+    others = ["data=arrays", "data.path=others.npy"]
+    outcome = run_command(swept, "sparse-ae-evaluate", f"run={run.path}", *others, "split=all")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "50 of 50 rows" in outcome.out
+    coder = sparse_ae.load(run.path)
+    with torch.inference_mode():
+        error = (coder.decode(coder.encode(torch.from_numpy(x))).double().numpy() - x) ** 2
+    assert run.metrics["Arrays/all/mse"] == pytest.approx(error.mean(), rel=1e-5)
+
+
+def test_what_to_run_next_is_on_the_same_data(tmp_path: Path, data_root: Path) -> None:
+    np.save(tmp_path / "my x.npy", np.random.default_rng(0).random((300, 9), dtype=np.float32))
+    same = ["data=arrays", 'data.path="my x.npy"', "trainer.max_epochs=1", "analysis=[]"]
+    outcome = run_command(tmp_path, "sparse-ae-train", *same, "trainer.enable_progress_bar=false")
+    assert outcome.code == 0, outcome.err
+    line = next(line for line in outcome.out.splitlines() if line.startswith("next:"))
+    words = shlex.split(line.removeprefix("next:"))
+    assert words[:4] == ["sparse-ae-train", *same[:2], "sparsity=l1"]
 
 
 def test_probe_and_report_from_another_folder(swept: Path, tmp_path: Path) -> None:
