@@ -6,15 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
 
-from hydra.core.utils import env_override, run_job
-from hydra.errors import HydraException
+from hydra.core.utils import env_override
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from sparse_ae.atomic import make_writable
-from sparse_ae.cli.compose import compose, composing, folder, hydra_context, sources, task_config
+from sparse_ae.cli.compose import compose, composing
 from sparse_ae.cli.errors import one_line_errors
 from sparse_ae.cli.overrides import fixed, for_shell, of_data, read, written
 from sparse_ae.cli.questions import Parser, add_overrides, add_questions, answer
@@ -81,55 +78,24 @@ def _search_path(config_dir: str | None) -> list[str]:
 def _run(program: str, kind: str, config: DictConfig, overrides: Sequence[str], ideas: Sequence[str]) -> None:
     """Build the one job that ``config`` describes, and execute it unless it is done already."""
     # Only here, for all of it takes a while to import: --help and a mistyped key need not wait.
-    from sparse_ae.jobs.execute import execute, is_settled, starting_point
-    from sparse_ae.lock import lacks_locks
-    from sparse_ae.reporting.console import print_run, tell, warn
-    from sparse_ae.runs.directory import Run
-    from sparse_ae.runs.errors import RunError
+    from sparse_ae.cli.single import SingleRun
+    from sparse_ae.reporting.console import print_run, tell
     from sparse_ae.training.stop import Stopped
 
-    plain = task_config(config)
-    run = Run(folder(config, "hydra.run.dir").absolute())  # the job may change its working directory
-    job: Any = resolve_name(kind)(plain, run)
-    context = hydra_context(config)
+    single = SingleRun(kind, config)
+    job, run = single.job, single.run
     same_data = "".join(f" {shlex.quote(text)}" for text in of_data(overrides))
     ideas = [idea.format(run=for_shell("run", run.shown_path), same_data=same_data) for idea in ideas]
-
-    if job.is_main_process:
-        run.raise_if_locked()
-        if is_settled(run, job.config):
-            status = run.status
-            if status.state == "failed":
-                reason = f"failed: {status.error}; rerun=none leaves it, without that it is resumed"
-                raise RunError(str(run.shown_path), reason=reason)
-            tell(f"{run.shown_path}: already finished; rerun=all retrains it")
-            print_run(run, *ideas)
-            return
-        starting_point(job)
-        job.inspect()
-        make_writable(run.shown_path)
-        if warning := lacks_locks(run.shown_path):
-            warn(warning)
-
-    failure: list[Exception] = []  # Hydra would add a line of its own to what it raises
-
-    def task(_: DictConfig) -> bool:
-        try:
-            return execute(job, sources(config))
-        except Stopped as stopped:
-            if job.is_main_process:
-                command = f"the same command{' without rerun=all' if job.rerun == 'all' else ''}"
-                print(f"{program}: stopped by {stopped.reason}; run {command} to resume", file=sys.stderr)
-            raise
-        except Exception as error:
-            failure.append(error)
-        return False
-
+    if single.is_done():
+        tell(f"{run.shown_path}: already finished; rerun=all retrains it")
+        print_run(run, *ideas)
+        return
     try:
-        ended = run_job(task, config, "hydra.run.dir", None, context)
-    except (HydraException, TypeError, ValueError) as error:  # before the task
-        raise ConfigError("hydra", reason=str(error)) from error
-    if failure:
-        raise failure[0]
-    if ended.return_value:
+        ended = single.execute()
+    except Stopped as stopped:
+        if job.is_main_process:
+            command = f"the same command{' without rerun=all' if job.rerun == 'all' else ''}"
+            print(f"{program}: stopped by {stopped.reason}; run {command} to resume", file=sys.stderr)
+        raise
+    if ended:
         print_run(run, *ideas)
