@@ -46,7 +46,7 @@ def _train(folder: Path, config: str, overrides: tuple[str, ...], variables: dic
 
 def command(folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
     """``sparse-ae-train`` as typed in ``folder``, leading a process group of its own as a shell would have it."""
-    line = [sys.executable, "-m", "sparse_ae.train", *arguments]
+    line = [sys.executable, "-m", "sparse_ae.commands.train", *arguments]
     pipe = subprocess.PIPE
     return subprocess.Popen(line, cwd=folder, env=env, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 

@@ -24,7 +24,7 @@ FLOORS = """
     jobs
     cli
     sweep
-    train fit evaluate analyse report __init__
+    commands __init__
 """
 """Parts of the package, in the order in which they may be imported: a part imports those before it, none after."""
 

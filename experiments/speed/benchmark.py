@@ -80,7 +80,7 @@ def ours(options: argparse.Namespace, environment: dict[str, str]) -> Measured:
         command = [
             sys.executable,
             "-m",
-            "sparse_ae.train",
+            "sparse_ae.commands.train",
             f"hydra.run.dir={folder}/run",
             f"trainer={trainer}",
         ]
@@ -103,7 +103,7 @@ def scalars(folder: str, name: str, run: str = "run") -> list:
 def help_seconds(environment: dict[str, str]) -> float:
     started = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "sparse_ae.train", "--help"], env=environment, check=True, capture_output=True
+        [sys.executable, "-m", "sparse_ae.commands.train", "--help"], env=environment, check=True, capture_output=True
     )
     return time.perf_counter() - started
 

@@ -33,7 +33,7 @@ def peer(python: str, images: Path, epochs: int, environment: dict[str, str]) ->
 def ours(epochs: int, environment: dict[str, str]) -> float:
     """Train with ours; return median seconds per 60,000 images between two validations."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "sparse_ae.train", f"hydra.run.dir={folder}/run", "trainer=cpu"]
+        command = [sys.executable, "-m", "sparse_ae.commands.train", f"hydra.run.dir={folder}/run", "trainer=cpu"]
         command += ["model=linear", "model.latent_dim=1024", "sparsity=topk", "sparsity.k=32", "dead=auxk"]
         command += ["data.batch_size=256", "optimizer.lr=1e-3", f"trainer.max_epochs={epochs}"]
         run_in_terminal(command, environment)

@@ -38,7 +38,13 @@ def main() -> None:
         )
         subprocess.run([sys.executable, "-c", unpack, f"{folder}/data/MNIST/raw"], check=True)
         loop = [sys.executable, str(HERE / "baselines.py"), "plain", "--root", f"{folder}/data"]
-        sweep = [sys.executable, "-m", "sparse_ae.train", "-m", "experiment=sparsity_weight_l1,sparsity_weight_kl"]
+        sweep = [
+            sys.executable,
+            "-m",
+            "sparse_ae.commands.train",
+            "-m",
+            "experiment=sparsity_weight_l1,sparsity_weight_kl",
+        ]
         baseline: list[float] = []
         ours: dict[str, float] = {}
         for number in range(options.baseline_runs):  # ours in between, as the speed of the machine drifts

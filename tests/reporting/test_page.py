@@ -12,7 +12,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from sparse_ae.report import report
+from sparse_ae.commands.report import report
 from tests.reporting.browsing import needs_browser, resize
 
 pytestmark = [pytest.mark.slow, needs_browser]

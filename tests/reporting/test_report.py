@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sparse_ae.report import report
+from sparse_ae.commands.report import report
 from sparse_ae.reporting.collect import collect, to_csv
 from sparse_ae.runs.directory import Run
 from tests.helpers import Cli

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sparse_ae import analyse, evaluate, report
+from sparse_ae.commands import analyse, evaluate, report
 from sparse_ae.jobs import execute
 from sparse_ae.sweep import sweeper
 from tests.helpers import Cli

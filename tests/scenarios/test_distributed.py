@@ -37,7 +37,7 @@ def test_two_ranks(tmp_path: Path) -> None:
 SLOW_TEST = """
 import time
 from pathlib import Path
-from sparse_ae.train import main
+from sparse_ae.commands.train import main
 from sparse_ae.training.module import SparseAutoencoderModule
 
 step = SparseAutoencoderModule.test_step

@@ -130,7 +130,7 @@ def test_lost_terminal(tmp_path: Path, sweep: list[str]) -> None:
     """SIGHUP comes from the system, and whatever is printed after it is an error."""
     often = ["threads=1", "checkpoint.every_n_minutes=0.01", "analysis=[]"]
     terminal, end = os.openpty()
-    line = [sys.executable, "-m", "sparse_ae.train", *sweep, *often, "seed=1,2" if sweep else "seed=1"]
+    line = [sys.executable, "-m", "sparse_ae.commands.train", *sweep, *often, "seed=1,2" if sweep else "seed=1"]
     process = subprocess.Popen(["setsid", "--ctty", *line], cwd=tmp_path, stdin=end, stdout=end, stderr=end)
     os.close(end)
     outputs = tmp_path / "outputs" / "default"
