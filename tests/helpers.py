@@ -19,7 +19,7 @@ from sparse_ae.data import MNIST
 from sparse_ae.jobs.autoencoder import AutoencoderJob
 from sparse_ae.jobs.coder import CoderJob
 from sparse_ae.jobs.execute import execute
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from sparse_ae.training.stop import SIGNALS
 
 ROOT = Path(__file__).parent.parent

@@ -19,12 +19,12 @@ FLOORS = """
     functional atomic lock config data coders plotting
     sparsity metrics
     models targets
-    dead runs
+    dead run
     training analysis reporting
     jobs
     cli
-    sweep
-    commands __init__
+    sweeps
+    commands session __init__
 """
 """Parts of the package, in the order in which they may be imported: a part imports those before it, none after."""
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from sparse_ae.plotting.mosaic import Block, mosaic
 from sparse_ae.plotting.style import Array, to_png
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.export import load
+from sparse_ae.run.directory import Run
+from sparse_ae.run.export import load
 
 SHOWN = 18
 

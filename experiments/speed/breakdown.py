@@ -16,7 +16,7 @@ from lightning.pytorch import Callback
 
 from sparse_ae.cli.compose import compose, composing, task_config
 from sparse_ae.jobs.autoencoder import AutoencoderJob
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from sparse_ae.training.checkpointing import RunCheckpoint
 from sparse_ae.training.progress import StatusProgress
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from sparse_ae.coders import Coder
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.plotting.pictures import View
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 
 _BATCH = 1000
 

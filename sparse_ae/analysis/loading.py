@@ -15,9 +15,9 @@ from sparse_ae.config.errors import ConfigError
 from sparse_ae.data import DataModule, Split, usable_device
 from sparse_ae.data.content import FILES, identity
 from sparse_ae.models import SparseAutoencoder
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.export import Weights, load
-from sparse_ae.runs.trust import check_trusted
+from sparse_ae.run.directory import Run
+from sparse_ae.run.export import Weights, load
+from sparse_ae.run.trust import check_trusted
 
 _MOST_VALUES = 2**28
 """Number of values of a split, 1 GB, of which analyses take no more than the first."""

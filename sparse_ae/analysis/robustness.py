@@ -26,8 +26,8 @@ from sparse_ae.config.errors import ConfigError
 from sparse_ae.plotting.mosaic import Block, mosaic
 from sparse_ae.plotting.pictures import View
 from sparse_ae.plotting.style import GREY, Array, Look, finish, looks
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.export import load
+from sparse_ae.run.directory import Run
+from sparse_ae.run.export import load
 
 Sigma = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]

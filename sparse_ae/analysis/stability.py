@@ -18,10 +18,10 @@ from sparse_ae.analysis.statistics import mean_defined
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.plotting.mosaic import Block, mosaic
 from sparse_ae.plotting.style import GREY, Array, finish, looks, note
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.errors import RunError
-from sparse_ae.runs.export import load
-from sparse_ae.runs.naming import relevant_config
+from sparse_ae.run.directory import Run
+from sparse_ae.run.errors import RunError
+from sparse_ae.run.export import load
+from sparse_ae.run.naming import relevant_config
 
 Indices = npt.NDArray[np.intp]
 Cosine = Annotated[float, Field(gt=0, lt=1)]

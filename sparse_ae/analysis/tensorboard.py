@@ -12,7 +12,7 @@ from torch.utils.tensorboard.writer import FileWriter
 
 from sparse_ae.analysis.base import Embedding
 from sparse_ae.plotting.pictures import Array, own_scale
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 
 _VECTORS, _LABELS = "projector_vectors.tsv", "projector_labels.tsv"
 _LARGEST_SPRITE = 8192

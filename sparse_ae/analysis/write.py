@@ -12,7 +12,7 @@ from sparse_ae.analysis.tensorboard import projector_files, show_embedding, show
 from sparse_ae.config.build import build
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.plotting.style import to_png, to_svg
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 
 _LABELS = "labels"
 """Key in ``result.json`` of the labels of the numbers that runs are compared by."""

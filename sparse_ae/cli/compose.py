@@ -22,7 +22,7 @@ from sparse_ae.cli.mistakes import ComposeError, check_options, check_overrides
 from sparse_ae.config.errors import ConfigError, UserError
 from sparse_ae.data.activations import files as activations
 from sparse_ae.data.content import FILES, identity, with_absolute_paths
-from sparse_ae.runs.naming import run_name
+from sparse_ae.run.naming import run_name
 
 
 def _run_name(*, _root_: DictConfig) -> str:

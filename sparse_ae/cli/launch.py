@@ -42,7 +42,9 @@ def launch(name: str, description: str, job: str, sweep: str, ideas: Sequence[st
                 config = compose(name, overrides)
             if config.hydra.mode == RunMode.MULTIRUN:
                 with env_override(dict(config.hydra.job.env_set)):  # also of jobs in processes of their own
-                    resolve_name(sweep)(name, job, config, overrides)
+                    outcome = resolve_name(sweep)(name, job, config, overrides)
+                if outcome.exit_code:
+                    raise SystemExit(outcome.exit_code)
             else:
                 _run(program, job, config, overrides, ideas)
 

@@ -13,8 +13,8 @@ from sparse_ae.jobs.base import Job
 from sparse_ae.jobs.execute import execute, is_settled, starting_point
 from sparse_ae.lock import lacks_locks
 from sparse_ae.reporting.console import warn
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.errors import RunError
+from sparse_ae.run.directory import Run
+from sparse_ae.run.errors import RunError
 
 
 class SingleRun:

@@ -13,8 +13,8 @@ from sparse_ae.cli.errors import one_line_errors
 from sparse_ae.config.build import check_arguments
 from sparse_ae.config.errors import ConfigError, UserError
 from sparse_ae.reporting.console import tell
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.errors import RunError
+from sparse_ae.run.directory import Run
+from sparse_ae.run.errors import RunError
 
 PROGRAM = "sparse-ae-analyse"
 
@@ -32,27 +32,30 @@ class Settings(NamedTuple):
 def main() -> None:
     """Analyse as the command line says: one run, or every run of a folder."""
     with one_line_errors(PROGRAM):
-        overrides = read_overrides(PROGRAM, "Figures and numbers about a run's codes.", "analyse")
-        listed = [re.sub(r"^analysis=([\w,]+)$", r"analysis=[\1]", override) for override in overrides]
-        with composing():
-            config = compose("analyse", listed)
-            from sparse_ae.analysis.loading import named_run  # imports torch
-            from sparse_ae.reporting.entries import is_run
-
-            plain = task_config(config)
-            analyses = plain.pop("analysis")
-            settings = Settings(**check_arguments(Settings, plain, ""))
-            if not analyses:
-                raise ConfigError("analysis", "[]", "names nothing to do", "one analysis or more")
-            is_default = not any(override.lstrip("+~").startswith("analysis=") for override in listed)
-            folder = Path(settings.run)
-            if is_run(folder) or not folder.is_dir():
-                _analyse(named_run(config), settings, analyses, is_default=is_default)
-                return
-        _analyse_all(folder, settings, analyses, is_default=is_default)
+        analyse(read_overrides(PROGRAM, "Figures and numbers about a run's codes.", "analyse"))
 
 
-def _analyse_all(folder: Path, settings: Settings, analyses: Mapping[str, Any], *, is_default: bool) -> None:
+def analyse(overrides: Sequence[str]) -> list[str]:
+    """Analyse as ``overrides`` of ``conf/analyse.yaml`` say; returns the names that the results are written under."""
+    listed = [re.sub(r"^analysis=([\w,]+)$", r"analysis=[\1]", override) for override in overrides]
+    with composing():
+        config = compose("analyse", listed)
+        from sparse_ae.analysis.loading import named_run  # imports torch
+        from sparse_ae.reporting.entries import is_run
+
+        plain = task_config(config)
+        analyses = plain.pop("analysis")
+        settings = Settings(**check_arguments(Settings, plain, ""))
+        if not analyses:
+            raise ConfigError("analysis", "[]", "names nothing to do", "one analysis or more")
+        is_default = not any(override.lstrip("+~").startswith("analysis=") for override in listed)
+        folder = Path(settings.run)
+        if is_run(folder) or not folder.is_dir():
+            return _analyse(named_run(config), settings, analyses, is_default=is_default)
+    return _analyse_all(folder, settings, analyses, is_default=is_default)
+
+
+def _analyse_all(folder: Path, settings: Settings, analyses: Mapping[str, Any], *, is_default: bool) -> list[str]:
     """Analyse every finished run of a folder, then compare them."""
     from sparse_ae.reporting.compare import write_comparison
 
@@ -71,6 +74,7 @@ def _analyse_all(folder: Path, settings: Settings, analyses: Mapping[str, Any], 
     if failed:
         told = "; ".join(f"{name}: {error}" for name, error in failed.items())
         raise ConfigError("", reason=f"{len(failed)} of {len(runs)} runs could not be analysed: {told}")
+    return list(names)
 
 
 def _finished(folder: Path) -> Sequence[Run]:

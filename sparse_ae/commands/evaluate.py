@@ -3,7 +3,7 @@
 The model is rebuilt from the run alone; the metrics are printed and written into its ``metrics.json``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +15,7 @@ from sparse_ae.cli.errors import one_line_errors
 from sparse_ae.config.build import check_arguments
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.reporting.console import print_metrics, tell
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 
 PROGRAM = "sparse-ae-evaluate"
 
@@ -34,24 +34,28 @@ class Settings(NamedTuple):
 def main() -> None:
     """Evaluate as the command line says."""
     with one_line_errors(PROGRAM):
-        overrides = read_overrides(PROGRAM, "Metrics of a run's model on one split.", "evaluate")
-        with composing():
-            config = compose("evaluate", overrides)
-            from sparse_ae.analysis.loading import named_run  # imports torch
-
-            run = named_run(config)
-            if config.seed is None:
-                config.seed = run.config["seed"]
-            plain = task_config(config)
-        other_data = plain.pop("data", None)
-        settings = Settings(**check_arguments(Settings, plain, ""))
-        _evaluate(run, settings, other_data)
+        evaluate(read_overrides(PROGRAM, "Metrics of a run's model on one split.", "evaluate"))
 
 
-def _evaluate(run: Run, settings: Settings, other_data: Mapping[str, Any] | None) -> None:
+def evaluate(overrides: Sequence[str]) -> dict[str, float]:
+    """Evaluate as ``overrides`` of ``conf/evaluate.yaml`` say; returns what was written into ``metrics.json``."""
+    with composing():
+        config = compose("evaluate", overrides)
+        from sparse_ae.analysis.loading import named_run  # imports torch
+
+        run = named_run(config)
+        if config.seed is None:
+            config.seed = run.config["seed"]
+        plain = task_config(config)
+    other_data = plain.pop("data", None)
+    settings = Settings(**check_arguments(Settings, plain, ""))
+    return _evaluate(run, settings, other_data)
+
+
+def _evaluate(run: Run, settings: Settings, other_data: Mapping[str, Any] | None) -> dict[str, float]:
+    from sparse_ae import metrics as measured
     from sparse_ae.analysis.loading import read_run
     from sparse_ae.data import Split
-    from sparse_ae.metrics import CodeMetrics, evaluate
 
     if settings.split == "all" and other_data is None:
         raise ConfigError("split", "all", "the model was trained on some of the run's own data", "val or test")
@@ -69,10 +73,10 @@ def _evaluate(run: Run, settings: Settings, other_data: Mapping[str, Any] | None
     if not n:
         raise ConfigError("split", settings.split, f"{kind} has no such rows (data.{settings.split}_size=0)")
     batches = chain.from_iterable(data.eval_dataloader(split) for split in splits if data.sizes[split])
-    metrics = CodeMetrics(
+    metrics = measured.CodeMetrics(
         mean=data.train_mean, latent_dim=coder.latent_dim, threshold=stored.threshold, unit=data.scale.unit
     ).to(data.device)
-    values = {f"{settings.split}/{name}": value for name, value in evaluate(coder, batches, metrics).items()}
+    values = {f"{settings.split}/{name}": value for name, value in measured.evaluate(coder, batches, metrics).items()}
     title = f"{run.path.name} ({settings.weights} weights) on {n:,} of {sum(data.sizes.values()):,} rows of {kind}"
     print_metrics(values, settings.split, title=title, units=coder.latent_dim)
     # Results for other data, weights or thresholds get a name of their own, so as not to replace the run's.
@@ -80,6 +84,7 @@ def _evaluate(run: Run, settings: Settings, other_data: Mapping[str, Any] | None
     written = {"/".join([*parts, name]): value for name, value in values.items()}
     run.add_metrics(written)
     tell(f"written to {run.shown_path / 'metrics.json'} as {next(iter(written))} ...")
+    return written
 
 
 if __name__ == "__main__":

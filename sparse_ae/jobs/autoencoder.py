@@ -19,10 +19,10 @@ from sparse_ae.jobs.memory import check_memory
 from sparse_ae.jobs.trainer_options import check_options, naming_the_options
 from sparse_ae.models import build_autoencoder
 from sparse_ae.reporting.console import tell
-from sparse_ae.runs.checkpoint import read_checkpoint
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.errors import CheckpointError, RunError
-from sparse_ae.runs.export import save_model
+from sparse_ae.run.checkpoint import read_checkpoint
+from sparse_ae.run.directory import Run
+from sparse_ae.run.errors import CheckpointError, RunError
+from sparse_ae.run.export import save_model
 from sparse_ae.training.checkpointing import SealedCheckpointIO, check_fits
 from sparse_ae.training.devices import cluster_environment, set_rank, stopping_together
 from sparse_ae.training.fast import NoProfiler

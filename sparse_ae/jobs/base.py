@@ -12,8 +12,8 @@ from sparse_ae.config.build import TARGET, check_spec
 from sparse_ae.config.errors import ConfigError, Mistakes
 from sparse_ae.data import DataModule
 from sparse_ae.reporting.columns import Flat, as_method, flat_config
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.naming import relevant_config
+from sparse_ae.run.directory import Run
+from sparse_ae.run.naming import relevant_config
 from sparse_ae.training.stop import StopSignals
 
 C = TypeVar("C", bound=CoderModule)

@@ -16,9 +16,9 @@ from sparse_ae.data import Split, usable_device
 from sparse_ae.jobs.base import Job, StartingPoint, check_analyses
 from sparse_ae.jobs.memory import check_bytes
 from sparse_ae.metrics import CodeMetrics, evaluate
-from sparse_ae.runs.checkpoint import read_checkpoint, write_checkpoint
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.export import save_coder
+from sparse_ae.run.checkpoint import read_checkpoint, write_checkpoint
+from sparse_ae.run.directory import Run
+from sparse_ae.run.export import save_coder
 from sparse_ae.training.devices import set_rank
 from sparse_ae.training.logger import RunLogger
 from sparse_ae.training.process import tune_process

@@ -16,11 +16,11 @@ from sparse_ae.config.errors import describe
 from sparse_ae.jobs.base import Job, StartingPoint, analyses_of, missing_analyses
 from sparse_ae.reporting.console import tell, warn
 from sparse_ae.reporting.pages import write_run_page
-from sparse_ae.runs.checkpoint import read_checkpoint
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.errors import CheckpointError, RunError
-from sparse_ae.runs.export import load
-from sparse_ae.runs.naming import config_hash
+from sparse_ae.run.checkpoint import read_checkpoint
+from sparse_ae.run.directory import Run
+from sparse_ae.run.errors import CheckpointError, RunError
+from sparse_ae.run.export import load
+from sparse_ae.run.naming import config_hash
 from sparse_ae.training.stop import Stopped
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from sparse_ae.coders.checks import check_dictionary
 from sparse_ae.coders.omp import Selection
 from sparse_ae.config.errors import ConfigError, UserError
 from sparse_ae.models import SparseAutoencoder
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.errors import RunError
-from sparse_ae.runs.export import load
+from sparse_ae.run.directory import Run
+from sparse_ae.run.errors import RunError
+from sparse_ae.run.export import load
 
 C = TypeVar("C", bound=CoderModule)
 

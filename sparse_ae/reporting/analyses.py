@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.errors import RunError
+from sparse_ae.run.directory import Run
+from sparse_ae.run.errors import RunError
 
 
 class Found(NamedTuple):

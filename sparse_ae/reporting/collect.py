@@ -10,7 +10,7 @@ import pandas as pd
 from sparse_ae.reporting.columns import METHOD, SEED, Flat, cell_text
 from sparse_ae.reporting.entries import Entry, Sweep, is_run, read_entry
 from sparse_ae.reporting.labels import TIMES
-from sparse_ae.runs.errors import RunError
+from sparse_ae.run.errors import RunError
 
 
 def collect(folders: Sequence[Path]) -> Sweep:
@@ -43,6 +43,24 @@ def in_order(entries: Sequence[Entry], keys: Sequence[str]) -> list[Entry]:
     """Sort by the options ``keys``: numbers by size, then text, then missing keys. Ties keep their order."""
     text = _config_text([entry.config for entry in entries]).reindex(columns=list(keys))
     return [entries[place] for place in text.sort_values(list(keys), key=_rank, kind="stable").index]
+
+
+def as_frame(sweep: Sweep) -> pd.DataFrame:
+    """Return a row per run, by name: its path, the options in which runs differ, test metrics, ``TIMES``, ``state``.
+
+    A cell is empty if it is unknown, undefined or not among the keys of the run.
+    """
+    rows = {
+        entry.name: {
+            **{column: entry.config.get(column) for column in sweep.columns},
+            **entry.metrics,
+            **{time.name: entry.times.get(time.name) for time in TIMES},
+            "state": entry.state,
+            "path": str(entry.run.path),
+        }
+        for entry in sweep.entries
+    }
+    return pd.DataFrame(list(rows.values()), index=pd.Index(rows, name="run")).infer_objects()
 
 
 def to_csv(sweep: Sweep) -> str:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from sparse_ae.reporting.entries import Sweep
 from sparse_ae.reporting.labels import KEY_METRICS, METRICS, TIMES
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 
 _SCALARS_ONLY = {"scalars": 0, "images": 1, "audio": 1, "histograms": 1, "compressedHistograms": 1, "tensors": 1}
 """Number of events to keep of each kind; 0 keeps all."""
@@ -23,14 +23,19 @@ class Curve(NamedTuple):
 
 
 def read_curves(run: Run, tags: Sequence[str]) -> dict[str, Curve]:
-    """Return those of ``tags`` that the run has logged, joined over all of its event files.
+    """Return those of ``tags`` that the run has logged; see ``read_all_curves``."""
+    curves = read_all_curves(run)
+    return {tag: curves[tag] for tag in tags if tag in curves}
+
+
+def read_all_curves(run: Run) -> dict[str, Curve]:
+    """Return every scalar that the run has logged, joined over all of its event files.
 
     A resumed run has several files, and a running one may be writing one now.
     """
     events = EventAccumulator(str(run.path), size_guidance=_SCALARS_ONLY)
     events.Reload()
-    known = events.Tags()["scalars"]
-    return {tag: _curve((e.step, e.value) for e in events.Scalars(tag)) for tag in tags if tag in known}
+    return {tag: _curve((e.step, e.value) for e in events.Scalars(tag)) for tag in events.Tags()["scalars"]}
 
 
 def _curve(points: Iterable[tuple[int, float]]) -> Curve:

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from sparse_ae.reporting.columns import METHOD, Flat, as_method, as_number, cell_text, flat_config
 from sparse_ae.reporting.labels import TIMES, Shown
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.errors import RunError
-from sparse_ae.runs.naming import relevant_config
+from sparse_ae.run.directory import Run
+from sparse_ae.run.errors import RunError
+from sparse_ae.run.naming import relevant_config
 
 FINISHED, DAMAGED, NOT_STARTED = "finished", "damaged", "not started"
 _ORDER = [FINISHED, "running", NOT_STARTED, "interrupted", "failed", DAMAGED]

@@ -18,8 +18,8 @@ from sparse_ae.reporting.columns import as_number, cell_text
 from sparse_ae.reporting.entries import Entry, Sweep, read_entry
 from sparse_ae.reporting.labels import KEY_METRICS, TIMES
 from sparse_ae.reporting.results import Table, table_of, text_of, value_text
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.errors import RunError
+from sparse_ae.run.directory import Run
+from sparse_ae.run.errors import RunError
 
 if TYPE_CHECKING:  # the page of a run is written by the process that trains it, without matplotlib
     from sparse_ae.reporting.figures import Drawing

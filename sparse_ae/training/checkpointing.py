@@ -14,8 +14,8 @@ from pydantic import PositiveFloat
 from sparse_ae.atomic import link
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.metrics import NAMES
-from sparse_ae.runs.checkpoint import read_checkpoint, write_checkpoint
-from sparse_ae.runs.errors import CheckpointError
+from sparse_ae.run.checkpoint import read_checkpoint, write_checkpoint
+from sparse_ae.run.errors import CheckpointError
 from sparse_ae.training.losses import NonFiniteLossError
 from sparse_ae.training.module import ours
 from sparse_ae.training.stop import StopSignals

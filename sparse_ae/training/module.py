@@ -16,7 +16,7 @@ from sparse_ae.dead.base import Moment, broadcast_buffers, silent_units
 from sparse_ae.functional import stream_seed
 from sparse_ae.metrics import CodeMetrics
 from sparse_ae.models import SparseAutoencoder
-from sparse_ae.runs.naming import config_hash
+from sparse_ae.run.naming import config_hash
 from sparse_ae.sparsity import Loss, TrainingData
 from sparse_ae.training.fast import FastLightningModule
 from sparse_ae.training.losses import NonFiniteLossError, StepLosses

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.utilities import rank_zero_only
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from sparse_ae.training.module import ours
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import stat
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +27,10 @@ def catch(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
     """Let ``handler`` handle ``SIGNALS``; returns the handlers that it replaces.
 
     A signal that is ignored stays ignored: ``nohup`` has asked for that, or the shell that started a background job.
+    Outside of the main thread there is nothing to catch: Python tells signals to that one alone.
     """
+    if threading.current_thread() is not threading.main_thread():
+        return {}
     heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     return {number: signal.signal(number, handler) for number in heard}
 

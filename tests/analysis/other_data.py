@@ -12,7 +12,7 @@ from torch import Tensor
 from sparse_ae.analysis import Sample, Subject
 from sparse_ae.coders import KSVD, Coder
 from sparse_ae.models import Linear, SparseAutoencoder
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from sparse_ae.sparsity import TopK
 
 TRAIN, VAL = 1200, 200

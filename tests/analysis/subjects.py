@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from sparse_ae.analysis import Sample, Subject
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 
 
 class FixedCoder:

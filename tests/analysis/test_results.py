@@ -16,7 +16,7 @@ from sparse_ae.analysis.statistics import difference, mean_defined
 from sparse_ae.analysis.write import write_analyses
 from sparse_ae.config.build import locate
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from tests.analysis.subjects import subject_of
 from tests.helpers import CONF
 

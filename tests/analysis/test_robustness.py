@@ -18,8 +18,8 @@ from sparse_ae.config.build import build
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.models import build_autoencoder
 from sparse_ae.plotting.style import to_png
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.export import save_model
+from sparse_ae.run.directory import Run
+from sparse_ae.run.export import save_model
 from tests.analysis.subjects import subject_of
 from tests.helpers import plain_config
 

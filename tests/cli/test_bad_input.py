@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from tests.helpers import SMALL, Cli
 
 TOGETHER = [

@@ -9,8 +9,8 @@ from hydra.core.config_store import ConfigStore
 from sparse_ae.cli.compose import compose, composing, task_config
 from sparse_ae.cli.options import groups, options
 from sparse_ae.config.build import check_arguments, locate
-from sparse_ae.sweep.grid import list_jobs
-from sparse_ae.sweep.plugin import plugin_launcher
+from sparse_ae.sweeps.grid import list_jobs
+from sparse_ae.sweeps.plugin import plugin_launcher
 from tests.helpers import CONF, Cli
 
 OF_HYDRA = ["env", "help", "hydra_help", "hydra_logging", "job_logging", "launcher", "output", "sweeper"]

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from sparse_ae.cli.overrides import fixed, for_shell, literal, of_runs, parse, read, written
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.sweep.grid import expand
+from sparse_ae.sweeps.grid import expand
 
 
 def is_group(key: str) -> bool:

@@ -10,7 +10,7 @@ import yaml
 from sparse_ae.config.build import PARTIAL, TARGET, locate
 from sparse_ae.jobs.autoencoder import AutoencoderJob
 from sparse_ae.jobs.coder import CoderJob
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from tests.helpers import CONF, plain_config
 
 SUPPLIED: dict[str, set[str]] = {

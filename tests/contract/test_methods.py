@@ -12,8 +12,8 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from sparse_ae.config.build import locate
 from sparse_ae.dead import AuxK, DeadUnits
 from sparse_ae.models import SparseAutoencoder, build_autoencoder, sparse_products
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.export import load, save_model
+from sparse_ae.run.directory import Run
+from sparse_ae.run.export import load, save_model
 from sparse_ae.sparsity import TrainingData
 from sparse_ae.targets import SparsityTarget
 from sparse_ae.training.objective import Loss, Objective

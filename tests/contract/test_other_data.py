@@ -17,8 +17,8 @@ from sparse_ae.analysis.tensorboard import projector_files
 from sparse_ae.config.build import build
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.plotting.style import to_png
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.export import save_coder
+from sparse_ae.run.directory import Run
+from sparse_ae.run.export import save_coder
 from tests.analysis.other_data import atoms_by_ksvd, autoencoder, crops, digits, subject_on
 from tests.helpers import CONF
 

@@ -18,8 +18,8 @@ from sklearn.linear_model import orthogonal_mp_gram
 import sparse_ae
 from sparse_ae.coders import OMP, L1Coder
 from sparse_ae.reporting.curves import read_curves
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.export import load
+from sparse_ae.run.directory import Run
+from sparse_ae.run.export import load
 from tests.events import logged
 from tests.helpers import Cli, mnist, train_run
 from tests.processes import start, wait_until

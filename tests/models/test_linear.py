@@ -12,7 +12,7 @@ from sparse_ae.config.errors import ConfigError
 from sparse_ae.dead import DeadUnits
 from sparse_ae.jobs.autoencoder import AutoencoderJob
 from sparse_ae.models import LISTA, MLP, Linear, SparseAutoencoder
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from sparse_ae.sparsity import L1, NoSparsity, TopK, TrainingData
 from sparse_ae.training.objective import Objective
 from tests.helpers import plain_config

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from selenium import webdriver
 
-from sparse_ae.runs.naming import run_name
+from sparse_ae.run.naming import run_name
 from tests.helpers import plain_config, train_run
 from tests.reporting.browsing import CHROMIUM, DRIVER
 

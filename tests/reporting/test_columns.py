@@ -8,7 +8,7 @@ from sparse_ae.config.flat import flatten
 from sparse_ae.reporting.collect import in_order, to_csv, varying
 from sparse_ae.reporting.columns import as_method, as_number, flat_config, group_name
 from sparse_ae.reporting.entries import Entry, Sweep
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 
 
 def _entry(config: dict[str, Any], **metrics: float | None) -> Entry:

@@ -6,7 +6,7 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from sparse_ae.reporting.curves import read_curves
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 
 
 def _write(folder: Path, suffix: str, points: dict[int, float]) -> None:

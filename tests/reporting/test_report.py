@@ -13,7 +13,7 @@ import pytest
 
 from sparse_ae.commands.report import report
 from sparse_ae.reporting.collect import collect, to_csv
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from tests.helpers import Cli
 
 TIMES = ["wall_seconds", "fit_seconds", "encode_microseconds"]

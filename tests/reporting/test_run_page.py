@@ -11,7 +11,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from sparse_ae.reporting.analyses import reading_order
 from sparse_ae.reporting.pages import write_run_page
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from tests.reporting.browsing import needs_browser, resize
 
 NUMBERS = {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from tests.helpers import Cli, train_run
 from tests.scenarios.crashes import SHORT, PowerCut, crashing
 from tests.scenarios.sweeps import Sweep

@@ -9,7 +9,7 @@ import pytest
 from lightning.pytorch import Callback, Trainer
 
 from sparse_ae.jobs.autoencoder import AutoencoderJob
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from tests.events import logged
 
 EVERY_STEP = "checkpoint.every_n_minutes=1e-9"

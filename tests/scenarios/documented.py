@@ -11,7 +11,7 @@ import pytest
 
 from sparse_ae.commands import analyse, evaluate, report
 from sparse_ae.jobs import execute
-from sparse_ae.sweep import sweeper
+from sparse_ae.sweeps import sweeper
 from tests.helpers import Cli
 
 LIMITS = [f"trainer.limit_{split}_batches=2" for split in ("train", "val", "test")]

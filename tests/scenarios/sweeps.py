@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 
 SMALL = [
     "sparsity=l1",

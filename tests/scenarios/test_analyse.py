@@ -11,7 +11,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from tests.helpers import SMALL, Cli, run_command, train_run
 
 ANALYSES = ("sparsity", "features", "selectivity", "truncation", "importance", "similarity", "reconstructions")

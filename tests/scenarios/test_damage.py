@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sparse_ae.runs.checkpoint import read_checkpoint, write_checkpoint
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.errors import CheckpointError, RunError
+from sparse_ae.run.checkpoint import read_checkpoint, write_checkpoint
+from sparse_ae.run.directory import Run
+from sparse_ae.run.errors import CheckpointError, RunError
 from sparse_ae.training import checkpointing
 from tests.helpers import train_run
 from tests.scenarios.crashes import SHORT, PowerCut, assert_same, copy_run

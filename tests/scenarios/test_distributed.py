@@ -9,7 +9,7 @@ import pytest
 
 import sparse_ae
 from sparse_ae.metrics import CodeMetrics, evaluate
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from tests.helpers import SMALL, mnist
 from tests.processes import command, wait_until
 

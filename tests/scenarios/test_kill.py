@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sparse_ae.runs.checkpoint import read_checkpoint
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.checkpoint import read_checkpoint
+from sparse_ae.run.directory import Run
 from tests.events import logged
 from tests.processes import command, start, wait_until
 from tests.scenarios.crashes import SHORT, WARMUP, assert_same

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from tests.events import logged
 from tests.helpers import Cli
 from tests.processes import command, wait_until

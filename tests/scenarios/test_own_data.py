@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 
 import sparse_ae
 from sparse_ae.analysis.loading import read_run
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from tests.helpers import run_command
 
 DIGITS = load_digits()

@@ -12,8 +12,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from sparse_ae.jobs import execute as job
-from sparse_ae.runs.checkpoint import read_checkpoint, write_checkpoint
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.checkpoint import read_checkpoint, write_checkpoint
+from sparse_ae.run.directory import Run
 from sparse_ae.training.resume import ResumeState
 from sparse_ae.training.stop import Stopped
 from tests.helpers import execute_run, plain_config, train_run

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from tests.events import logged
 from tests.helpers import Cli
 from tests.processes import command, wait_until

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sparse_ae.runs.directory import Run
-from sparse_ae.sweep.console import Watch
+from sparse_ae.run.directory import Run
+from sparse_ae.sweeps.console import Watch
 from tests.events import hparams_tab
 from tests.helpers import Cli
 from tests.processes import wait_until

@@ -12,7 +12,7 @@ import torch
 import sparse_ae
 from sparse_ae.metrics import NAMES, CodeMetrics, evaluate
 from sparse_ae.models import build_autoencoder
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from tests.helpers import CONF, SMALL, Cli, mnist, run_command
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))

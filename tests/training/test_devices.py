@@ -20,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.jobs.autoencoder import AutoencoderJob
 from sparse_ae.jobs.coder import CoderJob
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from tests.helpers import Cli, plain_config
 
 BATCH = {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from tests.helpers import train_run
 from tests.training.test_module import _events
 

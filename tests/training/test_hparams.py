@@ -7,7 +7,7 @@ import pytest
 from sparse_ae.cli.compose import compose, composing, sources, task_config
 from sparse_ae.jobs.autoencoder import AutoencoderJob
 from sparse_ae.jobs.coder import CoderJob
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from tests.events import hparams_tab
 
 

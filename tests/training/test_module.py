@@ -12,8 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from sparse_ae.data import DataModule
 from sparse_ae.jobs.autoencoder import AutoencoderJob
 from sparse_ae.metrics import NAMES
-from sparse_ae.runs.checkpoint import read_checkpoint
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.checkpoint import read_checkpoint
+from sparse_ae.run.directory import Run
 from sparse_ae.training.losses import NonFiniteLossError
 from sparse_ae.training.module import SparseAutoencoderModule
 from sparse_ae.training.schedulers import cosine, warmup_linear

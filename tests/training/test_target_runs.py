@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sparse_ae
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from tests.helpers import SMALL, Cli, train_run
 
 FAST = [*SMALL, "analysis=[]", "visuals.every_n_epochs=100"]

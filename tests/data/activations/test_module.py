@@ -14,8 +14,8 @@ from sparse_ae.config.errors import ConfigError
 from sparse_ae.data import Activations
 from sparse_ae.data.activations import module
 from sparse_ae.data.activations.files import identity
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.naming import config_hash
+from sparse_ae.run.directory import Run
+from sparse_ae.run.naming import config_hash
 from tests.data.activations.models import DIM, LONGEST
 from tests.helpers import Cli, fresh_config
 

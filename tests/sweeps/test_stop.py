@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sparse_ae.sweep.process import JobSpec, StopFile, StopWaitingError, run_isolated
+from sparse_ae.sweeps.process import JobSpec, StopFile, StopWaitingError, run_isolated
 from sparse_ae.training.stop import SIGNALS
 
 

@@ -11,7 +11,7 @@ import psutil
 from pydantic import PositiveInt
 
 from sparse_ae.reporting.console import tell
-from sparse_ae.sweep.process import JobSpec, run_isolated
+from sparse_ae.sweeps.process import JobSpec, run_isolated
 
 _BYTES_PER_JOB = 1.5 * 2**30
 """Memory of a job of the default size, and half as much again."""

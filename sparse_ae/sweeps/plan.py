@@ -12,10 +12,10 @@ from sparse_ae.cli.compose import explained, folder, sources, task_config
 from sparse_ae.config.errors import ConfigError, UserError
 from sparse_ae.jobs.base import missing_analyses
 from sparse_ae.jobs.execute import is_settled, starting_point
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.errors import RunError
-from sparse_ae.runs.naming import config_hash
-from sparse_ae.sweep.process import JobSpec
+from sparse_ae.run.directory import Run
+from sparse_ae.run.errors import RunError
+from sparse_ae.run.naming import config_hash
+from sparse_ae.sweeps.process import JobSpec
 
 
 class Planned(NamedTuple):

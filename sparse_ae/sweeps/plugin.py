@@ -16,9 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 from sparse_ae.cli.compose import hydra_context
 from sparse_ae.cli.overrides import written
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.runs.directory import Run
-from sparse_ae.sweep.plan import Planned, job_spec
-from sparse_ae.sweep.process import run_isolated, warm_up
+from sparse_ae.run.directory import Run
+from sparse_ae.sweeps.plan import Planned, job_spec
+from sparse_ae.sweeps.process import run_isolated, warm_up
 
 _PREEMPTION_SECONDS = 120
 """Slurm requeues a pre-empted job only if it is still alive when Slurm kills it, so a stopped job waits this long."""

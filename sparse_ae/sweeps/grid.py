@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sparse_ae.cli.overrides import axes, axes_of, parse
 from sparse_ae.config.build import TARGET, check_spec
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.sweep.plan import compose_job
+from sparse_ae.sweeps.plan import compose_job
 
 IsGroup = Callable[[str], bool]
 

@@ -9,9 +9,9 @@ from omegaconf import DictConfig
 from sparse_ae.cli.compose import compose, composing
 from sparse_ae.cli.overrides import read, written
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.sweep.grid import list_jobs
-from sparse_ae.sweep.plan import Planned, compose_job, job_spec, plan
-from sparse_ae.sweep.plugin import job_overrides
+from sparse_ae.sweeps.grid import list_jobs
+from sparse_ae.sweeps.plan import Planned, compose_job, job_spec, plan
+from sparse_ae.sweeps.plugin import job_overrides
 
 KIND = "sparse_ae.jobs.autoencoder:AutoencoderJob"
 

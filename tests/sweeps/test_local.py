@@ -2,7 +2,7 @@
 
 import pytest
 
-from sparse_ae.sweep.local import Share, share, visible_gpus
+from sparse_ae.sweeps.local import Share, share, visible_gpus
 
 GB = 2.0**30
 

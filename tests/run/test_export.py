@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import sparse_ae
-from sparse_ae.runs.errors import RunError
+from sparse_ae.run.errors import RunError
 
 
 def test_load_needs_neither_lightning_nor_hydra(finished_run: Path) -> None:
@@ -64,7 +64,7 @@ def _edit(run: Path, **changes: object) -> None:
         ("os.system", "is not a subclass of Network"),
         ("subprocess.Popen", "is not a subclass of Network"),
         ("antigravity.fly", "is not trusted"),
-        ("sparse_ae.runs.directory.Run", "is not a subclass of Network"),
+        ("sparse_ae.run.directory.Run", "is not a subclass of Network"),
         ("sparse_ae.sparsity.KL", "is not a subclass of Network"),
         ("sparse_ae.models.Nothing", "is not a subclass of Network"),
     ],

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from sparse_ae.atomic import write_atomically
-from sparse_ae.runs.errors import CheckpointError
+from sparse_ae.run.errors import CheckpointError
 
 _MARK = b"sparse_ae blake2b "
 _HEX_DIGITS = 64

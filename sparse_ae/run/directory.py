@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from omegaconf import OmegaConf
@@ -28,8 +28,10 @@ from yaml import YAMLError
 
 from sparse_ae.atomic import write_atomically
 from sparse_ae.lock import HeldError, describe_holder, hold, is_held
-from sparse_ae.runs.errors import RunBusyError, RunError
-from sparse_ae.runs.status import State, Status, StatusRecord
+from sparse_ae.run.errors import RunBusyError, RunError
+from sparse_ae.run.status import State, Status, StatusRecord
+
+R = TypeVar("R", bound="Run")
 
 _EVENTS = "events.out.tfevents.*"
 
@@ -49,7 +51,7 @@ class Run:
         self.record = StatusRecord(self.path / "status.json")
 
     @classmethod
-    def open(cls, path: Path | str) -> "Run":
+    def open(cls: type[R], path: Path | str) -> R:
         """An existing run. Raises ``RunError`` if ``path`` is no run directory."""
         run = cls(path)
         if not run.path.is_dir():

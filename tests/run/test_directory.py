@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from sparse_ae.atomic import make_writable, write_atomically
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.errors import RunBusyError, RunError
-from sparse_ae.runs.naming import config_hash, run_name
-from sparse_ae.runs.status import Status
+from sparse_ae.run.directory import Run
+from sparse_ae.run.errors import RunBusyError, RunError
+from sparse_ae.run.naming import config_hash, run_name
+from sparse_ae.run.status import Status
 from tests.helpers import plain_config
 from tests.processes import without_locks
 

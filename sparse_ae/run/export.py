@@ -19,10 +19,10 @@ from sparse_ae.config.build import build
 from sparse_ae.config.errors import UserError
 from sparse_ae.data.scale import Scale
 from sparse_ae.models import Network, SparseAutoencoder, build_autoencoder
-from sparse_ae.runs.checkpoint import read_checkpoint
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.errors import CheckpointError, RunError
-from sparse_ae.runs.trust import check_trusted
+from sparse_ae.run.checkpoint import read_checkpoint
+from sparse_ae.run.directory import Run
+from sparse_ae.run.errors import CheckpointError, RunError
+from sparse_ae.run.trust import check_trusted
 from sparse_ae.sparsity import Sparsity
 
 Weights = Literal["final", "best"]

@@ -1,4 +1,4 @@
-"""A sweep from its command to its exit code: plan, skip, launch, wait for other processes, report failures."""
+"""A sweep from its command to its outcome: plan, skip, launch, wait for other processes, report failures."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,12 +14,12 @@ from sparse_ae.config.build import TARGET, build
 from sparse_ae.config.errors import ConfigError, Mistakes, describe
 from sparse_ae.lock import lacks_locks
 from sparse_ae.reporting.console import warn
-from sparse_ae.sweep.console import Watch, announce, summarize
-from sparse_ae.sweep.grid import list_jobs
-from sparse_ae.sweep.local import LocalLauncher
-from sparse_ae.sweep.plan import Planned, Rejected, plan
-from sparse_ae.sweep.plugin import plugin_launcher
-from sparse_ae.sweep.process import StopFile, StopWaitingError, warm_up
+from sparse_ae.sweeps.console import Watch, announce, summarize
+from sparse_ae.sweeps.grid import list_jobs
+from sparse_ae.sweeps.local import LocalLauncher
+from sparse_ae.sweeps.plan import Planned, Rejected, plan
+from sparse_ae.sweeps.plugin import plugin_launcher
+from sparse_ae.sweeps.process import StopFile, StopWaitingError, warm_up
 
 
 class _Launcher(NamedTuple):
@@ -31,11 +31,31 @@ class _Launcher(NamedTuple):
     """True if the jobs are processes of this one, which ends them; else they may be anywhere, or in a queue."""
 
 
-def sweep(name: str, job: str, config: DictConfig, overrides: Sequence[str]) -> None:
-    """Execute every ``job`` of the sweep that is not finished; ``config`` is that of ``conf/<name>.yaml``.
+class Outcome(NamedTuple):
+    """End of a sweep."""
 
-    Exits with 0 only if all are finished in the end, with 128 + signal if asked to stop, else with 1.
-    """
+    planned: list[Planned]
+    """Its runs, finished or not."""
+    rejected: list[Rejected]
+    """Overrides that made no valid run."""
+    signal: int | None
+    """Signal by which it was asked to stop, if it was."""
+
+    @property
+    def unfinished(self) -> list[Planned]:
+        """Runs that lack results."""
+        return [p for p in self.planned if not p.is_done]
+
+    @property
+    def exit_code(self) -> int:
+        """0 only if everything is finished, 128 + signal if asked to stop, else 1."""
+        if self.signal is not None:
+            return 128 + self.signal
+        return int(bool(self.rejected or self.unfinished))
+
+
+def sweep(name: str, job: str, config: DictConfig, overrides: Sequence[str]) -> Outcome:
+    """Execute every ``job`` of the sweep that is not finished; ``config`` is that of ``conf/<name>.yaml``."""
     _check_hydra(config)
     if _waits_here(config):
         warm_up()
@@ -50,13 +70,11 @@ def sweep(name: str, job: str, config: DictConfig, overrides: Sequence[str]) -> 
         warn(warning)
     with stop:
         todo = [p for p in planned if not p.is_settled]
+        again = [text for text in overrides if not text.startswith(("rerun=", "hydra.mode="))]
         announce(planned, rejected, todo, folders)
         trouble = _train(launcher, todo, stop) if todo else None
-        summarize(planned, rejected, folders, f"sparse-ae-{name}", trouble)
-        if stop.signal is not None:
-            raise SystemExit(128 + stop.signal)
-    if rejected or not all(p.is_done for p in planned):
-        raise SystemExit(1)
+        summarize(planned, rejected, folders, [f"sparse-ae-{name}", "-m", *again], trouble)
+    return Outcome(planned, rejected, stop.signal)
 
 
 def _check_hydra(config: DictConfig) -> None:

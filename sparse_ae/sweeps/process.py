@@ -10,21 +10,24 @@ import signal
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from pathlib import Path
 from pkgutil import resolve_name
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any, NamedTuple
 
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.errors import RunBusyError
+from sparse_ae.run.directory import Run
+from sparse_ae.run.errors import RunBusyError
 from sparse_ae.training.stop import SIGNALS, catch, leave_console, restore
 
 # Forked from a server that has imported everything and computed nothing, a job starts at once and has no threads,
 # no CUDA context and no memory of another's. Elsewhere forking is not safe.
 _FORKS = sys.platform == "linux"
 _CONTEXT: Any = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
+
+_STARTING = threading.Lock()
 
 _PRELOAD = [
     "sparse_ae.jobs.autoencoder",
@@ -99,7 +102,8 @@ def run_isolated(spec: JobSpec, gpu: str | None = None) -> None:
     if spec.is_to_stop:
         return
     process = _CONTEXT.Process(target=_work, args=(spec, gpu), name=spec.folder.name)
-    process.start()
+    with _without_main_module():
+        process.start()
     try:
         while process.exitcode is None and not spec.is_to_stop:
             process.join(_POLL_SECONDS)
@@ -112,6 +116,22 @@ def run_isolated(spec: JobSpec, gpu: str | None = None) -> None:
         run.mark_killed(f"killed by {signal.Signals(-code).name}{' (out of memory?)' if killed else ''}")
     else:
         run.mark_killed(f"its process ended with exit code {code}")
+
+
+@contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Start processes that do not import the main module, as Python's own would.
+
+    A job needs nothing of it, and a script that calls ``sparse_ae.sweep`` without asking for ``__name__`` would sweep
+    again in each of its jobs.
+    """
+    with _STARTING:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 def _end(process: Any) -> None:

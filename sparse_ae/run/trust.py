@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sparse_ae.config.build import TARGET
-from sparse_ae.runs.errors import RunError
+from sparse_ae.run.errors import RunError
 
 _PACKAGE = __name__.partition(".")[0]
 

@@ -12,9 +12,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sparse_ae.atomic import write_atomically
-from sparse_ae.runs.errors import RunError
-from sparse_ae.runs.naming import config_hash
-from sparse_ae.runs.provenance import git_commit, versions
+from sparse_ae.run.errors import RunError
+from sparse_ae.run.naming import config_hash
+from sparse_ae.run.provenance import git_commit, versions
 
 State = Literal["new", "running", "finished", "failed", "interrupted"]
 

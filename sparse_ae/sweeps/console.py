@@ -1,7 +1,6 @@
 """Console output of a sweep: the plan, a line for each job that ends, progress, and a summary of failures."""
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -13,9 +12,9 @@ from rich.status import Status as StatusLine
 from rich.table import Table
 
 from sparse_ae.reporting.console import console, key_metrics, shell_line
-from sparse_ae.runs.directory import Run
-from sparse_ae.runs.errors import RunError
-from sparse_ae.sweep.plan import Planned, Rejected
+from sparse_ae.run.directory import Run
+from sparse_ae.run.errors import RunError
+from sparse_ae.sweeps.plan import Planned, Rejected
 
 _POLL_SECONDS = 0.5
 _PLAIN_SECONDS = 60
@@ -42,10 +41,10 @@ def summarize(
     planned: Sequence[Planned],
     rejected: Sequence[Rejected],
     folders: Sequence[Path],
-    program: str,
+    retry: Sequence[str],
     trouble: str | None,
 ) -> None:
-    """Print the runs that are not finished, with reasons, and the command that retries them.
+    """Print the runs that are not finished, with reasons, and the command ``retry`` that retries them.
 
     ``trouble`` is the reason that some may not have started.
     """
@@ -62,8 +61,7 @@ def summarize(
             table.add_row(escape(" ".join(r.overrides)), "bad override", escape(r.why))
         out.print(table)
     if bad:
-        again = [argument for argument in sys.argv[1:] if not argument.startswith("rerun=")]
-        out.print(f"retry:    {shell_line(program, *again)}", markup=False)
+        out.print(f"retry:    {shell_line(*retry)}", markup=False)
     together, into = folders[0], list[str | Path]()
     if len(folders) > 1:
         together = Path(os.path.relpath(os.path.commonpath([folder.absolute() for folder in folders])))

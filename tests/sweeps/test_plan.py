@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from sparse_ae.cli.compose import compose, composing
-from sparse_ae.sweep.grid import list_jobs
-from sparse_ae.sweep.plan import Planned, plan
+from sparse_ae.sweeps.grid import list_jobs
+from sparse_ae.sweeps.plan import Planned, plan
 
 
 def planned(*arguments: str) -> list[Planned]:

@@ -1,0 +1,1 @@
+"""The commands as Python calls, and a run as an object that shows itself in a notebook."""
