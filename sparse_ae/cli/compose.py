@@ -75,9 +75,17 @@ def conf_dir() -> Path:
 
 @contextmanager
 def composing() -> Iterator[None]:
-    """Make ``conf/`` the place that ``compose`` reads, for as long as the block lasts."""
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        yield
+    """Make ``conf/`` the place that ``compose`` reads, for as long as the block lasts.
+
+    A session may be inside of a Hydra application of the user's, which finds Hydra's global state as it was.
+    """
+    around, its_config = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra, HydraConfig.instance().cfg = around, its_config
 
 
 def compose(name: str, overrides: Sequence[str]) -> DictConfig:

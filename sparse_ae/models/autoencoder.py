@@ -21,7 +21,7 @@ class SparseAutoencoder(CoderModule):
     >>> import torch
     >>> from sparse_ae.models import MLP
     >>> from sparse_ae.sparsity import L1
-    >>> model = SparseAutoencoder(MLP(input_dim=784), L1())
+    >>> model = SparseAutoencoder(MLP(784), L1())
     >>> x = torch.rand(2, 784)
     >>> model.encode(x).shape, model.decode(model.encode(x)).shape
     (torch.Size([2, 128]), torch.Size([2, 784]))

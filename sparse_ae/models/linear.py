@@ -34,7 +34,7 @@ class Linear(Network):
 
     Source: Bricken et al., "Towards monosemanticity", 2023; Gao et al., arXiv 2406.04093.
 
-    >>> network = Linear(input_dim=784, latent_dim=64)
+    >>> network = Linear(784, latent_dim=64)
     >>> network.dictionary.shape
     torch.Size([64, 784])
     >>> bool(torch.allclose(network.atom_norms(), torch.ones(64)))
@@ -45,8 +45,8 @@ class Linear(Network):
 
     def __init__(
         self,
-        *,
         input_dim: PositiveInt,
+        *,
         latent_dim: PositiveInt = 128,
         tied: bool = False,
         unit_norm: bool = True,

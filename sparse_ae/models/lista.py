@@ -32,7 +32,7 @@ class LISTA(Linear):
     Further ``options`` are those of ``Linear``.
     Source: Gregor and LeCun, "Learning fast approximations of sparse coding", ICML 2010.
 
-    >>> network = LISTA(input_dim=784, latent_dim=64, steps=2)
+    >>> network = LISTA(784, latent_dim=64, steps=2)
     >>> [tuple(weight.shape) for weight in network.step_weights]
     [(64, 784), (64, 784)]
     """
@@ -41,6 +41,7 @@ class LISTA(Linear):
 
     def __init__(
         self,
+        input_dim: PositiveInt,
         *,
         steps: PositiveInt = 1,
         shared: bool = False,
@@ -48,7 +49,7 @@ class LISTA(Linear):
         refine_steps: NonNegativeInt = 0,
         **options: Any,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(input_dim, **options)
         self.steps = steps
         self.step_size = step_size
         self.refine_steps = refine_steps

@@ -17,15 +17,15 @@ class MLP(Network):
     ``output``: ``sigmoid``, for data in [0, 1], or ``linear``. ``auto`` is ``sigmoid``; a run chooses by its data. With
     ``hidden_sizes=[]`` each side is one layer.
 
-    >>> mlp = MLP(input_dim=784)
+    >>> mlp = MLP(784)
     >>> [tuple(p.shape) for p in mlp.encoder.parameters()]
     [(256, 784), (256,), (128, 256), (128,)]
     """
 
     def __init__(
         self,
-        *,
         input_dim: PositiveInt,
+        *,
         latent_dim: PositiveInt = 128,
         hidden_sizes: list[PositiveInt] = [256],  # noqa: B006, only read
         output: Literal["auto", "sigmoid", "linear"] = "auto",

@@ -17,13 +17,13 @@ class MLPEncoder(Linear):
     A linear encoder and, beside it, a perceptron with one layer of ``hidden_dim`` units. W_2 starts near 0, so that
     training begins about where that of ``Linear`` does. Further ``options`` are those of ``Linear``.
 
-    >>> MLPEncoder(input_dim=784, latent_dim=64).hidden
+    >>> MLPEncoder(784, latent_dim=64).hidden
     Linear(in_features=784, out_features=1024, bias=True)
     """
 
-    def __init__(self, *, hidden_dim: PositiveInt = 1024, **options: Any) -> None:
-        super().__init__(**options)
-        self.hidden = nn.Linear(self.input_dim, hidden_dim)
+    def __init__(self, input_dim: PositiveInt, *, hidden_dim: PositiveInt = 1024, **options: Any) -> None:
+        super().__init__(input_dim, **options)
+        self.hidden = nn.Linear(input_dim, hidden_dim)
         self.correction = nn.Linear(hidden_dim, self.latent_dim, bias=False)
         nn.init.normal_(self.correction.weight, std=0.01)
 

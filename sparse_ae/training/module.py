@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from sparse_ae.sparsity import Loss, TrainingData
 from sparse_ae.training.fast import FastLightningModule
 from sparse_ae.training.losses import NonFiniteLossError, StepLosses
 from sparse_ae.training.objective import Objective
-from sparse_ae.training.schedulers import MakeOptimizer, MakeScheduler, make_optimizer, make_scheduler
+from sparse_ae.training.schedulers import MakeOptimizer, MakeScheduler, adam, make_optimizer, make_scheduler
 
 log = logging.getLogger(__name__)
 
@@ -47,17 +48,17 @@ class SparseAutoencoderModule(FastLightningModule):
     def __init__(
         self,
         objective: Objective,
-        optimizer: MakeOptimizer,
-        scheduler: MakeScheduler | None,
+        optimizer: MakeOptimizer = adam,
+        scheduler: MakeScheduler | None = None,
         *,
-        threshold: float,
-        seed: int,
-        compile_objective: bool,
-        config: Mapping[str, Any],
+        threshold: float = 0.1,
+        seed: int = 42,
+        compile_objective: bool = False,
+        config: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        """``optimizer(parameters)`` and ``scheduler(optimizer)`` are called when training starts. A code is active
-        above ``threshold``. ``seed`` determines the samples that dead units are counted on and resampled from.
-        ``config``, plain containers, is only stored with each checkpoint.
+        """``optimizer(parameters)`` and ``scheduler(optimizer, total_steps=...)`` are called when training starts. A
+        code is active above ``threshold``. ``seed`` determines the samples that dead units are counted on and resampled
+        from. ``config``, plain containers, is only stored with each checkpoint.
         """
         super().__init__()
         self.objective = objective
@@ -66,7 +67,7 @@ class SparseAutoencoderModule(FastLightningModule):
         self.make_scheduler = scheduler
         self.threshold = threshold
         self.seed = seed
-        self.save_hyperparameters({"config": config}, logger=False)
+        self.save_hyperparameters({"config": dict(config)}, logger=False)
         self.results: dict[str, float] = {}
         """Last value of every number that ``metrics.json`` will hold: training means, metrics of each split."""
         self.evaluated_at: dict[str, int] = {}

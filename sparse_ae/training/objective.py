@@ -24,7 +24,7 @@ class Objective(nn.Module):
 
     >>> from sparse_ae.models import MLP
     >>> from sparse_ae.sparsity import L1
-    >>> objective = Objective(SparseAutoencoder(MLP(input_dim=784), L1()))
+    >>> objective = Objective(SparseAutoencoder(MLP(784), L1()))
     >>> optimizer = torch.optim.Adam(objective.parameters(), lr=1e-3)
     >>> x = torch.rand(128, 784)
     >>> losses = [objective.train_step_(optimizer, x, step=step, total_steps=20).loss for step in range(20)]

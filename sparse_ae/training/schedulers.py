@@ -3,11 +3,12 @@
 import inspect
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from sparse_ae.config.errors import ConfigError
@@ -15,6 +16,8 @@ from sparse_ae.models import SparseAutoencoder
 
 MakeOptimizer = Callable[..., Optimizer]
 MakeScheduler = Callable[..., LRScheduler]
+adam: MakeOptimizer = partial(Adam, lr=1e-3, fused=True)
+"""Optimizer of a run that names none."""
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
