@@ -117,7 +117,7 @@ def _analyse(run: Run, settings: Settings, analyses: Mapping[str, Any], *, is_de
         for number, label in found.labels.items():
             tell(f"{name}: {label}: {value_text(found.numbers.get(number))}")
     for path in paths:
-        tell(str(path))
+        tell(str(run.shown_path / path.relative_to(run.path)))
     write_run_page(run)
     tell(str(run.shown_path / "report.html"))
     return names

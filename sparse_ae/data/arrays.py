@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import PositiveInt
@@ -105,7 +106,8 @@ class Arrays(DataModule):
         scale = "" if self.normalize == "none" else f"; normalize={self.normalize}"
         if self.normalize == "whiten":
             scale += ", errors are those of whitened rows"
-        return f"data: {self.path} ({kind}) on {place}; {sizes}{scale}"
+        kept = Path(self.path).is_relative_to(self.root)  # there by a session, which had it in memory
+        return f"data: {Path(self.path).name if kept else self.path} ({kind}) on {place}; {sizes}{scale}"
 
     @property
     def doubts(self) -> list[str]:

@@ -25,9 +25,21 @@ _WIDEST = 1000
 
 @cache
 def console() -> Console:
-    """Return the console on standard output that all lines, tables and progress bars of a process share."""
-    out = Console(soft_wrap=True, highlight=False, emoji=False)
-    return out if out.is_terminal else Console(soft_wrap=True, highlight=False, emoji=False, width=_WIDTH)
+    """Return the console on standard output that all lines, tables and progress bars of a process share.
+
+    A notebook gets plain text, as a file does.
+    """
+    is_notebook = Console().is_jupyter
+    out = Console(
+        soft_wrap=True,
+        highlight=False,
+        emoji=False,
+        force_jupyter=False,
+        force_terminal=False if is_notebook else None,  # it sets FORCE_COLOR
+    )
+    if not out.is_terminal:
+        out.width = _WIDTH
+    return out
 
 
 def tell(line: str) -> None:

@@ -1,13 +1,16 @@
 """A run as a Python session has it: its numbers as tables, its model, its pictures."""
 
 import base64
+import io
 from functools import cached_property
 from html import escape
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from PIL import Image
 
 from sparse_ae.coders import DictionaryCoder
 from sparse_ae.models import SparseAutoencoder
@@ -25,6 +28,10 @@ _CURVES = ("train/loss", "train/fvu", "val/mse")
 """Scalars that a run shows over training, of those that it has."""
 _PICTURES = ("features.png", "overview/features.png")
 """Figures of which a run shows the first that it has."""
+
+
+_PIXELS = 640
+"""Width of a figure that stands for a run."""
 
 
 class Picture(bytes):
@@ -93,11 +100,27 @@ class Run(Directory):
         lines = [(tag, history[tag].dropna()) for tag in _CURVES if tag in history]
         if lines:
             panels = [Curves(tag, [(line.index.to_numpy(), line.to_numpy())]) for tag, line in lines]
-            parts.append(_image(to_png(curve_panels(panels, [self.path.name], np.array([np.nan]), title="Training"))))
+            parts.append(
+                _image(
+                    to_png(
+                        curve_panels(panels, [self.path.name], np.array([np.nan]), title="Training"),
+                        dpi=72,
+                        palette=True,
+                    )
+                )
+            )
         found = {path.relative_to(self.path / "analysis").as_posix(): path for path in self.figures}
         pictures = [path for name, path in found.items() if name.endswith(_PICTURES)]
-        parts.extend(_image(path.read_bytes()) for path in pictures[:1])
+        parts.extend(_image(_small(path)) for path in pictures[:1])
         return "".join(parts)
+
+
+def _small(path: Path) -> bytes:
+    """A figure at the width of a notebook, in a tenth of the bytes."""
+    with Image.open(path) as picture:
+        picture.thumbnail((_PIXELS, _PIXELS))
+        picture.convert("RGB").quantize(256).save(buffer := io.BytesIO(), format="png", optimize=True)
+    return buffer.getvalue()
 
 
 def _table(values: dict[str, Any]) -> str:
