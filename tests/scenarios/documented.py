@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from sparse_ae.cli import single
 from sparse_ae.commands import analyse, evaluate, report
-from sparse_ae.jobs import execute
 from sparse_ae.sweeps import sweeper
 from tests.helpers import Cli
 
@@ -60,7 +60,7 @@ def only_checked() -> Iterator[None]:
 
     list_jobs = sweeper.list_jobs
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execute, "execute", lambda *_: False)
+        patch.setattr(single, "execute", lambda *_: False)
         patch.setattr(sweeper, "list_jobs", some_jobs)
         patch.setattr(sweeper, "warm_up", lambda: None)
         patch.setattr(sweeper, "_train", lambda *_: None)
