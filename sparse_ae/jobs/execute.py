@@ -153,8 +153,11 @@ def _describe_data(job: Job) -> None:
 def _analyse(job: Job, analyses: Mapping[str, Any]) -> None:
     """Analyse the exported model on the test split."""
     job.data.prepare_data()
-    sample = test_sample(job.data, "cpu", job.active_threshold)
-    write_analyses(job.run, Subject(load(job.run), sample, job.run), analyses)
+    coder = load(job.run)
+    sample = test_sample(coder, job.data, "cpu", job.active_threshold)
+    if analyses and sample.left_out:
+        tell(sample.left_out)
+    write_analyses(job.run, Subject(coder, sample, job.run), analyses)
 
 
 def _seconds_per_sample(job: Job) -> float:
