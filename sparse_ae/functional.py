@@ -4,6 +4,7 @@ Shapes: ``x, x_hat (B, D)``, codes ``z (B, N)``, atoms ``(N, D)``. Nothing here 
 data-dependent branches, so that they run under ``torch.func.vmap``.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -263,6 +264,30 @@ def stream_seed(*key: int) -> int:
     True
     """
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+
+
+BLOCK = 2**22
+"""Largest number of values of an array with a row for each sample and a column for each unit: 16 MB of float32."""
+
+
+def block_rows(units: int, most: int) -> int:
+    """Number of rows with ``units`` values that a ``BLOCK`` holds: at least 1, and at most ``most``.
+
+    >>> block_rows(128, most=1000), block_rows(65536, most=1000)
+    (1000, 64)
+    """
+    return max(min(most, BLOCK // units), 1)
+
+
+def blocks(samples: int, units: int) -> Iterator[slice]:
+    """Slices of ``samples`` rows with ``units`` values, each no larger than a ``BLOCK``; an empty one of no rows.
+
+    >>> list(blocks(100, 65536))
+    [slice(0, 64, None), slice(64, 100, None)]
+    """
+    size = block_rows(max(units, 1), max(samples, 1))
+    for start in range(0, max(samples, 1), size):
+        yield slice(start, min(start + size, samples))
 
 
 def epoch_order(n_samples: int, *key: int) -> Tensor:

@@ -9,6 +9,7 @@ from torchmetrics import Metric
 from sparse_ae.coders.module import CoderModule
 from sparse_ae.functional import (
     active,
+    blocks,
     dead_units,
     hoyer,
     inactive_units,
@@ -76,10 +77,14 @@ class CodeMetrics(Metric):
             self.add_state(name, units.clone(), dist_reduce_fx="sum")
 
     def code(self, coder: CoderModule, x: Tensor, target: Tensor) -> None:
-        """Add a batch ``x (B, D)`` on the scale of training, as ``coder`` codes it, compared with ``target (B, D)``."""
-        z = coder.encode_rows(x)
-        x_hat = coder.decode_rows(z)
-        self.update(target, _at_least_float32(z), _at_least_float32(x_hat))
+        """Add a batch ``x (B, D)`` on the scale of training, as ``coder`` codes it, compared with ``target (B, D)``.
+
+        Coded in parts, if the codes of all of it are very large.
+        """
+        for part in blocks(len(x), len(self.active_samples)):
+            z = coder.encode_rows(x[part])
+            x_hat = coder.decode_rows(z)
+            self.update(target[part], _at_least_float32(z), _at_least_float32(x_hat))
 
     def update(self, x: Tensor, z: Tensor, x_hat: Tensor) -> None:
         """Add a batch: ``x, x_hat (B, D)``, ``z (B, N)``."""

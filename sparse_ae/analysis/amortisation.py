@@ -1,6 +1,7 @@
 """Amortisation gap: error of encoding in one pass, against codes that a search finds on the same atoms."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -11,18 +12,17 @@ from torch import Tensor
 from torch.utils.benchmark import Timer
 
 from sparse_ae.analysis.base import Label, Result, Subject
+from sparse_ae.analysis.codes import Codes
 from sparse_ae.analysis.statistics import difference, ratio, sample_errors, stratified, variances
 from sparse_ae.coders import OMP
-from sparse_ae.coders.omp import Selection
+from sparse_ae.coders.omp import Selection, SparseCodes
 from sparse_ae.config.errors import ConfigError
+from sparse_ae.functional import blocks
 from sparse_ae.plotting.mosaic import Block, mosaic
 from sparse_ae.plotting.style import LINES, Array, finish, log_positions, looks
 
 _MOST = 256
 """Largest number of codes != 0 of a sample: with more there is nothing to search for, and refitting takes long."""
-_GRAM_VALUES = 2**22
-"""Number of values of Gram matrices in memory at a time."""
-_LINEAR_WITHIN = 1e-3
 
 
 class Numbers(NamedTuple):
@@ -74,19 +74,22 @@ def analyse(
     """
     index = stratified(subject.strata, n_samples)
     x, variance = subject.x[index], variances(subject, index)
-    z, x_hat, empty = subject.z[index], subject.x_hat[index], subject.decode(torch.zeros(1, len(subject.atoms)))[0]
-    _check(z, x_hat, subject.atoms, empty)
-    l0 = float((z != 0).sum(dim=1).double().mean())
-    directed = subject.atoms.any(dim=1)  # the atoms of dead units may have become 0
-    omp = OMP(subject.atoms[directed], min(max(1, round(l0)), int(directed.sum())), mean=empty, selection=selection)
+    z, atoms, empty = subject.codes.take(index), subject.atoms, subject.empty
+    _check(subject, z)
+    l0 = float(z.counts.double().mean())
+    directed = atoms.any(dim=1).nonzero()[:, 0]  # the atoms of dead units may have become 0
+    omp = OMP(atoms[directed], min(max(1, round(l0)), len(directed)), mean=empty, selection=selection)
     search = Subject(omp.to(subject.sample.x.device), subject.sample)
-    searched = torch.zeros_like(z)
-    searched[:, directed] = search.encode(x)
-    codes = {"own codes": z, "own support, refitted": refit(x - empty, z, subject.atoms), "OMP, own atoms": searched}
-    outputs = [x_hat, *(other @ subject.atoms + empty for other in list(codes.values())[1:])]
-    errors = torch.stack([sample_errors(output, x) for output in outputs])
+    searched = search.encode(x)
+    refitted = refit(x - empty, z, atoms)
+    outputs = {
+        "own codes": subject.x_hat[index],
+        "own support, refitted": refitted @ atoms + empty,
+        "OMP, own atoms": searched @ atoms[directed] + empty,
+    }
+    errors = torch.stack([sample_errors(output, x) for output in outputs.values()])
     fvu, refitted_fvu, omp_fvu = (ratio(error.sum(), variance.sum()) for error in errors)
-    used = searched != 0
+    shared = searched.per_sample(lambda a, b: ((a != 0) & (b != 0)).sum(dim=1), z.T.take(directed).T)
     numbers = Numbers(
         samples=len(index),
         fvu=fvu,
@@ -96,50 +99,50 @@ def analyse(
         coefficient_gap=difference(fvu, refitted_fvu),
         support_gap=difference(refitted_fvu, omp_fvu),
         l0=l0,
-        omp_l0=float(used.sum(dim=1).double().mean()),
-        shared_support=ratio((used & (z != 0)).sum(), used.sum()),
-        encode_seconds=_seconds(lambda: subject.encode(x), timed_seconds),
-        omp_encode_seconds=_seconds(lambda: search.encode(x), timed_seconds),
+        omp_l0=float(searched.counts.double().mean()),
+        shared_support=ratio(shared.sum(), len(searched.values)),
+        encode_seconds=_seconds(partial(_encode, subject, x), timed_seconds),
+        omp_encode_seconds=_seconds(partial(_encode, search, x), timed_seconds),
     )
     lines = {
         f"{name}: FVU {'undefined' if share is None else f'{share:.4f}'}": (error / variance.mean()).numpy()
-        for name, share, error in zip(codes, (fvu, refitted_fvu, omp_fvu), errors, strict=True)
+        for name, share, error in zip(outputs, (fvu, refitted_fvu, omp_fvu), errors, strict=True)
     }
     tested = f"{len(index):,} test {subject.noun}s"
-    title = f"Own codes and searched ones, the same {len(subject.atoms)} atoms, L0 {l0:.1f}: {tested}"
+    title = f"Own codes and searched ones, the same {len(atoms)} atoms, L0 {l0:.1f}: {tested}"
     figures = {
         "errors": _error_curves(lines, title=title),
-        "reconstructions": _strip(subject, index, outputs, list(codes), n_images),
+        "reconstructions": _strip(subject, index, list(outputs.values()), list(outputs), n_images),
     }
-    arrays = {"error": errors.numpy(), "coders": np.array(list(codes)), "index": index.numpy()}
+    arrays = {"error": errors.numpy(), "coders": np.array(list(outputs)), "index": index.numpy()}
     return Result.of(numbers, figures, arrays)
 
 
-def refit(x: Tensor, z: Tensor, atoms: Tensor) -> Tensor:
-    """argmin |x_b - z_b A|^2 over the coefficients that are not 0 in ``z (B, N)``; the smallest of several, ``(B, N)``.
+def refit(x: Tensor, codes: Codes, atoms: Tensor) -> Codes:
+    """argmin |x_b - z_b A|^2 over the coefficients that are not 0 in ``codes (B, N)``; the smallest of several.
 
     ``x (B, D)``, ``atoms A (N, D)``; computed in float64.
     """
-    k = max(1, int((z != 0).sum(dim=1).max()))
-    atom = z.abs().topk(k, dim=1).indices
-    used = z.gather(1, atom) != 0
-    exact = atoms.double()
-    gram, right = exact @ exact.T, (x.double() @ exact.T).gather(1, atom) * used
-    refitted = torch.zeros_like(z)
-    parts = (part.split(max(1, _GRAM_VALUES // k**2)) for part in (atom, used, right, refitted))
-    for chosen, kept, rhs, out in zip(*parts, strict=True):
-        own = gram[chosen[:, :, None], chosen[:, None, :]] * kept[:, :, None] * kept[:, None, :]
-        value = (torch.linalg.pinv(own, hermitian=True) @ rhs[:, :, None])[:, :, 0]
-        out.scatter_(1, chosen, value.to(z.dtype))
-    return refitted
+    atom, value = codes.compact()
+    k, exact = atom.shape[1], atoms.double()
+    for part in blocks(len(x), max(1, k * max(k, atoms.shape[1]))):
+        own = exact[atom[part]] * (value[part] != 0)[:, :, None]
+        coefficients = torch.linalg.pinv(own @ own.mT, hermitian=True) @ (own @ x[part, :, None].double())
+        value[part] = coefficients[:, :, 0].to(value)
+    return Codes.from_compact(SparseCodes(atom, value), len(atoms))
 
 
-def _check(z: Tensor, x_hat: Tensor, atoms: Tensor, empty: Tensor) -> None:
-    largest = int((z != 0).sum(dim=1).max())
-    if largest > _MOST:
+def _check(subject: Subject, codes: Codes) -> None:
+    if (largest := int(codes.counts.max())) > _MOST:
         raise ConfigError("", reason=f"a sample has {largest} codes != 0", expected=f"up to {_MOST}")
-    if (x_hat - z @ atoms - empty).norm() > _LINEAR_WITHIN * x_hat.norm():
+    if not subject.is_linear:
         raise ConfigError("", reason="the decoder is not a dictionary", expected="a run with a linear decoder")
+
+
+def _encode(subject: Subject, x: Tensor) -> None:
+    """Encode ``x (B, D)`` without keeping the codes."""
+    for _ in subject.batches(x):
+        pass
 
 
 def _seconds(work: Callable[[], object], at_least: float) -> float:

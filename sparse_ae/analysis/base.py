@@ -1,6 +1,6 @@
 """The contract of an analysis: a coder and a sample in, numbers, arrays and figures out."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
@@ -11,12 +11,17 @@ from matplotlib.figure import Figure
 from pydantic import BeforeValidator
 from torch import Tensor
 
+from sparse_ae.analysis.codes import Codes
 from sparse_ae.coders import Coder
 from sparse_ae.config.errors import ConfigError
+from sparse_ae.functional import block_rows, blocks, lifetime_sparsity
 from sparse_ae.plotting.pictures import View
 from sparse_ae.run.directory import Run
 
 _BATCH = 1000
+"""Largest number of samples that are coded at a time."""
+_PROBES, _LINEAR_WITHIN = 16, 1e-4
+"""Number of random codes on which a decoder is tried, and its largest error, relative to the largest output."""
 
 
 def _finished(run: object) -> object:
@@ -64,6 +69,8 @@ class Sample(NamedTuple):
     """Training data ``(B', D)``, like ``x`` but on the CPU: for references that are fitted, such as PCA."""
     labelled: Callable[[Literal["train", "val"]], tuple[Tensor, Tensor | None]]
     """Data ``(B', D)`` and classes ``(B',)`` of the other splits, on the CPU: for probes, which are fitted."""
+    left_out: str = ""
+    """A line about rows of the test split that are left out; empty if there are none."""
 
 
 class Subject:
@@ -103,14 +110,14 @@ class Subject:
         return self.view.noun
 
     @cached_property
-    def z(self) -> Tensor:
+    def codes(self) -> Codes:
         """Codes of the sample ``(B, N)``."""
         return self.encode(self.sample.x)
 
     @cached_property
     def x_hat(self) -> Tensor:
         """Reconstructions of the sample ``(B, D)``."""
-        return self.decode(self.z)
+        return self.decode(self.codes)
 
     @cached_property
     def atoms(self) -> Tensor:
@@ -120,7 +127,12 @@ class Subject:
     @cached_property
     def dead(self) -> Tensor:
         """True for a unit whose code is never != 0, ``(N,)``."""
-        return (self.z == 0).all(dim=0)
+        return self.codes.T.counts == 0
+
+    @cached_property
+    def lifetime(self) -> Tensor:
+        """Lifetime sparsity of each unit at the sample's threshold, ``(N,)``."""
+        return self.codes.per_unit(lambda z: lifetime_sparsity(z, self.sample.threshold))
 
     @cached_property
     def typical(self) -> Tensor:
@@ -128,7 +140,22 @@ class Subject:
 
         1 for dead units.
         """
-        return self.z.abs().masked_fill(self.z == 0, torch.nan).nanmedian(dim=0).values.nan_to_num(nan=1.0)
+        sizes = self.codes.T.sizes
+        middle = torch.from_numpy(sizes.indptr[:-1]) + (self.codes.T.counts - 1) // 2
+        return torch.from_numpy(np.append(sizes.data, np.float32(1)))[torch.where(self.dead, -1, middle)]
+
+    @cached_property
+    def empty(self) -> Tensor:
+        """Reconstruction of the code that is 0, ``(D,)``."""
+        return self.decode(torch.zeros(1, len(self.atoms)))[0]
+
+    @cached_property
+    def is_linear(self) -> bool:
+        """True if decode(z) = z @ atoms + ``empty``, tested on random codes as large as the largest of a batch."""
+        largest = float(next(self.batches(self.sample.x)).abs().max()) or 1.0
+        z = largest * torch.randn(_PROBES, len(self.atoms), generator=torch.Generator().manual_seed(0))
+        decoded = self.decode(z)
+        return bool((z @ self.atoms + self.empty - decoded).abs().max() <= _LINEAR_WITHIN * decoded.abs().max())
 
     @cached_property
     def directions(self) -> Tensor:
@@ -137,17 +164,41 @@ class Subject:
         With a linear decoder that is a_i times the atom. For other decoders, decode(e_i) is misleading: the activation
         1 may never occur, and all atoms share decode(0).
         """
-        return self.decode(self.typical.diag()) - self.decode(torch.zeros(1, len(self.typical)))
+        return self.alone(self.typical)
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Codes ``(B', N)`` of any data ``(B', D)``, a batch at a time."""
-        device = self.sample.x.device
-        return _in_batches(lambda batch: self.coder.encode(batch.to(device)), x)
+    def alone(self, size: Tensor) -> Tensor:
+        """decode(s_i e_i) - decode(0) for each unit i and its ``size (N,)``, ``(N, D)``."""
+        if self.is_linear:
+            return size[:, None] * self.atoms
+        parts = []
+        for part in blocks(len(size), len(size)):
+            one_hot = torch.zeros(part.stop - part.start, len(size))
+            one_hot.diagonal(part.start).copy_(size[part])
+            parts.append(self.decode(one_hot) - self.empty)
+        return torch.cat(parts)
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Reconstructions ``(B', D)`` from any codes ``(B', N)``, a batch at a time."""
-        device = self.sample.x.device
-        return _in_batches(lambda batch: self.coder.decode(batch.to(device)), z)
+    def encode(self, x: Tensor) -> Codes:
+        """Codes ``(B', N)`` of any data ``(B', D)``."""
+        return Codes.of(self.batches(x))
+
+    @torch.inference_mode()
+    def batches(self, x: Tensor) -> Iterator[Tensor]:
+        """Codes of any data ``(B', D)`` as the coder gives them, dense, a batch at a time."""
+        for batch in x.split(block_rows(len(self.atoms), _BATCH)):
+            yield self.coder.encode(batch.to(self.sample.x.device))
+
+    def decode(self, z: Tensor | Codes) -> Tensor:
+        """Reconstructions ``(B', D)`` from any codes ``(B', N)``."""
+        if isinstance(z, Tensor):
+            return self._decode(z)
+        if self.is_linear:
+            return z @ self.atoms + self.empty
+        return torch.cat([self._decode(part) for _, part in z.row_blocks()])
+
+    @torch.inference_mode()
+    def _decode(self, z: Tensor) -> Tensor:
+        device, rows = self.sample.x.device, block_rows(z.shape[1], _BATCH)
+        return torch.cat([self.coder.decode(batch.to(device)).float().cpu() for batch in z.split(rows)])
 
     def images(self, flat: Tensor) -> npt.NDArray[np.floating]:
         """Data, atoms or differences ``(n, D)`` as pictures: ``View.pictures``."""
@@ -212,9 +263,3 @@ class Result(NamedTuple):
     ) -> "Result":
         """Result from a NamedTuple whose fields are the numbers, some of them annotated with a ``Label``."""
         return cls(numbers._asdict(), figures, arrays or {}, embedding, labels_of(type(numbers)))
-
-
-@torch.inference_mode()
-def _in_batches(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    results: Iterable[Tensor] = (function(batch).float().cpu() for batch in x.split(_BATCH))
-    return torch.cat(list(results))

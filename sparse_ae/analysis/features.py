@@ -15,7 +15,7 @@ from sparse_ae.analysis.base import Label, Result, Subject
 from sparse_ae.analysis.statistics import mean_defined
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data import Scale
-from sparse_ae.functional import lifetime_sparsity
+from sparse_ae.functional import block_rows
 from sparse_ae.models import Linear, MLPEncoder, SparseAutoencoder
 from sparse_ae.plotting.mosaic import Block, feature_grid, mosaic
 
@@ -25,7 +25,7 @@ TopUnits = PositiveInt | Annotated[list[NonNegativeInt], Field(min_length=1)]
 _ORDERS = {"contribution": "largest contribution first", "lifetime": "most often active first", "index": "by number"}
 _JACOBIAN_IMAGES = 256
 _UNITS_AT_ONCE = 64
-"""Number of units whose gradients, one for each sample, are in memory at a time."""
+"""Largest number of units whose gradients, one for each sample, are in memory at a time."""
 
 
 class Units(NamedTuple):
@@ -106,7 +106,7 @@ def analyse(
     cosines = (
         None if filters is None else F.cosine_similarity(filters.weight, filters.scaled(units.difference[shown]), dim=1)
     )
-    codes, samples = (top.T for top in subject.z.topk(min(top_images, len(subject.z)), dim=0))
+    codes, samples = subject.codes.top(min(top_images, len(subject.codes)))
     numbers = Numbers(
         units=len(atoms),
         shown=len(shown),
@@ -134,11 +134,12 @@ def analyse(
 
 def measure_units(subject: Subject) -> Units:
     """Measure all units, from the codes and from decoding each unit alone."""
-    z, dead = subject.z, subject.dead
+    dead = subject.dead
     typical = subject.typical.masked_fill(dead, torch.nan)
     difference = subject.directions.masked_fill(dead[:, None], torch.nan)
-    contribution = (z.abs().mean(dim=0) * difference.norm(dim=1) / typical).masked_fill(dead, 0)
-    return Units(dead, lifetime_sparsity(z, subject.sample.threshold), typical, difference, contribution)
+    size = subject.codes.per_unit(lambda z: z.abs().mean(dim=0))
+    contribution = (size * difference.norm(dim=1) / typical).masked_fill(dead, 0)
+    return Units(dead, subject.lifetime, typical, difference, contribution)
 
 
 def encoder_filters(subject: Subject, units: Tensor) -> Filters | None:
@@ -156,7 +157,7 @@ def encoder_filters(subject: Subject, units: Tensor) -> Filters | None:
         filters, name = weight.detach()[units.to(weight.device)], "rows of W_e"
     else:
         x = subject.sample.x
-        spread = torch.linspace(0, len(x) - 1, min(_JACOBIAN_IMAGES, len(x))).long()
+        spread = torch.linspace(0, len(x) - 1, block_rows(network.latent_dim, min(_JACOBIAN_IMAGES, len(x)))).long()
         filters = mean_jacobian(coder.encode_rows, coder.scale(x[spread.to(x.device)]), units.to(x.device))
         name = f"mean dz_i/dx over {len(spread)} test {subject.noun}s, crossed if 0"
     filters = filters.float().cpu()
@@ -174,7 +175,8 @@ def mean_jacobian(encode: Callable[[Tensor], Tensor], x: Tensor, units: Tensor) 
     def mean_codes(shift: Tensor) -> Tensor:
         return encode(x + shift).mean(dim=0)[units]
 
-    jacobian: Tensor = torch.func.jacrev(mean_codes, chunk_size=_UNITS_AT_ONCE)(torch.zeros_like(x[0]))
+    at_once = block_rows(len(x) * encode(x[:1]).shape[1], _UNITS_AT_ONCE)
+    jacobian: Tensor = torch.func.jacrev(mean_codes, chunk_size=at_once)(torch.zeros_like(x[0]))
     return jacobian.detach()
 
 
@@ -198,7 +200,7 @@ def _rows(top_units: TopUnits, ranked: Tensor) -> Tensor:
 def _grids(subject: Subject, units: Units, shown: Tensor, filters: Filters | None, *, which: str) -> dict[str, Figure]:
     """Grids of the atoms, contributions and filters of the units ``shown``."""
     dead, atoms, difference = units.dead[shown, None], subject.atoms[shown], units.difference[shown]
-    if _is_linear(units, subject.atoms):
+    if subject.is_linear:
         pictures = {"features": ("Atoms: what each unit adds to a reconstruction", atoms)}
     else:
         adds = "What each unit adds at its typical code a_i: decode(a_i e_i) - decode(0)"
@@ -246,13 +248,6 @@ def _classes_and_codes(label: Tensor, codes: Tensor) -> list[list[str]]:
 
 def _name(units: Units, i: int) -> str:
     return f"{i}: dead" if units.dead[i] else f"{i}: {float(units.lifetime[i]):.2g}"
-
-
-def _is_linear(units: Units, atoms: Tensor) -> bool:
-    """True if each difference is a_i atom_i, up to rounding."""
-    added = units.difference[~units.dead]
-    error = added - (units.typical[:, None] * atoms)[~units.dead]
-    return bool(error.norm() <= 1e-3 * added.norm())
 
 
 def _range(values: Tensor) -> dict[str, float] | None:

@@ -16,7 +16,6 @@ from scipy.stats import spearmanr
 from sparse_ae.analysis.ablation import AffineAblation, ablate
 from sparse_ae.analysis.base import Label, Result, Subject
 from sparse_ae.analysis.statistics import log_spaced, ratio, units_needed, variances
-from sparse_ae.functional import lifetime_sparsity
 from sparse_ae.plotting.curves import curves_over_units
 from sparse_ae.plotting.mosaic import feature_grid
 from sparse_ae.plotting.style import BLUE, Array, finish, log_positions, note
@@ -77,8 +76,7 @@ def analyse(subject: Subject, *, n_atoms: PositiveInt = 25) -> Result:
     needed = {
         name: units_needed(kept, mse[name], variance, 0.9, partial(ablation.kept, own)) for name, own in orders.items()
     }
-    lifetime = lifetime_sparsity(subject.z, subject.sample.threshold)
-    used = (subject.z != 0).any(dim=0)
+    lifetime, used = subject.lifetime, ~subject.dead
     gains = importance[order].clamp_min(0)
     top = order[used[order]][:n_atoms]
     numbers = Numbers(

@@ -8,12 +8,14 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from sparse_ae.analysis import Sample
+from sparse_ae.analysis.codes import MOST_CODES
 from sparse_ae.atomic import make_writable
-from sparse_ae.coders import DictionaryCoder
+from sparse_ae.coders import CoderModule, DictionaryCoder
 from sparse_ae.config.build import build
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data import DataModule, Split, usable_device
 from sparse_ae.data.content import FILES, identity
+from sparse_ae.functional import block_rows
 from sparse_ae.models import SparseAutoencoder
 from sparse_ae.run.directory import Run
 from sparse_ae.run.export import Weights, load
@@ -21,6 +23,8 @@ from sparse_ae.run.trust import check_trusted
 
 _MOST_VALUES = 2**28
 """Number of values of a split, 1 GB, of which analyses take no more than the first."""
+_TRIED = 1000
+"""Largest number of rows on which the codes != 0 are counted."""
 
 
 class LoadedRun(NamedTuple):
@@ -63,8 +67,7 @@ def read_run(
     _check_content(data, spec)
     make_writable(run.path)
     coder = load(run, weights).to(where)
-    dim = coder.dictionary.shape[1]
-    if data.input_dim != dim:
+    if data.input_dim != (dim := coder.input_dim):
         raise ConfigError("data", reason=f"has {data.input_dim} values per sample, but the model takes {dim}")
     data.prepare_data()
     data.scale = coder.scale
@@ -85,13 +88,44 @@ def _check_content(data: DataModule, spec: Mapping[str, Any]) -> None:
         raise ConfigError(key, spec[named[0]], reason, "those files; sparse-ae-evaluate data=... takes other data")
 
 
-def test_sample(data: DataModule, device: str, threshold: float) -> Sample:
-    """The test split, or the first 1 GB of it, as a ``Sample``, its rows on ``device``."""
+def test_sample(coder: CoderModule, data: DataModule, device: str, threshold: float) -> Sample:
+    """The test split as a ``Sample``, its rows on ``device``: the first of them, if it or its codes are very large."""
+    size, room = data.sizes["test"], max(_MOST_VALUES // data.input_dim, 1)
+    coded = _codable(coder, data, device)
 
-    def labelled(split: Split) -> tuple[Tensor, Tensor | None]:
+    def read(split: Split, most: int) -> tuple[Tensor, Tensor | None]:
         rows, label = data.split(split)
-        n = min(len(rows), max(_MOST_VALUES // data.input_dim, 1))
+        n = min(len(rows), most)
         return data.to_float(rows.read(0, n)), None if label is None else label[:n]
 
-    x, label = labelled("test")
-    return Sample(x.to(device), label, data.input_shape, threshold, lambda: labelled("train")[0], labelled)
+    most = min(room, coded)
+    x, label = read("test", most)
+    return Sample(
+        x.to(device),
+        label,
+        data.input_shape,
+        threshold,
+        lambda: read("train", room)[0],
+        lambda split: read(split, most),
+        _left_out(coder, size, room, coded),
+    )
+
+
+def _codable(coder: CoderModule, data: DataModule, device: str) -> int:
+    """Number of rows whose codes analyses can store, by the number of those != 0 of the first test rows."""
+    units, rows = coder.latent_dim, data.split("test").rows
+    if max(data.sizes.values()) * units <= MOST_CODES:
+        return MOST_CODES // units
+    x = data.to_float(rows.read(0, min(len(rows), block_rows(units, _TRIED)))).to(device)
+    with torch.inference_mode():
+        return int(MOST_CODES / max(float(coder.encode(x).count_nonzero()) / len(x), 1))
+
+
+def _left_out(coder: CoderModule, size: int, room: int, coded: int) -> str:
+    """A line about test rows that are left out, as there is only ``room`` for so many or so many can be ``coded``."""
+    if size <= min(room, coded):
+        return ""
+    kind = "coder" if isinstance(coder, DictionaryCoder) else "model"
+    key, what = ("data", "values") if room <= coded else (f"{kind}.latent_dim={coder.latent_dim}", "codes != 0")
+    most = _MOST_VALUES if room <= coded else MOST_CODES
+    return f"{key}: analyses take the first {min(room, coded):,} of {size:,} test rows, {most:,} {what}"

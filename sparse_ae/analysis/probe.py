@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, StrMethodFormatter
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from scipy import sparse
 from scipy.stats import binomtest
 from scipy.stats import t as student
 from sklearn.exceptions import ConvergenceWarning
@@ -19,14 +20,15 @@ from sklearn.svm import LinearSVC
 from torch import Tensor
 
 from sparse_ae.analysis.base import LISTED, NOT_EMPTY, Label, Result, Subject, classes_needed
+from sparse_ae.analysis.codes import MOST_CODES, Codes
 from sparse_ae.analysis.statistics import stratified
 from sparse_ae.coders import PCA
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.plotting.style import Look, finish, looks
 
 Classifier = Literal["logistic", "svm"]
-Encode = Callable[[Tensor], Tensor]
-Features = npt.NDArray[np.float32]
+Encode = Callable[[Tensor], Tensor | Codes]
+Features: TypeAlias = npt.NDArray[np.float32] | sparse.csr_array
 Classes = npt.NDArray[np.int64]
 
 _NAMES = {"logistic": "logistic regression", "svm": "linear SVM"}
@@ -110,7 +112,8 @@ def analyse(
     """Probes from scikit-learn, fitted to the codes and with ``references`` to other representations.
 
     References are PCA with as many components as units and with as many as there are codes != 0, random features
-    max(0, W (x - mean)) of as many units, and the pixels or values themselves.
+    max(0, W (x - mean)) of as many units (fewer where those of all samples were more than 2^27 values), and the pixels
+    or values themselves.
 
     Of the inverse strengths ``c`` the one with the fewest errors on the validation split is taken, the smallest of
     those that tie. With ``all_labels`` it is chosen with probes of ``n_choose`` training samples (None: all), and the
@@ -141,7 +144,8 @@ def analyse(
     errors: dict[str, dict[str, dict[str, Error]]] = {}
     for name, encode in encoders.items():  # one at a time, for memory
         data = _represent(encode, splits, shift, subject.sample.shape)
-        found[name] = {"dim": data.test.x.shape[1], "nonzeros": float((data.test.x != 0).sum(axis=1).mean())}
+        nonzeros = np.count_nonzero(_stored(data.test.x)) / sizes["test"]
+        found[name] = {"dim": data.test.x.shape[1], "nonzeros": nonzeros}
         for which in classifiers:
             own = {str(n): _few(data, which, n, draws, c, seed) for n in counts}
             if all_labels:
@@ -170,14 +174,15 @@ def _encoders(subject: Subject, splits: Mapping[str, tuple[Tensor, Tensor]], see
     """Encoders of the codes and of the references, by name."""
     (train, _), (val, _) = splits["train"], splits["val"]
     codes, dim = subject.encode(val), train.shape[1]
-    units, active = codes.shape[1], float((codes != 0).sum(dim=1).double().mean())
-    sizes = dict.fromkeys(min(max(1, n), dim) for n in (units, round(active)))
+    units = codes.shape[1]
+    sizes = dict.fromkeys(min(max(1, n), dim) for n in (units, round(len(codes.values) / len(codes))))
     mean = train.mean(dim=0)
-    weight = torch.randn(dim, units, generator=torch.Generator().manual_seed(seed))
+    random = min(units, max(1, MOST_CODES // sum(len(label) for _, label in splits.values())))
+    weight = torch.randn(dim, random, generator=torch.Generator().manual_seed(seed))
     return {
         _CODES: subject.encode,
         **{f"PCA, {components} components": PCA(components).fit(train).encode for components in sizes},
-        f"{units} random features": lambda x: ((x - mean) @ weight).relu(),
+        f"{random} random features": lambda x: ((x - mean) @ weight).relu(),
         "pixels" if subject.view.is_image else "values": lambda x: x,
     }
 
@@ -185,13 +190,31 @@ def _encoders(subject: Subject, splits: Mapping[str, tuple[Tensor, Tensor]], see
 def _represent(
     encode: Encode, splits: Mapping[str, tuple[Tensor, Tensor]], shift: int, shape: tuple[int, ...]
 ) -> Representation:
-    parts = {name: Split(encode(x).numpy(), label.numpy()) for name, (x, label) in splits.items()}
-    norm = np.float32(np.sqrt(np.square(parts["train"].x, dtype=np.float64).sum(axis=1).mean()) or 1.0)
+    parts = {name: Split(_features(encode(x)), label.numpy()) for name, (x, label) in splits.items()}
+    train = parts["train"]
+    norm = np.float32(np.sqrt(np.square(_stored(train.x), dtype=np.float64).sum() / len(train.label)) or 1.0)
     known = torch.cat([splits["train"][0], splits["val"][0]])
     ways = [(-shift, 0), (shift, 0), (0, -shift), (0, shift)] if shift else []
     images = (known.reshape(-1, *shape).roll(way, dims=(-2, -1)).flatten(1) for way in ways)
-    moved = [encode(x).div(float(norm)).numpy() for x in images]
+    moved = [_features(encode(x)) / norm for x in images]
     return Representation(**{name: Split(part.x / norm, part.label) for name, part in parts.items()}, moved=moved)
+
+
+def _features(found: Tensor | Codes) -> Features:
+    """Representation as scikit-learn takes it: codes that are sparse as such, all else dense."""
+    if isinstance(found, Tensor):
+        return found.numpy()
+    return found.by_sample if found.is_sparse else found.rows(slice(None)).numpy()
+
+
+def _stored(x: Features) -> npt.NDArray[np.float32]:
+    """Values of a representation, without the zeros of one that is sparse."""
+    stored: npt.NDArray[np.float32] = x.data if isinstance(x, sparse.csr_array) else x
+    return stored
+
+
+def _concatenated(parts: Sequence[Features]) -> Features:
+    return sparse.vstack(parts, format="csr") if isinstance(parts[0], sparse.csr_array) else np.concatenate(parts)
 
 
 def _labelled(subject: Subject, split: Literal["train", "val"]) -> tuple[Tensor, Tensor]:
@@ -205,9 +228,9 @@ def _labelled(subject: Subject, split: Literal["train", "val"]) -> tuple[Tensor,
 
 def _known(data: Representation, rows: npt.NDArray[np.integer]) -> Split:
     """Some ``rows`` of the training samples followed by the validation samples, and their moved versions."""
-    x = np.concatenate([data.train.x, data.val.x])[rows]
+    x = _concatenated([data.train.x, data.val.x])[rows]
     label = np.concatenate([data.train.label, data.val.label])[rows]
-    return Split(np.concatenate([x, *(moved[rows] for moved in data.moved)]), np.tile(label, 1 + len(data.moved)))
+    return Split(_concatenated([x, *(moved[rows] for moved in data.moved)]), np.tile(label, 1 + len(data.moved)))
 
 
 def _all(data: Representation, classifier: Classifier, n_choose: int, c: Sequence[float]) -> Error:

@@ -1,6 +1,7 @@
 """Robustness: effect of noise in the input on the codes, and on the reconstruction of the clean sample."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -11,11 +12,12 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from sparse_ae.analysis.base import LISTED, NOT_EMPTY, FinishedRun, Label, Result, Subject
+from sparse_ae.analysis.codes import Codes
 from sparse_ae.analysis.statistics import (
+    distance,
     mean_defined,
     partners,
     ratio,
-    relative_change,
     sample_errors,
     stratified,
     support_change,
@@ -193,11 +195,11 @@ class _Identity:
 
 def _coders(subject: Subject, against: Sequence[Run], *, pca: bool) -> dict[str, Subject]:
     """Every coder by name, the subject first."""
-    sample, (size, units) = subject.sample, (subject.x.shape[1], subject.z.shape[1])
+    sample, (units, size) = subject.sample, subject.atoms.shape
     coders = {subject.run.path.resolve().name if subject.run else "this coder": subject}
     for run in against:
         model = load(run).to(sample.x.device)
-        if (dim := model.dictionary.shape[1]) != size:
+        if (dim := model.input_dim) != size:
             raise ConfigError("against", run.path, f"takes {dim} values per sample", f"runs that take {size}")
         name = run.path.resolve().name
         coders[str(run.path) if name in coders else name] = Subject(model, sample)
@@ -212,26 +214,36 @@ def _answer(coder: Subject, x: Tensor, noisy: Mapping[str, Sequence[Tensor]], va
     """Answer to the ``noisy`` versions, by kind and strength, of data ``x (B, D)``, whose ``variance (B,)`` around the
     mean training sample is given.
     """
-    z, threshold = coder.encode(x), coder.sample.threshold
-    other = partners(len(z))
+    z, other = coder.encode(x), partners(len(x))
+    distances = z.per_sample(distance, z.take(other)).mean(), distance(x, x[other]).mean()
     return Answer(
-        int((z == 0).all(dim=1).sum()),
-        mean_defined(support_change(z, z[other], threshold)) if len(z) > 1 else None,
-        {kind: [_respond(coder, x, z, rows, variance, other) for rows in row] for kind, row in noisy.items()},
+        int((z.counts == 0).sum()),
+        mean_defined(_support_changes(coder, z, z.take(other))) if len(z) > 1 else None,
+        {kind: [_respond(coder, x, z, rows, variance, distances) for rows in row] for kind, row in noisy.items()},
     )
 
 
-def _respond(coder: Subject, x: Tensor, z: Tensor, noisy: Tensor, variance: Tensor, other: Tensor) -> Response:
+def _respond(
+    coder: Subject, x: Tensor, z: Codes, noisy: Tensor, variance: Tensor, distances: tuple[Tensor, Tensor]
+) -> Response:
+    """Response to a ``noisy`` version of ``x``, whose code is ``z``; ``distances`` are those between two samples, of
+    their codes and of themselves.
+    """
     noisy_z = coder.encode(noisy)
-    code, data = relative_change(z, noisy_z, z[other]), relative_change(x, noisy, x[other])
+    code = ratio(z.per_sample(distance, noisy_z).mean(), distances[0])
+    data = ratio(distance(x, noisy).mean(), distances[1])
     errors = sample_errors(coder.decode(noisy_z), x)
     return Response(
         code_change=code,
         code_gain=None if code is None or data is None else ratio(code, data),
-        support_change=mean_defined(support_change(z, noisy_z, coder.sample.threshold)),
+        support_change=mean_defined(_support_changes(coder, z, noisy_z)),
         clean_mse=float(errors.mean()) / x.shape[1],
         clean_fvu=ratio(errors.sum(), variance.sum()),
     )
+
+
+def _support_changes(coder: Subject, a: Codes, b: Codes) -> Tensor:
+    return a.per_sample(partial(support_change, threshold=coder.sample.threshold), b)
 
 
 def _means(responses: Sequence[Response], strength: Sequence[float]) -> dict[str, float | None]:

@@ -8,19 +8,23 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from matplotlib.figure import Figure
 from pydantic import Field, PositiveInt
 from scipy.stats import false_discovery_control
 
 from sparse_ae.analysis.base import Label, Result, Subject, classes_needed
+from sparse_ae.analysis.codes import Codes
 from sparse_ae.analysis.statistics import (
     Classes,
-    centred_ranks,
+    away_from_median,
     classes_of,
     label_information,
     mean_defined,
     permutation_null,
     pooled_p_values,
+    ranks_above_zero,
+    spread,
 )
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.plotting.mosaic import Block, mosaic
@@ -28,7 +32,6 @@ from sparse_ae.plotting.style import BLUE, GREY, Array, class_ticks, finish, not
 
 Indices = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
-Activity = npt.NDArray[np.float32]
 Alpha = Annotated[float, Field(gt=0, lt=1)]
 Auroc = Annotated[float, Field(ge=0.5, le=1)]
 
@@ -59,7 +62,7 @@ class Units(NamedTuple):
     p_value: Array
     """P value of the AUROC, adjusted for the number of units, ``(N,)``; 1 for units not tested."""
     chance_auroc: Array
-    """AUROC under shuffled labels, ``(permutations, N)``."""
+    """AUROC under shuffled labels of the units tested, ``(permutations, n)``."""
 
 
 class Numbers(NamedTuple):
@@ -117,18 +120,18 @@ def selectivity_index(means: Array) -> Array:
     return index
 
 
-def measure(activity: Activity, classes: Classes, threshold: float, permutations: int) -> Units:
-    """Measure all units, from activities ``(B, N)`` >= 0."""
-    ranks, class_mean = centred_ranks(activity), activity.T @ classes.member / classes.counts
-    aurocs, spread = 0.5 + ranks @ classes.contrasts, ranks.std(axis=1)
+def measure(codes: Codes, classes: Classes, threshold: float, permutations: int) -> Units:
+    """Measure all units."""
+    activity, ranks = abs(codes.by_unit), ranks_above_zero(codes)
+    class_mean = activity @ classes.member / classes.counts
+    aurocs = 0.5 + ranks @ classes.contrasts
     auroc = aurocs.max(axis=1)
-    null = permutation_null(ranks, classes, permutations)
-    tested, p_value = _testable(ranks, classes), np.ones_like(auroc)
+    tested, p_value = _testable(away_from_median(ranks), classes), np.ones_like(auroc)
+    spreads, null = spread(ranks[tested]), permutation_null(ranks[tested], classes, permutations)
     if tested.any():
-        observed = (auroc[tested] - 0.5) / spread[tested]
-        p_value[tested] = false_discovery_control(pooled_p_values(observed, null[:, tested]))
+        p_value[tested] = false_discovery_control(pooled_p_values((auroc[tested] - 0.5) / spreads, null))
     return Units(
-        dead=(activity == 0).all(axis=0),
+        dead=codes.T.counts.numpy() == 0,
         class_mean=class_mean,
         selectivity_index=selectivity_index(class_mean),
         auroc=auroc,
@@ -137,14 +140,13 @@ def measure(activity: Activity, classes: Classes, threshold: float, permutations
         label_bits=label_information(activity > threshold, classes),
         tested=tested,
         p_value=p_value,
-        chance_auroc=0.5 + null * spread,
+        chance_auroc=0.5 + null * spreads,
     )
 
 
-def _testable(ranks: Array, classes: Classes) -> Flags:
-    """True for units away from their commonest activity so often that each class can expect a few, ``(N,)``."""
-    away = (ranks != np.median(ranks, axis=1, keepdims=True)).sum(axis=1)
-    testable: Flags = away * classes.counts.min() >= _EXPECTED_PER_CLASS * ranks.shape[1]
+def _testable(away: Indices, classes: Classes) -> Flags:
+    """True for units ``away (N,)`` from their commonest activity so often that each class can expect a few."""
+    testable: Flags = away * classes.counts.min() >= _EXPECTED_PER_CLASS * len(classes.member)
     return testable & (len(classes.values) > 1)
 
 
@@ -180,13 +182,13 @@ def analyse(
     if permutations * alpha < 1:
         reason, least = f"too few for alpha={alpha:g}", math.ceil(1 / alpha)
         raise ConfigError("permutations", permutations, reason, f"{least} or more")
-    activity, classes = subject.z.abs().numpy(), classes_of(label.numpy())
-    units = measure(activity, classes, subject.sample.threshold, permutations)
+    classes = classes_of(label.numpy())
+    units = measure(subject.codes, classes, subject.sample.threshold, permutations)
     significant, tested = units.p_value <= alpha, units.tested
     selective = significant & (units.auroc >= least_auroc)
     by_class = np.bincount(units.best_class[selective], minlength=len(classes.values))
     numbers = Numbers(
-        samples=len(activity),
+        samples=len(label),
         units=len(selective),
         classes=classes.values,
         dead_units=int(units.dead.sum()),
@@ -197,7 +199,7 @@ def analyse(
         silent_units=int((tested & (units.least_auroc <= 1 - least_auroc)).sum()),
         selective_units_by_class=dict(zip(map(str, classes.values), by_class.tolist(), strict=True)),
         auroc=mean_defined(units.auroc[tested]),
-        chance_auroc=mean_defined(units.chance_auroc[:, tested]),
+        chance_auroc=mean_defined(units.chance_auroc),
         selectivity_index=mean_defined(units.selectivity_index[tested]),
         label_bits=mean_defined(units.label_bits[tested]),
         alpha=alpha,
@@ -206,7 +208,7 @@ def analyse(
     )
     figures = {
         "class_means": _heatmap(units, classes),
-        "units": _extremes(subject, activity, units, classes, n_units, n_images),
+        "units": _extremes(subject, units, classes, n_units, n_images),
         "auroc": _auroc_panels(units, by_class, numbers),
     }
     values = np.array(classes.values)
@@ -242,20 +244,19 @@ def _heatmap(units: Units, classes: Classes) -> Figure:
     return figure
 
 
-def _extremes(
-    subject: Subject, activity: Activity, units: Units, classes: Classes, n_units: int, n_images: int
-) -> Figure:
+def _extremes(subject: Subject, units: Units, classes: Classes, n_units: int, n_images: int) -> Figure:
     """The most and the least selective of the units tested, each with the samples that activate it most."""
     ranking = np.argsort(-units.auroc, kind="stable")
     ranking = ranking[units.tested[ranking]]
-    groups = {"Most selective units": ranking[:n_units], "Least selective units": ranking[::-1][:n_units]}
+    groups = {"Most selective units": ranking[:n_units], "Least selective units": ranking[::-1][:n_units].copy()}
     blocks = []
     for name, chosen in groups.items():
-        top = np.argsort(-activity[:, chosen], axis=0, kind="stable")[:n_images].T
+        activity = subject.codes.units(torch.from_numpy(chosen)).abs().T.numpy()
+        top = np.argsort(-activity, axis=1, kind="stable")[:, :n_images]
         driving = subject.images(subject.x[top.flatten()])
         driving = driving.reshape(*top.shape, *driving.shape[1:])
-        driving[activity[top, chosen[:, None]] == 0] = np.nan
-        pictures = np.concatenate([subject.images(subject.directions[chosen.copy()])[:, None], driving], axis=1)
+        driving[np.take_along_axis(activity, top, axis=1) == 0] = np.nan
+        pictures = np.concatenate([subject.images(subject.directions[chosen])[:, None], driving], axis=1)
         labels = [f"unit {i}\n{classes.values[units.best_class[i]]}: {units.auroc[i]:.3f}" for i in chosen]
         blocks.append(Block(pictures, 1, rows=labels, name=name, empty=_UNTESTED))
     title = f"What units add, and the test {subject.noun}s that activate them most; beside each unit, best class: AUROC"
@@ -268,7 +269,7 @@ def _auroc_panels(units: Units, by_class: Indices, numbers: Numbers) -> Figure:
     left, right = figure.subplots(1, 2)
     edges = np.linspace(0.5, 1, _BINS + 1)
     counts, _ = np.histogram(units.auroc[units.tested], edges)
-    by_chance = np.histogram(units.chance_auroc[:, units.tested], edges)[0] / max(len(units.chance_auroc), 1)
+    by_chance = np.histogram(units.chance_auroc, edges)[0] / max(len(units.chance_auroc), 1)
     bound = f"{numbers.least_auroc:g}"
     left.stairs(counts, edges, fill=True, color=BLUE, label="units tested")
     left.stairs(by_chance, edges, color=GREY, linewidth=1.5, label="expected with shuffled labels")

@@ -10,13 +10,15 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from pydantic import Field
+from scipy import sparse
 from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from sparse_ae.analysis.base import Embedding, Label, Result, Subject
-from sparse_ae.functional import lifetime_sparsity
+from sparse_ae.analysis.statistics import evenly_spread
+from sparse_ae.functional import blocks
 from sparse_ae.plotting.pictures import View, caption, own_scale
 from sparse_ae.plotting.style import BLUE, GREY, Array, finish, note
 
@@ -24,6 +26,8 @@ Indices = npt.NDArray[np.intp]
 Cosine = Annotated[float, Field(gt=0, lt=1)]
 
 _BINS = 50
+_MOST = 4096
+"""Largest number of units that are compared each with each at once, and drawn."""
 _MAP_INCHES, _PICTURE_INCHES = 8.0, 0.42
 
 
@@ -56,24 +60,39 @@ class Numbers(NamedTuple):
     """Number of units in the largest cluster of two atoms or more."""
     cluster_cosine: float
     """The option."""
+    compared_units: int
+    """Number of units that clusters are of: living ones, at most 4,096."""
 
 
-def nearest_cosines(cosines: Array) -> Array:
-    """max_j!=i |cos_ij| per atom, ``(N,)`` from ``(N, N)``; empty for a single atom."""
-    if len(cosines) < 2:
-        return np.empty(0, dtype=cosines.dtype)
-    others = np.abs(cosines)
-    np.fill_diagonal(others, 0)
-    nearest: Array = others.max(axis=1)
-    return nearest
+def nearest_cosines(directions: Tensor, most: int | None = None) -> Array:
+    """max_j!=i |cos_ij| of each of the directions ``(n, D)`` of norm 1, or of the first ``most``, ``(n,)``.
 
-
-def duplicate_groups(cosines: Array, above: float) -> list[int]:
-    """Sizes, largest first, of the groups of two atoms or more that |cosines| ``(N, N)`` above ``above`` join.
-
-    Groups are connected components: two atoms may be joined by way of others.
+    Empty for a single direction.
     """
-    _, group = connected_components(np.abs(cosines) > above, directed=False)
+    n = len(directions)
+    if n < 2:
+        return np.empty(0, dtype=np.float32)
+    parts = []
+    for part in blocks(min(n, most or n), n):
+        others = _cosines(directions[part], directions).abs_()
+        others.diagonal(part.start).zero_()
+        parts.append(others.amax(dim=1))
+    return torch.cat(parts).numpy()
+
+
+def duplicate_groups(directions: Tensor, above: float) -> list[int]:
+    """Sizes, largest first, of the groups of two directions or more that |cosines| above ``above`` join.
+
+    Groups of the ``(n, D)`` are connected components: two may be joined by way of others.
+    """
+    n = len(directions)
+    group = first = np.arange(n)
+    for part in blocks(n, n):
+        row, column = (_cosines(directions[part], directions).abs_() > above).nonzero().T.numpy()
+        joined = np.append(row + part.start, np.arange(n)), np.append(column, first[group])
+        graph = sparse.coo_array((np.ones(len(joined[0]), dtype=bool), joined), shape=(n, n))
+        _, group = connected_components(graph, directed=False)
+        first = np.unique(group, return_index=True)[1]
     sizes = np.bincount(group)
     return sorted(sizes[sizes > 1].tolist(), reverse=True)
 
@@ -122,20 +141,23 @@ def principal_plane(points: Array) -> tuple[Array, Array]:
 def analyse(subject: Subject, *, duplicate_cosine: Cosine = 0.95, cluster_cosine: Cosine = 0.5) -> Result:
     """Atoms compared two by two; ``Subject.directions`` where the decoder is not linear.
 
-    Dead units, whose atoms mean nothing, and atoms of norm 0, which have no direction, are left out. See ``Numbers``
-    for the results.
+    Dead units, whose atoms mean nothing, and atoms of norm 0, which have no direction, are left out. Of more than 4,096
+    others, 4,096 that are evenly spread are clustered and shown. See ``Numbers`` for the results.
 
-    Arrays: ``unit (n,)``, the units compared, their ``cosine (n, n)``, ``nearest_cosine (n,)`` and ``plane (n, 2)``;
-    ``cluster_order (n,)``, units with similar ones side by side; ``cluster (N,)``, of all units. The largest cluster is
-    0, a unit alone has one of its own, and units left out have -1.
+    Arrays: ``unit (n,)``, the units compared, and ``nearest_cosine (n,)``; ``shown (m,)``, the units clustered, their
+    ``cosine (m, m)`` and ``plane (m, 2)``; ``cluster_order (m,)``, these with similar ones side by side; ``cluster
+    (N,)``, of all units. The largest cluster is 0, a unit alone has one of its own, and units left out have -1.
     """
     dead, zero = subject.dead, ~subject.directions.any(dim=1)
     kept = (~dead & ~zero).nonzero().flatten()
     directions = F.normalize(subject.directions[kept], dim=1)
-    cosines = _cosines(directions)
-    nearest = nearest_cosines(cosines)
-    random = nearest_cosines(_cosines(_random_directions(*directions.shape)))
-    groups = duplicate_groups(cosines, duplicate_cosine)
+    nearest = nearest_cosines(directions)
+    random = nearest_cosines(_random_directions(*directions.shape), most=_MOST)
+    alike = torch.from_numpy(nearest > duplicate_cosine)
+    groups = duplicate_groups(directions[: len(alike)][alike], duplicate_cosine)
+    chosen = evenly_spread(len(kept), _MOST)
+    shown, directions = kept[chosen], directions[chosen]
+    cosines = _cosines(directions, directions).numpy()
     cluster = clusters(cosines, cluster_cosine)
     sizes = np.bincount(cluster)
     shared = sizes[sizes > 1]
@@ -153,41 +175,44 @@ def analyse(subject: Subject, *, duplicate_cosine: Cosine = 0.95, cluster_cosine
         clustered_units=int(shared.sum()),
         largest_cluster=int(shared.max(initial=0)),
         cluster_cosine=cluster_cosine,
+        compared_units=len(shown),
     )
     of_all = np.full(len(dead), -1)
-    of_all[kept.numpy()] = cluster
-    arrays = {"unit": kept.numpy(), "cosine": cosines, "nearest_cosine": nearest, "cluster": of_all}
+    of_all[shown.numpy()] = cluster
+    arrays = {"unit": kept.numpy(), "nearest_cosine": nearest, "cluster": of_all}
+    arrays |= {"shown": shown.numpy(), "cosine": cosines}
     if len(kept) == 0:
         return Result.of(numbers, {}, arrays)
     order, (plane, shares) = cluster_order(cosines), principal_plane(directions.double().numpy())
-    pictures = subject.images(subject.directions[kept])
+    pictures = subject.images(subject.directions[shown])
     living = f"{len(kept)} living units" if dead.any() else f"{len(kept)} units"
+    drawn = living if len(shown) == len(kept) else f"{len(shown)} of {living}"
     figures = {
         "cosines": _heatmap(
             cosines[np.ix_(order, order)],
             cluster[order],
-            title=f"Cosines between the atoms of {living}, ordered by average-linkage clustering\n"
+            title=f"Cosines between the atoms of {drawn}, ordered by average-linkage clustering\n"
             f"{len(shared)} clusters (mean |cosine| {cluster_cosine:g} and more) of {shared.sum()} units: outlined",
         ),
         "map": _map(
-            plane, pictures, shares, title=f"Atoms of {living}, normalised, on their principal plane", view=subject.view
+            plane, pictures, shares, title=f"Atoms of {drawn}, normalised, on their principal plane", view=subject.view
         ),
         "nearest": _histogram(
             nearest, random, above=duplicate_cosine, title=f"{sum(groups)} of {living} have a duplicate"
         ),
     }
-    lifetime = lifetime_sparsity(subject.z, subject.sample.threshold)[kept]
+    lifetime = subject.lifetime[shown]
     labels = [
         f"unit {unit}, {f'cluster {c}' if sizes[c] > 1 else 'no cluster'}, lifetime {share:.3f}"
-        for unit, c, share in zip(kept.tolist(), cluster.tolist(), lifetime.tolist(), strict=True)
+        for unit, c, share in zip(shown.tolist(), cluster.tolist(), lifetime.tolist(), strict=True)
     ]
     embedding = Embedding(directions.numpy(), pictures, labels)
-    return Result.of(numbers, figures, arrays | {"cluster_order": kept.numpy()[order], "plane": plane}, embedding)
+    return Result.of(numbers, figures, arrays | {"cluster_order": shown.numpy()[order], "plane": plane}, embedding)
 
 
-def _cosines(directions: Tensor) -> Array:
-    cosines: Array = (directions @ directions.T).clamp(-1, 1).numpy()
-    return cosines
+def _cosines(first: Tensor, second: Tensor) -> Tensor:
+    """Cosines of directions ``(n, D)`` and ``(n', D)`` of norm 1, ``(n, n')``."""
+    return (first @ second.T).clamp_(-1, 1)
 
 
 def _random_directions(n: int, dimensions: int) -> Tensor:
@@ -271,6 +296,7 @@ def _histogram(nearest: Array, random: Array, *, above: float, title: str) -> Fi
         edges = np.linspace(0, 1, _BINS + 1)
         for values, fill, colour, name in ((nearest, True, BLUE, "atoms"), (random, False, GREY, "random directions")):
             counts, _ = np.histogram(values, edges)
+            counts = counts * (len(nearest) / len(values))  # where not all random directions were compared
             axes.stairs(counts, edges, fill=fill, color=colour, label=f"{name}, mean {values.mean():.3f}")
         axes.axvline(above, color="black", linestyle="--", linewidth=1, label=f"duplicates: above {above:g}")
     else:

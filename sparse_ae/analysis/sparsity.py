@@ -1,5 +1,6 @@
 """Sparsity of the codes: of each sample over units, of each unit over samples, and as a function of the threshold."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sparse_ae.analysis.base import Label, Result, Subject
+from sparse_ae.analysis.codes import Codes
 from sparse_ae.analysis.statistics import mean_defined, sparseness, threshold_curves
 from sparse_ae.functional import (
     ALWAYS_ON_ABOVE,
@@ -106,10 +108,13 @@ class Activity(NamedTuple):
 
 def overview(subject: Subject) -> Figure:
     """Population and lifetime sparsity at the sample's threshold, and the distribution of all codes."""
-    z, threshold = subject.z, subject.sample.threshold
-    above, dead = _above(z, threshold), int((z == 0).all(dim=0).sum())
-    codes = Histogram(*np.histogram(z.numpy(), bins=_BINS), xlabel="code", log=False)
-    return _sparsity_panels(above, codes, threshold, title=f"{_size(z)}: {_extremes(above, dead)}")
+    codes, threshold = subject.codes, subject.sample.threshold
+    above, dead = _above(codes, threshold), int(subject.dead.sum())
+    counts, edges = np.histogram(codes.values.numpy(), bins=_BINS, range=codes.range)
+    zeros = math.prod(codes.shape) - len(codes.values)
+    counts += np.histogram([0], bins=edges)[0] * zeros
+    panel = Histogram(counts, edges, xlabel="code", log=False)
+    return _sparsity_panels(above, panel, threshold, title=f"{_size(codes)}: {_extremes(above, dead)}")
 
 
 def analyse(subject: Subject) -> Result:
@@ -118,20 +123,22 @@ def analyse(subject: Subject) -> Result:
     See ``Numbers`` for the results. Arrays: the values behind the means, NaN where undefined; ``label (B,)``, the
     samples' classes, if they have any.
     """
-    z, threshold = subject.z, subject.sample.threshold
-    above, nonzero = _above(z, threshold), _activity(z, 0, "code != 0")
-    population, lifetime = sparseness(z), {f"{name}_lifetime": values for name, values in sparseness(z.T).items()}
-    curves = threshold_curves(z, np.union1d(np.geomspace(1e-4, max(1.0, float(z.abs().max())), 25), [0, threshold]))
+    codes, threshold = subject.codes, subject.sample.threshold
+    (samples, units), (low, high) = codes.shape, codes.range
+    above, nonzero = _above(codes, threshold), _activity(codes, 0, "code != 0")
+    population = sparseness(codes)
+    lifetime = {f"{name}_lifetime": values for name, values in sparseness(codes.T).items()}
+    curves = threshold_curves(codes, np.union1d(np.geomspace(1e-4, max(1.0, -low, high), 25), [0, threshold]))
     numbers = Numbers(
-        samples=len(z),
-        units=z.shape[1],
+        samples=samples,
+        units=units,
         threshold=threshold,
-        code_min=float(z.min()),
-        code_max=float(z.max()),
+        code_min=low,
+        code_max=high,
         population_sparsity=float(above.population.mean()),
         lifetime_sparsity=float(above.lifetime.mean()),
         lifetime_sparsity_median=float(np.median(above.lifetime)),
-        l0=float(nonzero.population.mean() * z.shape[1]),
+        l0=float(nonzero.population.mean() * units),
         inactive_units=above.inactive_units,
         always_on_units=above.always_on_units,
         inactive_units_nonzero=nonzero.inactive_units,
@@ -142,8 +149,8 @@ def analyse(subject: Subject) -> Result:
         classes=None if subject.label is None else _by_class(subject.label, above, nonzero),
         thresholds={name: values.tolist() for name, values in curves.items()},
     )
-    size, dead = _size(z), numbers.dead_units
-    counts, edges = np.histogram(z[z != 0].abs().log10().numpy(), bins=_BINS)
+    size, dead = _size(codes), numbers.dead_units
+    counts, edges = np.histogram(codes.values.abs().log10().numpy(), bins=_BINS)
     magnitudes = Histogram(counts, 10**edges, xlabel="|code| of codes != 0, log", log=True)
     undefined = f"undefined for {numbers.all_zero_samples} all-zero samples, {dead} dead units"
     figures = {
@@ -166,16 +173,19 @@ def analyse(subject: Subject) -> Result:
     return Result.of(numbers, figures, small | ({} if subject.label is None else {"label": subject.label.numpy()}))
 
 
-def _above(z: Tensor, threshold: float) -> Activity:
-    return _activity(z, threshold, f"{'|code|' if (z < 0).any() else 'code'} > {threshold:g}")
+def _above(codes: Codes, threshold: float) -> Activity:
+    return _activity(codes, threshold, f"{'|code|' if codes.range[0] < 0 else 'code'} > {threshold:g}")
 
 
-def _activity(z: Tensor, threshold: float, name: str) -> Activity:
-    return Activity(name, population_sparsity(z, threshold).numpy(), lifetime_sparsity(z, threshold).numpy())
+def _activity(codes: Codes, threshold: float, name: str) -> Activity:
+    population = codes.per_sample(lambda z: population_sparsity(z, threshold))
+    lifetime = codes.per_unit(lambda z: lifetime_sparsity(z, threshold))
+    return Activity(name, population.numpy(), lifetime.numpy())
 
 
-def _size(z: Tensor) -> str:
-    return f"{len(z):,} samples, {z.shape[1]} units"
+def _size(codes: Codes) -> str:
+    samples, units = codes.shape
+    return f"{samples:,} samples, {units} units"
 
 
 def _extremes(activity: Activity, dead: int) -> str:

@@ -14,8 +14,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from sparse_ae.analysis.base import NOT_EMPTY, FinishedRun, Label, Result, Subject
-from sparse_ae.analysis.statistics import mean_defined
+from sparse_ae.analysis.statistics import evenly_spread, mean_defined
 from sparse_ae.config.errors import ConfigError
+from sparse_ae.functional import blocks
 from sparse_ae.plotting.mosaic import Block, mosaic
 from sparse_ae.plotting.style import GREY, Array, finish, looks, note
 from sparse_ae.run.directory import Run
@@ -28,6 +29,12 @@ Cosine = Annotated[float, Field(gt=0, lt=1)]
 Runs = Annotated[Sequence[FinishedRun], NOT_EMPTY] | None
 
 _CURVE_POINTS = 500
+_MOST_COSINES = 2**24
+"""Largest number of cosines of which the best matching is sought: it takes a minute."""
+_MOST_MATCHED, _NEAREST = 2048, 4
+"""Number of atoms that are matched where there are more, and of their nearest atoms among which."""
+_MOST_PAIRED = 4096
+"""Largest number of atoms of each run that are paired at random."""
 
 
 class Matching(NamedTuple):
@@ -163,6 +170,27 @@ def match(cosines: Array) -> Matching:
     return Matching(rows[order], columns[order], matched[order])
 
 
+def match_atoms(first: Tensor, second: Tensor) -> Matching:
+    """``match`` atoms ``(n, D)`` and ``(n', D)``.
+
+    Where their cosines are more than 2^24, these are of 2,048 of the first, evenly spread, and the 4 of the second that
+    are nearest to each of those.
+    """
+    if len(first) * len(second) <= _MOST_COSINES:
+        return match(cosines_between(first, second))
+    some = evenly_spread(len(first), _MOST_MATCHED)
+    near = [
+        torch.from_numpy(cosines_between(first[some[part]], second))
+        .abs()
+        .topk(min(_NEAREST, len(second)), dim=1)
+        .indices
+        for part in blocks(len(some), len(second))
+    ]
+    others = torch.cat(near).unique()
+    found = match(cosines_between(first[some], second[others]))
+    return Matching(some.numpy()[found.first], others.numpy()[found.second], found.cosine)
+
+
 def seed_siblings(run: Run) -> list[Run]:
     """Finished runs beside ``run`` whose configuration differs in the seed, and in nothing else that matters."""
     here, own, siblings = run.path.resolve(), _but_for_the_seed(run.config), []
@@ -201,20 +229,21 @@ def _others(subject: Subject, runs: Sequence[Run] | None) -> Sequence[Run]:
 
 def _compare(atoms: _Atoms, run: Run, subject: Subject, rows: Tensor) -> _Pair:
     model, dimensions = load(run).to(subject.sample.x.device), atoms.vectors.shape[1]
-    if (dim := model.dictionary.shape[1]) != dimensions:
+    if (dim := model.input_dim) != dimensions:
         raise ConfigError("runs", run.path, f"takes {dim} values per sample", f"runs that take {dimensions}")
     other = _atoms(Subject(model, subject.sample))
-    cosines = cosines_between(atoms.vectors, other.vectors)
+    unmatched = cosines_between(*(each.vectors[evenly_spread(len(each.unit), _MOST_PAIRED)] for each in (atoms, other)))
     generator = torch.Generator().manual_seed(0)
     random = [torch.randn(each.vectors.shape, generator=generator) for each in (atoms, other)]
     drawn = rows[torch.randperm(len(rows), generator=generator)[: len(other.vectors)]]
     nulls = {
-        "unmatched": cosines,
-        "random": match(cosines_between(*random)).cosine,
-        "sample": match(cosines_between(atoms.vectors, drawn)).cosine,
+        "unmatched": unmatched,
+        "random": match_atoms(*random).cosine,
+        "sample": match_atoms(atoms.vectors, drawn).cosine,
     }
     name = run.path.resolve().name
-    return _Pair(name, other, match(cosines), {null: np.abs(values).ravel() for null, values in nulls.items()})
+    matching = match_atoms(atoms.vectors, other.vectors)
+    return _Pair(name, other, matching, {null: np.abs(values).ravel() for null, values in nulls.items()})
 
 
 def _atoms(subject: Subject) -> _Atoms:

@@ -6,11 +6,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.stats import rankdata
+from scipy import sparse
 from torch import Tensor
 
 from sparse_ae.analysis.base import Subject
-from sparse_ae.functional import always_on_units, hoyer, inactive_units, treves_rolls, vinje_gallant
+from sparse_ae.analysis.codes import Codes
+from sparse_ae.functional import always_on_units, blocks, hoyer, inactive_units, treves_rolls, vinje_gallant
 
 Array = npt.NDArray[np.floating]
 
@@ -25,6 +26,11 @@ def stratified(label: Tensor, n: int) -> Tensor:
     n = min(n, len(label))
     middles = (2 * torch.arange(n) + 1) * len(label) // (2 * n)
     return label.argsort(stable=True)[middles]
+
+
+def evenly_spread(n: int, most: int) -> Tensor:
+    """Indices of at most ``most`` of n things, from the first to the last: all of them where there are no more."""
+    return torch.linspace(0, n - 1, min(most, n), dtype=torch.float64).long()
 
 
 def sample_errors(x_hat: Tensor, x: Tensor) -> Tensor:
@@ -91,23 +97,23 @@ def units_needed(
     return enough
 
 
-def sparseness(z: Tensor) -> dict[str, Array]:
-    """Three measures of the sparseness of each row of ``z (B, N)``, ``(B,)`` each; NaN where they are 0/0."""
-    a = treves_rolls(z)
-    measures = {"hoyer": hoyer(z), "treves_rolls": a, "vinje_gallant": vinje_gallant(a, z.shape[1])}
+def sparseness(codes: Codes) -> dict[str, Array]:
+    """Three measures of the sparseness of each sample of ``(B, N)``, ``(B,)`` each; NaN where they are 0/0."""
+    a = codes.per_sample(treves_rolls)
+    measures = {"hoyer": codes.per_sample(hoyer), "treves_rolls": a, "vinje_gallant": vinje_gallant(a, codes.shape[1])}
     return {name: values.numpy() for name, values in measures.items()}
 
 
-def threshold_curves(z: Tensor, thresholds: Array) -> dict[str, Array]:
-    """Mean population sparsity, inactive and always-on units, ``(T,)`` each, over ascending ``thresholds (T,)``.
+def threshold_curves(codes: Codes, thresholds: Array) -> dict[str, Array]:
+    """Mean population sparsity, inactive and always-on units, ``(T,)`` each, over ascending ``thresholds (T,)`` >= 0.
 
     One histogram of codes for each unit gives all of them: lifetime_ji = mean_b [|z_bi| > t_j].
     """
-    bins = len(thresholds) + 1
-    index = torch.bucketize(z.abs(), torch.from_numpy(thresholds).to(z), out_int32=True)  # t_(j-1) < |z| <= t_j
-    index += bins * torch.arange(z.shape[1], dtype=torch.int32)
-    counts = torch.bincount(index.flatten(), minlength=bins * z.shape[1]).reshape(-1, bins)
-    lifetime = counts.flip(1).cumsum(1).flip(1)[:, 1:].T / float(len(z))
+    (samples, units), bins = codes.shape, len(thresholds) + 1
+    above = torch.from_numpy(thresholds).to(codes.values)
+    index = torch.bucketize(codes.values.abs(), above, out_int32=True)  # t_(j-1) < |z| <= t_j; codes of 0 exceed none
+    counts = torch.bincount(index + bins * codes.unit, minlength=bins * units).reshape(-1, bins)
+    lifetime = counts.flip(1).cumsum(1).flip(1)[:, 1:].T / float(samples)
     return {
         "threshold": thresholds,
         "population_sparsity": lifetime.mean(dim=1).numpy(),
@@ -116,12 +122,10 @@ def threshold_curves(z: Tensor, thresholds: Array) -> dict[str, Array]:
     }
 
 
-def relative_change(a: Tensor, b: Tensor, others: Tensor) -> float | None:
-    """mean |b - a| / mean |others - a| over rows ``(B, D)``: 1 where b is as far from a as another sample is.
-
-    Unlike |b - a| / |a|, it does not depend on where a coder has its zero. None where the samples do not differ.
-    """
-    return ratio((b - a).norm(dim=1).double().mean(), (others - a).norm(dim=1).double().mean())
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    """|b_i - a_i| of each row of two ``(B, D)``, ``(B,)`` in float64."""
+    lengths: Tensor = (b - a).norm(dim=1).double()
+    return lengths
 
 
 def support_change(a: Tensor, b: Tensor, threshold: float) -> Tensor:
@@ -156,8 +160,13 @@ class Classes(NamedTuple):
 
     @property
     def contrasts(self) -> Array:
-        """1 / (n_c (B - n_c)) for the members of class c, ``(B, C)``: AUROC = 1/2 + centred ranks @ contrasts."""
-        return self.member / np.maximum(self.counts * (len(self.member) - self.counts), 1)
+        """1 / (n_c (B - n_c)) for the members of class c, less its mean over samples, ``(B, C)``.
+
+        AUROC = 1/2 + ranks @ contrasts, from wherever ranks are counted.
+        """
+        weights = self.member / np.maximum(self.counts * (len(self.member) - self.counts), 1)
+        contrasts: Array = weights - weights.mean(axis=0)
+        return contrasts
 
 
 def classes_of(label: npt.NDArray[np.int64]) -> Classes:
@@ -166,39 +175,72 @@ def classes_of(label: npt.NDArray[np.int64]) -> Classes:
     return Classes(values.tolist(), (label[:, None] == values).astype(float))
 
 
-def centred_ranks(activity: Array) -> Array:
-    """Ranks of each unit's samples, ties at their mean rank, minus (B + 1) / 2: ``(N, B)`` from ``(B, N)``."""
-    ranks: Array = rankdata(activity.T, axis=1)
-    ranks -= (len(activity) + 1) / 2
-    return ranks
+def ranks_above_zero(codes: Codes) -> sparse.csr_array:
+    """Ranks of each unit's |codes|, ties at their mean rank, less the rank that codes of 0 share: ``(N, B)``."""
+    sizes = codes.T.sizes
+    count = codes.T.counts.numpy()
+    unit = np.repeat(np.arange(len(count)), count)
+    is_first = np.ones(len(unit), dtype=bool)  # of equal sizes
+    is_first[1:] = (unit[1:] != unit[:-1]) | (sizes.data[1:] != sizes.data[:-1])
+    first = np.flatnonzero(is_first)
+    ties = np.diff(np.append(first, len(unit)))
+    place = np.repeat(first + (ties - 1) / 2, ties) - sizes.indptr[unit]  # from 0, among the unit's codes != 0
+    zeros = len(codes) - count
+    return sparse.csr_array((place + (zeros[unit] + 1) / 2, sizes.indices, sizes.indptr), shape=sizes.shape)
 
 
-def label_information(active: npt.NDArray[np.bool_], classes: Classes) -> Array:
-    """I(active; label) in bits per unit, ``(N,)`` from ``(B, N)``: sum_ac p(a, c) log2(p(a, c) / (p(a) p(c)))."""
-    on = active.T @ classes.member
-    joint = np.stack([on, classes.counts - on]) / len(active)
+def spread(ranks: sparse.csr_array) -> Array:
+    """Standard deviation of each unit's ranks, ``(N,)`` from ``(N, B)``."""
+    variance: Array = ranks.multiply(ranks).mean(axis=1) - ranks.mean(axis=1) ** 2
+    return np.sqrt(variance)
+
+
+def away_from_median(ranks: sparse.csr_array) -> npt.NDArray[np.intp]:
+    """Number of samples on which a unit is not at its median, ``(N,)`` from ``(N, B)``."""
+    samples = ranks.shape[1]
+    away: npt.NDArray[np.intp] = np.diff(ranks.indptr).astype(np.intp)
+    often = np.flatnonzero(2 * away >= samples)  # the median of the others is 0
+    for part in blocks(len(often), samples):
+        own = ranks[often[part]].toarray()
+        away[often[part]] = (own != np.median(own, axis=1, keepdims=True)).sum(axis=1)
+    return away
+
+
+def label_information(active: sparse.csr_array, classes: Classes) -> Array:
+    """I(active; label) in bits per unit, ``(N,)`` from ``(N, B)``: sum_ac p(a, c) log2(p(a, c) / (p(a) p(c)))."""
+    on = active @ classes.member
+    joint = np.stack([on, classes.counts - on]) / len(classes.member)
     independent = joint.sum(axis=2, keepdims=True) * joint.sum(axis=0, keepdims=True)
     quotient = np.divide(joint, independent, out=np.ones_like(joint), where=joint > 0)
     bits: Array = (joint * np.log2(quotient)).sum(axis=(0, 2))
     return bits.clip(min=0)
 
 
-def permutation_null(ranks: Array, classes: Classes, permutations: int) -> npt.NDArray[np.float32]:
+def permutation_null(ranks: sparse.csr_array, classes: Classes, permutations: int) -> npt.NDArray[np.float32]:
     """Largest (AUROC - 1/2) / s of each unit over classes with the labels shuffled, s the spread of its ranks.
 
-    ``(permutations, N)`` from centred ranks ``(N, B)``. One product of the ranks with the contrasts of several
-    permutations at a time, in float32.
+    ``(permutations, N)`` from ranks ``(N, B)``, in float32.
     """
-    generator = torch.Generator().manual_seed(0)
-    standard = torch.from_numpy(ranks / np.maximum(ranks.std(axis=1, keepdims=True), 1e-12)).float()
+    units, samples = ranks.shape
     contrasts = torch.from_numpy(classes.contrasts).float()
-    largest = []
+    null = []
+    for part in blocks(units, samples):
+        own = ranks[part].toarray()
+        own -= own.mean(axis=1, keepdims=True)
+        own /= np.maximum(own.std(axis=1, keepdims=True), 1e-12)
+        null.append(_largest_by_chance(torch.from_numpy(own).float(), contrasts, permutations))
+    return torch.cat(null, dim=1).numpy()
+
+
+def _largest_by_chance(standard: Tensor, contrasts: Tensor, permutations: int) -> Tensor:
+    """max_c standard @ shuffled contrasts, ``(permutations, n)``: one product for several permutations at a time."""
+    generator, largest = torch.Generator().manual_seed(0), []
     for start in range(0, permutations, _PERMUTATIONS_AT_ONCE):
         count = min(_PERMUTATIONS_AT_ONCE, permutations - start)
         shuffled = [contrasts[torch.randperm(len(contrasts), generator=generator)] for _ in range(count)]
         products = standard @ torch.cat(shuffled, dim=1)
-        largest.append(products.reshape(len(ranks), count, -1).amax(dim=2).T)
-    return torch.cat(largest).numpy()
+        largest.append(products.unflatten(1, (count, contrasts.shape[1])).amax(dim=2).T)
+    return torch.cat(largest)
 
 
 def pooled_p_values(observed: Array, null: npt.NDArray[np.float32]) -> Array:

@@ -11,13 +11,18 @@ from torch import Tensor
 
 from sparse_ae.analysis.ablation import ablate
 from sparse_ae.analysis.base import Label, Result, Subject
+from sparse_ae.analysis.codes import Codes
 from sparse_ae.analysis.statistics import log_spaced, ratio, sample_errors, stratified, units_needed, variances
+from sparse_ae.coders.omp import SparseCodes
+from sparse_ae.functional import blocks
 from sparse_ae.plotting.curves import curves_over_units
 from sparse_ae.plotting.mosaic import Block, mosaic
 from sparse_ae.plotting.style import BLUE, GREY, Array, class_ticks, finish, lighter
 
 _STEPS, _STRIP_STEPS = 24, 8
 """Numbers of codes in the curves, and in the strip of pictures."""
+_MOST_CODES = 2**23
+"""Largest number of codes != 0 that are put into an order."""
 _PERCENT = (90, 95, 99)
 _SHADES = (0.65, 0.35, 0.0)
 _LARGEST = "largest first"
@@ -59,23 +64,26 @@ def analyse(
     Over m: MSE; FVU, over the variance around the mean training sample; class consistency, the share of samples whose
     reconstruction has the same class mean nearest to it as their full reconstruction, for data that have classes. Class
     means are of all samples. A decoder that is not affine may do worse with a few codes than with none; a sigmoid's
-    codes are all != 0.
+    codes are all != 0, and of wide ones fewer samples are taken: 2^23 codes != 0 in all.
 
     Arrays: ``kept``, the values of m; ``mse`` and ``fvu`` ``(orders, K)``; ``orders``, their names; with classes,
     ``consistency (orders, K)``.
     """
-    index = stratified(subject.strata, n_samples)
-    z, variance = subject.z[index], variances(subject, index)
-    kept = sorted({*log_spaced(int((z != 0).sum(dim=1).max()), _STEPS), z.shape[1]})
+    index = stratified(subject.strata, min(n_samples, _most_samples(subject.codes)))
+    codes, variance = subject.codes.take(index).compact(), variances(subject, index)
+    units = subject.codes.shape[1]
+    kept = sorted({*log_spaced(codes.value.shape[1], _STEPS), units})
     generator = torch.Generator().manual_seed(0)
     keys = {
-        _LARGEST: [z.abs()],
-        "smallest first": [-z.abs()],
-        "most important unit first": [ablate(subject).importance.expand_as(z)],
-        "random": [torch.rand(z.shape, generator=generator) for _ in range(random_draws)],
+        _LARGEST: [codes.value.abs()],
+        "smallest first": [-codes.value.abs()],
+        "most important unit first": [ablate(subject).importance[codes.atom]],
+        "random": [_random(codes.atom, units, generator) for _ in range(random_draws)],
     }
     means = None if subject.label is None else class_means(subject.x, subject.label)
-    truncations = {name: [Truncation(subject, index, places(z, key)) for key in own] for name, own in keys.items()}
+    truncations = {
+        name: [Truncation(subject, index, in_order(codes, key)) for key in own] for name, own in keys.items()
+    }
     curves = {name: _mean([each.curve(kept, means) for each in own]) for name, own in truncations.items()}
 
     (by_size,), largest = truncations[_LARGEST], curves[_LARGEST]
@@ -99,7 +107,7 @@ def analyse(
     }
     if means is not None:
         arrays["consistency"] = torch.stack([curve.consistency for curve in curves.values()]).numpy()
-    title = f"Reconstructions from some of the codes of {len(index):,} test {subject.noun}s, {z.shape[1]:,} units"
+    title = f"Reconstructions from some of the codes of {len(index):,} test {subject.noun}s, {units:,} units"
     figures = {
         "truncation": _panels(arrays, list(curves), numbers, title=title, noun=subject.noun),
         "strip": _strip(subject, stratified(subject.strata, n_images)),
@@ -109,10 +117,24 @@ def analyse(
     return Result.of(numbers, figures, arrays)
 
 
-def places(z: Tensor, key: Tensor) -> Tensor:
-    """Rank of each code in its row, ``(B, N)``: 0 for the largest ``key``; codes that are 0 come last."""
-    order = torch.where(z != 0, key, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    return torch.empty_like(order).scatter_(1, order, torch.arange(z.shape[1]).expand_as(order))
+def in_order(codes: SparseCodes, key: Tensor) -> SparseCodes:
+    """Codes of each sample by their ``key (B, k)``, the largest first, ties as they are; codes that are 0 come last."""
+    order = torch.where(codes.value != 0, key, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    return SparseCodes(*(part.gather(1, order) for part in codes))
+
+
+def _most_samples(codes: Codes) -> int:
+    """Number of samples whose codes in every order fit into memory."""
+    return max(_MOST_CODES // max(int(codes.counts.max()), 1), 1)
+
+
+def _random(atom: Tensor, units: int, generator: torch.Generator) -> Tensor:
+    """Random key of each code, ``(B, k)``: those of its sample and unit, whatever the other codes are."""
+    parts = [
+        torch.rand(part.stop - part.start, units, generator=generator).gather(1, atom[part])
+        for part in blocks(len(atom), units)
+    ]
+    return torch.cat(parts)
 
 
 class Curve(NamedTuple):
@@ -130,16 +152,17 @@ class Truncation(NamedTuple):
     subject: Subject
     samples: Tensor
     """Indices of the samples ``(B,)``."""
-    place: Tensor
-    """Rank of each of their codes, ``(B, N)``."""
+    codes: SparseCodes
+    """Their codes, the first in the order first, ``(B, k)``."""
 
     def of(self, own: Tensor) -> "Truncation":
         """Restrict to some of the samples."""
-        return self._replace(samples=self.samples[own], place=self.place[own])
+        return self._replace(samples=self.samples[own], codes=SparseCodes(*(part[own] for part in self.codes)))
 
     def decoded(self, m: int) -> Tensor:
         """Reconstructions from the first m codes, ``(B, D)``."""
-        return self.subject.decode(self.subject.z[self.samples] * (self.place < m))
+        first = SparseCodes(*(part[:, :m] for part in self.codes))
+        return self.subject.decode(Codes.from_compact(first, self.subject.codes.shape[1]))
 
     def errors(self, kept: Sequence[int]) -> Tensor:
         """Squared errors ``(K, B)`` with each number of codes."""
@@ -252,10 +275,10 @@ def _class_bars(needed: Mapping[str, Mapping[str, int | None]], *, noun: str) ->
 
 def _strip(subject: Subject, index: Tensor) -> Figure:
     """A row for each sample: the input, and its reconstructions from ever more of its largest codes."""
-    z = subject.z[index]
-    place = places(z, z.abs())
-    kept = log_spaced(int((z != 0).sum(dim=1).max()), _STRIP_STEPS)
-    rows = [subject.x[index], *(subject.decode(z * (place < m)) for m in kept)]
+    codes = subject.codes.take(index).compact()
+    largest = Truncation(subject, index, in_order(codes, codes.value.abs()))
+    kept = log_spaced(codes.value.shape[1], _STRIP_STEPS)
+    rows = [subject.x[index], *(largest.decoded(m) for m in kept)]
     block = Block(
         np.stack([subject.images(part) for part in rows], axis=1),
         rows=[] if subject.label is None else [f"class {c}" for c in subject.label[index].tolist()],

@@ -68,13 +68,16 @@ class L1Coder(DictionaryCoder):
     def _shrink(self, x: Tensor, atoms: Tensor, penalty: float) -> Tensor:
         # Rounding can make the eigenvalue too small, and a step longer than 1/L need not lower the objective.
         step = 1 / (torch.linalg.matrix_norm(atoms.double(), ord=2).square() * (1 + 1e-6))
-        gram, target = (atoms @ atoms.T) * step.to(x), (x @ atoms.T) * step.to(x)
+        target = (x @ atoms.T) * step.to(x)
+        # From the codes and not the residual, unless 2 N D multiplications per sample are fewer than N^2.
+        products = [atoms @ atoms.T] if len(atoms) <= 2 * atoms.shape[1] else [atoms, atoms.T]
+        products[-1] = products[-1] * step.to(x)
         shrink = _shrinkage(min(float(step) * penalty, torch.finfo(x.dtype).max), self.positive)
         z = torch.zeros_like(target)
         ahead, weight = z, torch.ones_like(z[:, :1])
         for _ in range(self.steps):
-            # From the codes and not the residual: N^2 instead of 2 N D multiplications per sample.
-            new = shrink(torch.addmm(target, ahead, gram, alpha=-1).add_(ahead))
+            image = ahead @ products[0] if products[1:] else ahead
+            new = shrink(torch.addmm(target, image, products[-1], alpha=-1).add_(ahead))
             change = new - z
             if self.momentum:
                 against = ((ahead - new) * change).sum(dim=1, keepdim=True) > 0

@@ -15,7 +15,7 @@ from sparse_ae.coders.omp import OMP, Selection, SparseCodes, sparse_codes
 from sparse_ae.coders.preprocessing import scale, unit
 from sparse_ae.config.checked import checked
 from sparse_ae.config.errors import UserError
-from sparse_ae.functional import epoch_order
+from sparse_ae.functional import blocks, epoch_order
 
 DUPLICATE_ABOVE = 0.99
 """Duplicate atoms have a larger |cosine|."""
@@ -177,7 +177,12 @@ def replace_(atoms: Tensor, uses: Tensor, x: Tensor, error: Tensor) -> Tensor:
     atom are skipped. Fewer atoms are replaced if fewer samples have an error.
     """
     by_use = uses.argsort(descending=True, stable=True)
-    alike = (atoms[by_use] @ atoms[by_use].T).abs().tril_(-1).amax(dim=1) > DUPLICATE_ABOVE
+    sorted_atoms = atoms[by_use]
+    nearest = [
+        (sorted_atoms[part] @ sorted_atoms.T).abs().tril_(part.start - 1).amax(dim=1)
+        for part in blocks(len(atoms), len(atoms))
+    ]
+    alike = torch.cat(nearest) > DUPLICATE_ABOVE
     bad = by_use[alike | (uses[by_use] == 0)]
     worst = error.argsort(descending=True, stable=True)
     worst = worst[error[worst] > 100 * torch.finfo(x.dtype).eps * x.norm(dim=1).square()[worst]]

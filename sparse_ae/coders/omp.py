@@ -22,6 +22,9 @@ leaves the least error once all coefficients are refitted (optimised OMP, also c
 DEFAULT_K = 32
 """Non-zeros per sample of an ``OMP`` that is told neither ``k`` nor ``tolerance``."""
 
+_GRAM_VALUES = 2**26
+"""Largest number of products of two atoms that are kept, 256 MB, unless there are more values in all atoms."""
+
 _WIDTH = 32
 """Columns of the table in which a row of scores is searched; torch does not vectorise fewer."""
 
@@ -101,7 +104,7 @@ def _pursue(x: Tensor, atoms: Tensor, k: int | None, tolerance: float | None, se
     unit = atoms / largest
     length = unit.norm(dim=1, keepdim=True)
     unit = unit / length
-    gram = unit @ unit.T
+    gram = _Gram(unit)
     capacity = min(len(atoms), x.shape[1], len(atoms) if k is None else k)
     chunks = []
     for part in x.split(_chunk_size(len(atoms), capacity, x.device)):
@@ -109,7 +112,7 @@ def _pursue(x: Tensor, atoms: Tensor, k: int | None, tolerance: float | None, se
         size = part.abs().amax(dim=1, keepdim=True)
         size = torch.where(size > 0, size, 1.0)
         stop_at = 0.0 if tolerance is None else tolerance / size.squeeze(1).double().square()
-        codes = _pursue_chunk(part / size, unit, gram, capacity, stop_at, selection)
+        codes = _pursue_chunk(part / size, gram, capacity, stop_at, selection)
         value = codes.value * size / (largest * length).squeeze(1)[codes.atom]
         chunks.append(SparseCodes(codes.atom, value))
     if not chunks:
@@ -121,6 +124,26 @@ def _chunk_size(n_atoms: int, capacity: int, device: torch.device) -> int:
     """Number of samples per chunk. On a CPU a chunk's correlations (2.5 MB) stay in the cache."""
     correlations, triangles = (5 * 2**17, 2**27) if device.type == "cpu" else (2**26, 2**28)
     return max(min(correlations // n_atoms, triangles // capacity**2), 32)
+
+
+class _Gram:
+    """Products of the atoms ``unit (N, D)``, kept as ``(N, N)`` unless that is much larger than the atoms are."""
+
+    def __init__(self, unit: Tensor) -> None:
+        self.unit = unit
+        self.whole = unit @ unit.T if len(unit) ** 2 <= max(_GRAM_VALUES, unit.numel()) else None
+
+    def between(self, chosen: Tensor, i: Tensor) -> Tensor:
+        """<a_j, a_i> of the atoms ``chosen (C, t)`` and ``i (C,)``, ``(C, t)``."""
+        if self.whole is not None:
+            return self.whole[chosen, i[:, None]]
+        return (self.unit[chosen] @ self.unit[i][:, :, None]).squeeze(2)
+
+    def combined(self, chosen: Tensor, weight: Tensor) -> Tensor:
+        """<sum_j weight_j a_j, a_i> for all atoms i, ``(C, N)``, from atoms and weights ``(C, t)``."""
+        if self.whole is not None:
+            return F.embedding_bag(chosen, self.whole, per_sample_weights=weight, mode="sum")
+        return F.embedding_bag(chosen, self.unit, per_sample_weights=weight, mode="sum") @ self.unit.T
 
 
 class _Pursuit(NamedTuple):
@@ -147,9 +170,7 @@ class _Pursuit(NamedTuple):
 
 
 @torch.inference_mode()  # spares many small steps the bookkeeping of autograd
-def _pursue_chunk(
-    x: Tensor, unit: Tensor, gram: Tensor, k: int, stop_at: Tensor | float, selection: Selection
-) -> SparseCodes:
+def _pursue_chunk(x: Tensor, gram: "_Gram", k: int, stop_at: Tensor | float, selection: Selection) -> SparseCodes:
     """Batch OMP with a progressive Cholesky factor, kept as its inverse.
 
     With g the Gram column of the new atom i on those chosen before, w = L^-1 g and l = sqrt(1 - |w|^2), the factor's
@@ -169,8 +190,8 @@ def _pursue_chunk(
     error = torch.linalg.vecdot(x, x)
     now = _Pursuit(
         torch.arange(n, device=x.device),
-        x @ unit.T,
-        x.new_ones(n, len(unit) if by_error else 0),
+        x @ gram.unit.T,
+        x.new_ones(n, len(gram.unit) if by_error else 0),
         error.sqrt(),
         error,
         torch.as_tensor(stop_at, dtype=x.dtype, device=x.device).expand(n),
@@ -192,7 +213,7 @@ def _pursue_chunk(
         largest, i = _largest(score)
         going = going & (largest > 8 * eps * (now.size + now.value.abs().sum(dim=1)))
         inverse = now.inverse[:, :t, :t]
-        w = gram[now.atom[:, :t], i[:, None]][:, None] @ inverse.mT  # as rows: small products of columns are far slower
+        w = gram.between(now.atom[:, :t], i)[:, None] @ inverse.mT  # as rows: small products of columns are far slower
         distance = 1 - torch.linalg.vecdot(w, w).squeeze(1)
         going = going & (distance > dependent)
         l_inverse = torch.where(going, distance, torch.inf).rsqrt()[
@@ -206,7 +227,7 @@ def _pursue_chunk(
         now.value[:, : t + 1].addcmul_(gain, direction)
         if t + 1 < k:
             chosen = now.atom[:, : t + 1]
-            like = F.embedding_bag(chosen, gram, per_sample_weights=direction, mode="sum")
+            like = gram.combined(chosen, direction)
             now.left.addcmul_(like, gain, value=-1).scatter_(1, chosen, 0.0)
             if by_error:
                 now.new.addcmul_(like, like, value=-1)

@@ -105,7 +105,10 @@ def _analyse(run: Run, settings: Settings, analyses: Mapping[str, Any], *, is_de
     from sparse_ae.reporting.results import value_text
 
     stored = read_run(run, weights=settings.weights, threshold=settings.active_threshold, device=settings.device)
-    subject = Subject(stored.coder, test_sample(stored.data, stored.data.device, stored.threshold), run)
+    sample = test_sample(stored.coder, stored.data, stored.data.device, stored.threshold)
+    if sample.left_out:
+        tell(sample.left_out)
+    subject = Subject(stored.coder, sample, run)
     left_out: dict[str, NoClassesError] = {}
     tolerated = left_out if is_default else None
     paths = write_analyses(run, subject, analyses, variant=stored.variant, svg=settings.svg, left_out=tolerated)

@@ -107,7 +107,10 @@ class DeadUnits(Part):
 
 def silent_units(model: SparseAutoencoder, batches: Iterable[Tensor]) -> Tensor:
     """Boolean ``(N,)``, True for units whose code is 0 for all samples of ``batches``, coded as training codes them."""
-    return ~torch.stack([(model.encode_batch(x) != 0).any(dim=0) for x in batches]).any(dim=0)
+    fired = next(model.parameters()).new_zeros(model.latent_dim, dtype=torch.bool)
+    for x in batches:
+        fired |= (model.encode_batch(x) != 0).any(dim=0)
+    return ~fired
 
 
 def broadcast_buffers(module: nn.Module) -> None:

@@ -13,6 +13,7 @@ from sparse_ae.analysis.loading import test_sample
 from sparse_ae.analysis.write import write_analyses
 from sparse_ae.atomic import link
 from sparse_ae.config.errors import describe
+from sparse_ae.functional import block_rows
 from sparse_ae.jobs.base import Job, StartingPoint, analyses_of, missing_analyses
 from sparse_ae.reporting.console import tell, warn
 from sparse_ae.reporting.pages import write_run_page
@@ -153,16 +154,23 @@ def _describe_data(job: Job) -> None:
 def _analyse(job: Job, analyses: Mapping[str, Any]) -> None:
     """Analyse the exported model on the test split."""
     job.data.prepare_data()
-    sample = test_sample(job.data, "cpu", job.active_threshold)
-    write_analyses(job.run, Subject(load(job.run), sample, job.run), analyses)
+    coder = load(job.run)
+    sample = test_sample(coder, job.data, "cpu", job.active_threshold)
+    if analyses and sample.left_out:
+        tell(sample.left_out)
+    write_analyses(job.run, Subject(coder, sample, job.run), analyses)
 
 
 def _seconds_per_sample(job: Job) -> float:
-    """Mean time to encode one sample with the exported coder, in one batch of test samples, on the job's device."""
+    """Mean time to encode one sample with the exported coder, in one batch of test samples, on the job's device.
+
+    The batch is smaller for very wide codes.
+    """
     from torch.utils.benchmark import Timer
 
     coder = load(job.run).to(job.device)
-    x = coder.scale.inverse(job.data.first("test", _TIMED_SAMPLES).to(job.device))
+    samples = block_rows(coder.latent_dim, _TIMED_SAMPLES)
+    x = coder.scale.inverse(job.data.first("test", samples).to(job.device))
     with torch.inference_mode():
         timer = Timer("coder.encode(x)", globals={"coder": coder, "x": x}, num_threads=torch.get_num_threads())
         seconds = timer.timeit(1).mean

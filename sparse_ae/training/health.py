@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from sparse_ae.functional import block_rows
 from sparse_ae.training.logger import RunLogger
 from sparse_ae.training.module import SparseAutoencoderModule, ours
 from sparse_ae.training.progress import tell
@@ -16,7 +17,7 @@ from sparse_ae.training.progress import tell
 log = logging.getLogger(__name__)
 
 _SAMPLES = 512
-"""Number of training samples that the check after each epoch codes."""
+"""Largest number of training samples that the check after each epoch codes."""
 _MOST = 0.5
 """Share of dead units that is worth a warning."""
 _NEGLIGIBLE = 1e-3
@@ -131,7 +132,8 @@ def _decoder_norm(module: SparseAutoencoderModule) -> float:
 
 def _codes(module: SparseAutoencoderModule) -> Iterator[tuple[str, str]]:
     """Diagnose the codes and gradients of a batch."""
-    x = module.data.first("train", _SAMPLES).to(next(module.parameters()))
+    samples = block_rows(module.model.latent_dim, _SAMPLES)
+    x = module.data.first("train", samples).to(next(module.parameters()))
     with torch.enable_grad():
         loss = module.objective(x, x)
         recon = _gradient_norm(module, loss.recon)

@@ -8,12 +8,13 @@ from pydantic import PositiveInt
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from sparse_ae.functional import lifetime_sparsity
+from sparse_ae.functional import block_rows, lifetime_sparsity
 from sparse_ae.plotting.pictures import Array, View, own_scale
 from sparse_ae.training.logger import RunLogger
 from sparse_ae.training.module import ours
 
 _HISTOGRAM_SAMPLES = 1000
+"""Largest number of samples whose codes are drawn."""
 _LEAST_PIXELS = 24
 """Width from which on pictures are not enlarged."""
 
@@ -41,7 +42,8 @@ class Visuals(Callback):
         if not isinstance(logger, RunLogger) or (epoch % self.every_n_epochs and epoch != trainer.max_epochs):
             return
         data, model, step = module.data, module.model, trainer.global_step
-        x = data.first("val" if data.val_size else "train", _HISTOGRAM_SAMPLES).to(next(model.parameters()))
+        samples = max(block_rows(model.latent_dim, _HISTOGRAM_SAMPLES), self.n_images)
+        x = data.first("val" if data.val_size else "train", samples).to(next(model.parameters()))
         z = model.encode_rows(x)
         x_hat = model.decode_rows(z[: self.n_images])
         lifetime = module.lifetime("val")

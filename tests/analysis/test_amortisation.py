@@ -6,6 +6,7 @@ import torch
 from sklearn.linear_model import orthogonal_mp
 
 from sparse_ae.analysis import amortisation
+from sparse_ae.analysis.codes import Codes
 from sparse_ae.plotting.style import to_png
 from tests.analysis.subjects import subject_of
 
@@ -64,7 +65,7 @@ def test_atoms_that_are_alike_are_refitted_too() -> None:
     atoms = torch.rand(1, 16).expand(4, 16)
     z = torch.ones(6, 4)
     x = torch.rand(6, 16)
-    refitted = amortisation.refit(x, z, atoms)
+    refitted = amortisation.refit(x, Codes.of([z]), atoms).rows(slice(None))
     assert refitted.isfinite().all()
     torch.testing.assert_close(refitted @ atoms, (x @ atoms.T)[:, :1] / atoms[0].square().sum() * atoms[:1])
 

@@ -23,7 +23,7 @@ def test_reconstructions_are_spread_over_the_classes_and_scored_one_by_one() -> 
     chosen = [1, 4, 5, 0, 2]  # by hand: the first of 0, 1, 2, then the second of 0 and of 2; class by class
     result = reconstructions.analyse(subject, n_images=5)
     x = subject.sample.x
-    errors = ((subject.z @ subject.atoms - x)[chosen] ** 2).mean(dim=1).tolist()
+    errors = ((subject.codes.rows(slice(None)) @ subject.atoms - x)[chosen] ** 2).mean(dim=1).tolist()
     assert result.numbers == {
         "index": chosen,
         "label": [0, 0, 1, 2, 2],

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sparse_ae.analysis import Subject, importance
-from sparse_ae.analysis.ablation import AffineAblation, DecodedAblation, ablate, affine_decoder
+from sparse_ae.analysis.ablation import AffineAblation, DecodedAblation, ablate
 from sparse_ae.plotting.style import to_png
 from tests.analysis.subjects import FixedCoder, subject_of
 
@@ -44,8 +44,9 @@ def _subject(coder: type[FixedCoder], z: Tensor | None = None) -> Subject:
 
 def _mse(subject: Subject, keep: list[int]) -> float:
     """With the units ``keep`` alone, in NumPy's float64 but for the decoder."""
-    z = torch.zeros_like(subject.z)
-    z[:, keep] = subject.z[:, keep]
+    whole = subject.codes.rows(slice(None))
+    z = torch.zeros_like(whole)
+    z[:, keep] = whole[:, keep]
     errors = subject.coder.decode(z).double().numpy() - subject.x.double().numpy()
     return float((errors**2).mean())
 
@@ -68,14 +69,14 @@ def test_importance_and_curves_against_leaving_units_out(coder: type[FixedCoder]
 def _greedy_errors(subject: Subject) -> list[float]:
     """The MSE with the best next unit again and again, by trying each."""
     chosen: list[int] = []
-    for _ in range(subject.z.shape[1]):
-        rest = [i for i in range(subject.z.shape[1]) if i not in chosen]
+    for _ in range(len(subject.atoms)):
+        rest = [i for i in range(len(subject.atoms)) if i not in chosen]
         chosen.append(min(rest, key=lambda i: _mse(subject, [*chosen, i])))
     return [_mse(subject, chosen[:m]) for m in range(len(chosen) + 1)]
 
 
 def _errors_in(subject: Subject, order: Tensor) -> list[float]:
-    assert sorted(order.tolist()) == list(range(subject.z.shape[1]))
+    assert sorted(order.tolist()) == list(range(len(subject.atoms)))
     return [_mse(subject, order[:m].tolist()) for m in range(len(order) + 1)]
 
 
@@ -102,7 +103,7 @@ def test_greedy_selection_behind_a_perceptron_against_trying_each_unit() -> None
     z = torch.rand(60, 12, generator=generator).mul(2).sub(0.7).relu()
     z[:, 5] = 0
     x = Perceptron(z, z, z).decode(z * (1 + 0.3 * torch.randn(z.shape, generator=generator)))
-    subject = Subject(Perceptron(x, z, z), subject_of(z, x=x, label=torch.arange(60) % 3).sample)
+    subject = Subject(Perceptron(x, z, torch.zeros(12, 16)), subject_of(z, x=x, label=torch.arange(60) % 3).sample)
     ablation, best = DecodedAblation(torch.arange(60), subject), _greedy_errors(subject)
     np.testing.assert_allclose(_errors_in(subject, ablation.greedy_order(growth=1)), best, rtol=1e-6)
     blocks = _errors_in(subject, ablation.greedy_order())
@@ -111,13 +112,11 @@ def test_greedy_selection_behind_a_perceptron_against_trying_each_unit() -> None
     assert np.mean(_errors_in(subject, ablation.importance.argsort(descending=True))) > 1.05 * np.mean(best)
 
 
-def test_what_is_affine_is_found_by_trying() -> None:
-    found = affine_decoder(_subject(Shifted))
-    assert found is not None
-    atoms, bias = found
-    torch.testing.assert_close(atoms, _subject(Shifted).atoms, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(bias, torch.linspace(0, 1, 16))
-    assert affine_decoder(_subject(Bent)) is None
+def test_a_linear_decoder_is_found_by_trying() -> None:
+    subject = _subject(Shifted)
+    assert subject.is_linear
+    torch.testing.assert_close(subject.empty, torch.linspace(0, 1, 16))
+    assert not _subject(Bent).is_linear
 
 
 def test_decodings_bound_the_samples_by_the_codes_that_are_not_0() -> None:

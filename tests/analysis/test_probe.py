@@ -125,7 +125,7 @@ def test_separable_codes_make_no_errors_and_useless_ones_guess() -> None:
             return torch.zeros_like(x)
 
     subject = _subject(Labels())
-    nearest = float((subject.z.argmax(dim=1) != subject.label).double().mean())
+    nearest = float((subject.codes.rows(slice(None)).argmax(dim=1) != subject.label).double().mean())
     assert _analyse(subject).numbers["svm_error"] == pytest.approx(nearest)
     assert _analyse(_subject(Constant())).numbers["logistic_error"] == pytest.approx(2 / 3)
 

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.stats import false_discovery_control, mannwhitneyu
+from scipy.stats import false_discovery_control, mannwhitneyu, rankdata
 from sklearn.metrics import mutual_info_score, roc_auc_score
 
 from sparse_ae.analysis import Result, selectivity
-from sparse_ae.analysis.statistics import centred_ranks, classes_of, permutation_null, pooled_p_values
+from sparse_ae.analysis.codes import Codes
+from sparse_ae.analysis.statistics import classes_of, permutation_null, pooled_p_values, ranks_above_zero, spread
 from sparse_ae.plotting.style import to_png
 from tests.analysis.subjects import subject_of
 
@@ -75,7 +76,7 @@ def test_numbers_count_and_average_what_was_tested(label: torch.Tensor) -> None:
 def test_the_null_is_that_of_the_labels_shuffled(label: torch.Tensor) -> None:
     """By loops over the same permutations, from AUROCs by their definition."""
     a, y = _codes(label, 4).numpy(), label.numpy()
-    ranks = centred_ranks(a)
+    ranks = ranks_above_zero(Codes.of([torch.from_numpy(a)]))
     null = permutation_null(ranks, classes_of(y), 25)
     assert null.shape == (25, 4)
     generator = torch.Generator().manual_seed(0)
@@ -83,8 +84,8 @@ def test_the_null_is_that_of_the_labels_shuffled(label: torch.Tensor) -> None:
         shuffled = torch.empty_like(label)
         shuffled[:] = label[torch.randperm(len(y), generator=generator)]
         aurocs = [max(roc_auc_score(shuffled.numpy() == c, unit) for c in (0, 2, 4, 6)) for unit in a.T]
-        spread = np.maximum(ranks.std(axis=1), 1e-12)
-        np.testing.assert_allclose(row, (np.array(aurocs) - 0.5) / spread, rtol=1e-4, atol=1e-7)
+        deviation = np.maximum(rankdata(a, axis=0).std(axis=0), 1e-12)
+        np.testing.assert_allclose(row, (np.array(aurocs) - 0.5) / deviation, rtol=1e-4, atol=1e-7)
 
 
 def test_pooled_p_values_are_uniform_without_an_effect_and_agree_with_mann_whitney() -> None:
@@ -93,8 +94,8 @@ def test_pooled_p_values_are_uniform_without_an_effect_and_agree_with_mann_whitn
     a = torch.relu(torch.randn(400, 300, generator=generator)).numpy()
     y = (torch.arange(400) % 4 == 0).long().numpy()
     classes = classes_of(y)
-    ranks = centred_ranks(a)
-    observed = (ranks @ classes.contrasts).max(axis=1) / ranks.std(axis=1)
+    ranks = ranks_above_zero(Codes.of([torch.from_numpy(a)]))
+    observed = (ranks @ classes.contrasts).max(axis=1) / spread(ranks)
     p = pooled_p_values(observed, permutation_null(ranks, classes, 100))
     exact = [mannwhitneyu(a[y == 1, i], a[y == 0, i], use_continuity=False).pvalue for i in range(300)]
     np.testing.assert_allclose(p, exact, atol=0.02)

@@ -10,6 +10,7 @@ from sklearn.neighbors import NearestCentroid
 from torch import Tensor
 
 from sparse_ae.analysis import Subject, truncation
+from sparse_ae.analysis.codes import Codes
 from sparse_ae.analysis.statistics import log_spaced, ratio, stratified, units_needed
 from sparse_ae.plotting.style import to_png
 from tests.analysis.subjects import subject_of
@@ -73,10 +74,12 @@ def test_curves_against_loops() -> None:
     assert result.numbers["fvu_empty"] == pytest.approx(fvu[0], rel=1e-5)
 
 
-def test_places_rank_the_codes_that_are_not_0_and_break_ties_by_unit() -> None:
-    z = torch.tensor([[0.0, 2, -3, 2], [0, 0, 1, 0]])
-    assert truncation.places(z, z.abs()).tolist() == [[3, 1, 0, 2], [1, 2, 0, 3]]
-    assert truncation.places(z, -z.abs()).tolist() == [[3, 0, 2, 1], [1, 2, 0, 3]]
+def test_codes_are_put_in_order_and_ties_stay_in_that_of_their_units() -> None:
+    codes = Codes.of([torch.tensor([[0.0, 2, -3, 2], [0, 0, 1, 0]])]).compact()
+    largest, smallest = (truncation.in_order(codes, sign * codes.value.abs()) for sign in (1, -1))
+    assert largest.atom.tolist() == [[2, 1, 3], [2, 0, 0]]
+    assert largest.value.tolist() == [[-3, 2, 2], [1, 0, 0]]
+    assert smallest.atom.tolist() == [[1, 3, 2], [2, 0, 0]]
 
 
 def _needed(tried: list[int], error: list[float], share: float) -> int | None:
