@@ -23,7 +23,7 @@ from sparse_ae.coders import omp
 from sparse_ae.config.build import build
 from sparse_ae.metrics import CodeMetrics
 from sparse_ae.models import Linear, SparseAutoencoder
-from sparse_ae.runs.directory import Run
+from sparse_ae.run.directory import Run
 from sparse_ae.sparsity import TopK
 from tests.helpers import CONF, train_run
 
