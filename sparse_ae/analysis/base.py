@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sparse_ae.coders import Coder
 from sparse_ae.config.errors import ConfigError
+from sparse_ae.data.examples import Text
 from sparse_ae.plotting.pictures import View
 from sparse_ae.runs.directory import Run
 
@@ -64,6 +65,8 @@ class Sample(NamedTuple):
     """Training data ``(B', D)``, like ``x`` but on the CPU: for references that are fitted, such as PCA."""
     labelled: Callable[[Literal["train", "val"]], tuple[Tensor, Tensor | None]]
     """Data ``(B', D)`` and classes ``(B',)`` of the other splits, on the CPU: for probes, which are fitted."""
+    text: Text | None = None
+    """Text whose tokens the rows are; None for other data."""
 
 
 class Subject:
@@ -99,8 +102,8 @@ class Subject:
 
     @property
     def noun(self) -> str:
-        """Name of a sample in titles: image or sample."""
-        return self.view.noun
+        """Name of a sample in titles: image, token or sample."""
+        return self.view.noun if self.sample.text is None else "token"
 
     @cached_property
     def z(self) -> Tensor:
@@ -201,6 +204,8 @@ class Result(NamedTuple):
     """Points for TensorBoard's projector."""
     labels: Mapping[str, str] = {}
     """Labels of the numbers that runs are compared by, in their order; without any, all single numbers are."""
+    documents: Mapping[str, Any] = {}
+    """Plain JSON values of any size, by name, each written to a file of its own."""
 
     @classmethod
     def of(
@@ -209,9 +214,10 @@ class Result(NamedTuple):
         figures: Mapping[str, Figure],
         arrays: Mapping[str, npt.NDArray[Any]] | None = None,
         embedding: Embedding | None = None,
+        documents: Mapping[str, Any] | None = None,
     ) -> "Result":
         """Result from a NamedTuple whose fields are the numbers, some of them annotated with a ``Label``."""
-        return cls(numbers._asdict(), figures, arrays or {}, embedding, labels_of(type(numbers)))
+        return cls(numbers._asdict(), figures, arrays or {}, embedding, labels_of(type(numbers)), documents or {})
 
 
 @torch.inference_mode()

@@ -94,4 +94,5 @@ def test_sample(data: DataModule, device: str, threshold: float) -> Sample:
         return data.to_float(rows.read(0, n)), None if label is None else label[:n]
 
     x, label = labelled("test")
-    return Sample(x.to(device), label, data.input_shape, threshold, lambda: labelled("train")[0], labelled)
+    text = data.examples("test", len(x))
+    return Sample(x.to(device), label, data.input_shape, threshold, lambda: labelled("train")[0], labelled, text)
