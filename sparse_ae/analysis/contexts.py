@@ -69,7 +69,6 @@ def contexts_of(subject: Subject, text: Text, units: Tensor, k: int) -> Iterator
     finder = _Finder.of(text.passage)
     for some, z in unit_blocks(subject, units):
         activity = z.abs()
-        frequency = (activity > subject.sample.threshold).double().mean(dim=0).tolist()
         tokens = top_tokens(activity.numpy(), vocabulary, _TOKENS, subject.sample.threshold)
         rows = finder.top(activity, k).tolist()
         for i, unit in enumerate(some.tolist()):
@@ -78,7 +77,7 @@ def contexts_of(subject: Subject, text: Text, units: Tensor, k: int) -> Iterator
             has = tokens.token[i] >= 0
             yield UnitContexts(
                 unit,
-                frequency[i],
+                int(tokens.activating[i]) / len(text.token),
                 float(code[rows[i][0]]) if found else 0.0,
                 tokens.token[i][has].tolist(),
                 tokens.share[i][has].tolist(),

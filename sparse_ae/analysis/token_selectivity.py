@@ -33,10 +33,8 @@ class Units(NamedTuple):
 
     dead: npt.NDArray[np.bool_]
     """True for a unit whose code is never != 0, ``(N,)``."""
-    active: Counts
-    """Number of rows that activate the unit, ``(N,)``."""
     top: TopTokens
-    """Its tokens with the largest shares, ``(N, k)``."""
+    """Tokens with the largest shares of its activity, k of them."""
     precision: Array
     """Share of the rows that activate the unit that are of its top token, ``(N,)``; NaN without any."""
     recall: Array
@@ -93,8 +91,8 @@ def analyse(subject: Subject, text: Text, *, alpha: float, least_share: float, n
     ``least_share`` of its activity or more is on that token. Recall tells whether it is active wherever the token is,
     or only in some contexts.
 
-    Arrays, N units and k = ``n_tokens``: ``token``, ``share``, ``token_active`` and ``token_rows (N, k)`` of the top
-    tokens, see ``TopTokens``; the other fields of ``Units``; ``single_token``, true for single-token units.
+    Arrays: the fields of ``TopTokens``, with k = ``n_tokens``, and the others of ``Units``; ``single_token``, true for
+    single-token units.
     """
     units = measure(subject, text, max(n_tokens, 1))
     share, tested = units.top.share[:, 0], units.tested
@@ -135,8 +133,7 @@ def analyse(subject: Subject, text: Text, *, alpha: float, least_share: float, n
         "shares": _shares(units, single, numbers),
     }
     arrays = units._asdict() | {"single_token": single}
-    top = arrays.pop("top")
-    arrays |= {"token": top.token, "share": top.share, "token_active": top.active, "token_rows": top.rows}
+    arrays |= arrays.pop("top")._asdict()
     return Result.of(numbers, figures, arrays)
 
 
@@ -146,21 +143,19 @@ def measure(subject: Subject, text: Text, k: int) -> Units:
     n, rows = len(subject.dead), len(text.token)
     shuffled = torch.randperm(rows, generator=torch.Generator().manual_seed(0)).numpy()
     by_chance = vocabulary._replace(place=vocabulary.place[shuffled])
-    tops, active, chance = [], [], []
+    tops, chance = [], []
     for _, z in unit_blocks(subject, torch.arange(n)):
         activity = z.abs().numpy()
-        active.append((activity > threshold).sum(axis=0))
         tops.append(top_tokens(activity, vocabulary, k, threshold))
         chance.append(top_tokens(activity, by_chance, 1, threshold).share[:, 0])
-    top, of = TopTokens(*map(np.concatenate, zip(*tops, strict=True))), np.concatenate(active)
+    top = TopTokens(*map(np.concatenate, zip(*tops, strict=True)))
+    on, of, count = top.active[:, 0], top.activating, top.rows[:, 0]
     tested, p_value = of >= _LEAST_ACTIVE, np.ones(n)
-    on, count = top.active[:, 0], top.rows[:, 0]
     if tested.any():
         raw = hypergeom.sf(on[tested] - 1, rows, count[tested], of[tested])
         p_value[tested] = false_discovery_control((raw * len(vocabulary.token)).clip(max=1))
     return Units(
         dead=subject.dead.numpy(),
-        active=of,
         top=top,
         precision=np.divide(on, of, out=np.full(n, np.nan), where=of > 0),
         recall=np.divide(on, count, out=np.full(n, np.nan), where=count > 0),
@@ -208,7 +203,7 @@ def _shares(units: Units, single: npt.NDArray[np.bool_], numbers: Numbers) -> Fi
     bound = f"single-token unit: {numbers.least_share:g} or more"
     left.axvline(numbers.least_share, color="black", linestyle="--", linewidth=1, label=bound)
     left.set(title="Activity on a unit's top token", xlabel="share of the unit's activity", ylabel="units")
-    frequency = units.active / numbers.samples
+    frequency = units.top.activating / numbers.samples
     for chosen, colour, name in ((tested & ~single, BLUE, "others"), (single, _ORANGE, "single-token units")):
         if chosen.any():
             right.scatter(frequency[chosen], share[chosen], s=9, color=colour, alpha=0.6, linewidths=0, label=name)

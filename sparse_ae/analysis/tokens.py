@@ -1,6 +1,6 @@
 """Activity of units by token: there may be 50,000 tokens, so that no array holds all units and all tokens."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ class Vocabulary(NamedTuple):
 
 
 class TopTokens(NamedTuple):
-    """Of each of n units, the k tokens with the largest shares of its activity, largest first."""
+    """Tokens with the k largest shares of the activity of each of n units, largest first."""
 
     token: Counts
     """Token ids ``(n, k)``; -1 where a unit has fewer tokens."""
@@ -37,6 +37,8 @@ class TopTokens(NamedTuple):
     """Number of rows of the token that activate the unit, ``(n, k)``."""
     rows: Counts
     """Number of rows of the token, ``(n, k)``."""
+    activating: Counts
+    """Number of rows of any token that activate the unit, ``(n,)``."""
 
 
 def top_tokens(activity: Array, vocabulary: Vocabulary, k: int, threshold: float) -> TopTokens:
@@ -51,12 +53,19 @@ def top_tokens(activity: Array, vocabulary: Vocabulary, k: int, threshold: float
     order = np.lexsort((index, -total, unit))
     unit, index, total, active = unit[order], index[order], total[order], active[order]
     rank = np.arange(len(unit)) - np.searchsorted(unit, unit)
-    sums = np.bincount(unit, weights=total, minlength=n)
+    sums, activating = (np.bincount(unit, weights=weights, minlength=n) for weights in (total, active))
     kept = rank < k
     place = (unit[kept], rank[kept])
-    found = TopTokens(np.full((n, k), -1), np.zeros((n, k)), *np.zeros((2, n, k), dtype=np.int64))
-    found.token[place] = vocabulary.token[index[kept]]
-    found.share[place] = total[kept] / sums[unit[kept]]
-    found.active[place] = active[kept]
-    found.rows[place] = vocabulary.rows[index[kept]]
-    return found
+
+    def table(values: npt.NDArray[Any], missing: int) -> npt.NDArray[Any]:
+        filled = np.full((n, k), missing, dtype=values.dtype)
+        filled[place] = values
+        return filled
+
+    return TopTokens(
+        token=table(vocabulary.token[index[kept]], -1),
+        share=table(total[kept] / sums[unit[kept]], 0),
+        active=table(active[kept], 0),
+        rows=table(vocabulary.rows[index[kept]], 0),
+        activating=activating.astype(np.int64),
+    )

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -33,23 +33,45 @@ def units_pages(run: Run) -> dict[str, str]:
     return pages
 
 
-def _page(run: str, variant: str, data: dict[str, Any]) -> str:
+class _Data(NamedTuple):
+    text: str
+    """JSON as it was written."""
+    numbers: dict[str, int]
+    listed: int
+    """Number of units in it."""
+
+
+def _page(run: str, variant: str, data: _Data) -> str:
     script = (TEMPLATES / "units.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    title = f"Units of {run} ({variant})" if variant else f"Units of {run}"
-    numbers = {name: data[name] for name in _NUMBERS}
-    listed = len(data["units"])
-    return render("units.html", title=title, digest=digest, script=Markup(script), data=data, listed=listed, **numbers)
+    return render(
+        "units.html",
+        title=f"Units of {run} ({variant})" if variant else f"Units of {run}",
+        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        script=Markup(script),
+        data=Markup(_in_script(data.text)),
+        listed=data.listed,
+        **data.numbers,
+    )
 
 
-def _read(file: Path) -> dict[str, Any] | None:
+def _in_script(text: str) -> str:
+    """JSON in which no character can end a script: outside its strings, where an escape means the same, are none."""
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _read(file: Path) -> _Data | None:
     """Data of the page; None if there are none, or damaged ones."""
     try:
-        data = json.loads(file.read_bytes(), parse_constant=_refuse)
+        text = file.read_text(encoding="utf-8")
+        data = json.loads(text, parse_constant=_refuse)
     except (OSError, ValueError, RecursionError):
         return None
     is_whole = isinstance(data, dict) and isinstance(data.get("units"), list) and isinstance(data.get("pieces"), list)
-    return data if is_whole and all(isinstance(data.get(name), int) for name in _NUMBERS) else None
+    if not is_whole or not all(isinstance(data.get(name), int) for name in _NUMBERS):
+        return None
+    return _Data(text, {name: data[name] for name in _NUMBERS}, len(data["units"]))
 
 
 def _refuse(constant: str) -> None:
