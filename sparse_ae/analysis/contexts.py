@@ -23,6 +23,8 @@ BEFORE, AFTER = 20, 14
 """Pieces of text before and after the marked one."""
 _MOST_WINDOWS = 2**16
 """Number of contexts, and of units, that a page has room for."""
+LEAST_SHOWN = 0.005
+"""Least share of a token that figures show: 1% if rounded."""
 _TOKENS = 8
 """Top tokens of a unit."""
 _VALUES, _MOST_UNITS = 2**24, 1024
@@ -179,7 +181,8 @@ def _paragraph(text: Text, unit: UnitContexts) -> Paragraph:
     if not unit.contexts:
         return Paragraph(f"unit {unit.unit}: dead", [])
     names = text.names(unit.tokens)
-    tokens = ", ".join(f"{name} {share:.0%}" for name, share in zip(names, unit.shares, strict=True))
+    pairs = zip(names, unit.shares, strict=True)
+    tokens = ", ".join(f"{name} {share:.0%}" for name, share in pairs if share >= LEAST_SHOWN)
     heading = f"unit {unit.unit}: active on {100 * unit.frequency:.2g}% of the tokens; shares of its activity: {tokens}"
     return Paragraph(heading, [centred(*_line(context, abs(unit.largest))) for context in unit.contexts])
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from scipy.stats import false_discovery_control, hypergeom
 
 from sparse_ae.analysis.base import Label, Result, Subject
-from sparse_ae.analysis.contexts import unit_blocks
+from sparse_ae.analysis.contexts import LEAST_SHOWN, unit_blocks
 from sparse_ae.analysis.statistics import mean_defined
 from sparse_ae.analysis.tokens import Array, Counts, TopTokens, Vocabulary, top_tokens
 from sparse_ae.data.examples import Text
@@ -21,8 +21,6 @@ from sparse_ae.plotting.text import Line, Paragraph, Span, paragraphs
 
 _LEAST_ACTIVE = 10
 """Number of rows on which a unit that is tested is active."""
-_LEAST_SHOWN = 0.005
-"""Least share of a token that the figure shows, 1% if rounded."""
 _BINS = 40
 _ORANGE = "#D55E00"
 _UNTESTED = f"no unit is active on {_LEAST_ACTIVE} tokens"
@@ -180,13 +178,13 @@ def _tokens(units: Units, groups: dict[str, Counts], names: dict[int, str], rows
         for i in chosen:
             spans = []
             for token, share in zip(units.top.token[i], units.top.share[i], strict=True):
-                if share >= _LEAST_SHOWN:
+                if share >= LEAST_SHOWN:
                     spans += [Span(f" {names[int(token)]} {share:.0%} ", float(share)), Span(" ")]
             lines.append(Line(str(i), spans))
         blocks.append(Paragraph(f"unit     top tokens of the units with the {name} of their activity on one", lines))
     title = (
         f"Tokens with the largest shares of a unit's activity, over {rows:,} test tokens\n"
-        f"of the units active on {_LEAST_ACTIVE} tokens or more; background: the share"
+        f"units active on {_LEAST_ACTIVE} tokens or more; background: the share"
     )
     return paragraphs(blocks, title, empty=_UNTESTED)
 

@@ -95,7 +95,7 @@ def test_units_are_sorted_by_every_measure(opened: webdriver.Chrome) -> None:
     assert _sort(opened, "unit").get_attribute("aria-sort") == "ascending"
     assert _numbers(opened) == expected("unit", ascending=True)
     assert len(opened.find_elements(By.CSS_SELECTOR, "[aria-sort]:not([aria-sort=none])")) == 1
-    assert _rows(opened)[1] == ["10", "0.8%", "-1.5", "99.6%", " cat"]
+    assert _rows(opened)[1] == ["10", "0.8%", "-1.5", "99.6%", "cat"]
 
 
 def test_more_rows_are_shown_on_demand(opened: webdriver.Chrome) -> None:

@@ -2,6 +2,9 @@
 
 const STEP = 100; // rows shown, and added by "Show more"
 const TOKENS = 5; // shown in a row of the table
+const LEGEND =
+  "Underlined: the most active token, its activation on the left. Background: activation at each token, relative to " +
+  "the unit's largest; orange is positive, blue negative.";
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const body = document.getElementById("units").tBodies[0];
@@ -71,11 +74,21 @@ function rowOf(unit) {
   const numbers = [percent(unit.frequency), unit.largest, percent(unit.shares[0] ?? 0)];
   const row = element("tr", {}, element("th", { scope: "row" }, button));
   row.append(...numbers.map((number) => element("td", { "data-number": "" }, String(number))));
-  const tokens = unit.tokens.filter((piece, i) => i < TOKENS || matches[piece]);
-  const others = new Set(keysOf(unit).filter((piece) => matches[piece] && !tokens.includes(piece)));
-  row.append(element("td", {}, ...[...tokens, ...others].map(chipOf)));
+  row.append(element("td", {}, ...shownTokens(unit).map(chipOf)));
   row.unit = unit;
   return row;
+}
+
+/** Returns the first top tokens of a unit, and all others that are searched for, each once. */
+function shownTokens(unit) {
+  const tokens = unit.tokens.filter((piece, i) => i < TOKENS || matches[piece]);
+  const known = new Set(tokens.map((piece) => plainPieces[piece]));
+  for (const piece of keysOf(unit)) {
+    if (!matches[piece] || known.has(plainPieces[piece])) continue;
+    known.add(plainPieces[piece]);
+    tokens.push(piece);
+  }
+  return tokens;
 }
 
 function percent(share) {
@@ -83,7 +96,7 @@ function percent(share) {
 }
 
 function chipOf(piece) {
-  return element("span", { class: matches[piece] ? "token found" : "token" }, data.pieces[piece]);
+  return element("span", { class: matches[piece] ? "token found" : "token" }, data.pieces[piece].trim());
 }
 
 /** Returns a context: a piece of text for each token, coloured by the unit's activation relative to its largest. */
@@ -115,6 +128,7 @@ function show(unit) {
     element("h3", {}, "Top tokens, by their share of the unit's activity"),
     element("ul", { class: "tokens" }, ...tokens),
     element("h3", {}, "Contexts in which it is most active"),
+    element("p", { class: "quiet" }, LEGEND),
     element("table", { class: "contexts" }, element("tbody", {}, ...unit.contexts.map((context) => contextOf(context, unit)))),
   );
   dialog.showModal();
