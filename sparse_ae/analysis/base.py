@@ -14,6 +14,7 @@ from torch import Tensor
 from sparse_ae.analysis.codes import Codes
 from sparse_ae.coders import Coder
 from sparse_ae.config.errors import ConfigError
+from sparse_ae.data.examples import Text
 from sparse_ae.functional import block_rows, blocks, lifetime_sparsity
 from sparse_ae.plotting.pictures import View
 from sparse_ae.run.directory import Run
@@ -71,6 +72,8 @@ class Sample(NamedTuple):
     """Data ``(B', D)`` and classes ``(B',)`` of the other splits, on the CPU: for probes, which are fitted."""
     left_out: str = ""
     """A line about rows of the test split that are left out; empty if there are none."""
+    text: Text | None = None
+    """Text whose tokens the rows are; None for other data."""
 
 
 class Subject:
@@ -106,8 +109,8 @@ class Subject:
 
     @property
     def noun(self) -> str:
-        """Name of a sample in titles: image or sample."""
-        return self.view.noun
+        """Name of a sample in titles: image, token or sample."""
+        return self.view.noun if self.sample.text is None else "token"
 
     @cached_property
     def codes(self) -> Codes:
@@ -252,6 +255,8 @@ class Result(NamedTuple):
     """Points for TensorBoard's projector."""
     labels: Mapping[str, str] = {}
     """Labels of the numbers that runs are compared by, in their order; without any, all single numbers are."""
+    documents: Mapping[str, Any] = {}
+    """Plain JSON values of any size, by name, each written to a file of its own."""
 
     @classmethod
     def of(
@@ -260,6 +265,7 @@ class Result(NamedTuple):
         figures: Mapping[str, Figure],
         arrays: Mapping[str, npt.NDArray[Any]] | None = None,
         embedding: Embedding | None = None,
+        documents: Mapping[str, Any] | None = None,
     ) -> "Result":
         """Result from a NamedTuple whose fields are the numbers, some of them annotated with a ``Label``."""
-        return cls(numbers._asdict(), figures, arrays or {}, embedding, labels_of(type(numbers)))
+        return cls(numbers._asdict(), figures, arrays or {}, embedding, labels_of(type(numbers)), documents or {})

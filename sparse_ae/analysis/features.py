@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
+from sparse_ae.analysis import contexts
 from sparse_ae.analysis.base import Label, Result, Subject
 from sparse_ae.analysis.statistics import mean_defined
 from sparse_ae.config.errors import ConfigError
@@ -90,13 +91,13 @@ def analyse(
     top_units: TopUnits = 8,
     top_images: PositiveInt = 8,
 ) -> Result:
-    """Units decoded alone, their encoder filters, and the samples that activate them most.
+    """Units decoded alone, their encoder filters, and the samples that activate them most, as text in their contexts.
 
     See ``Units`` for a unit's typical activation, difference and contribution, ``Numbers`` for the results.
 
-    Arrays: measures of each unit; ``top_images (N, k)``, the samples with its largest codes; of the units ``shown
-    (n,)`` their ``differences`` and ``filters (n, D)``. Raises ``ConfigError`` for ``top_units`` that the coder does
-    not have.
+    Arrays: measures of each unit; ``top_images (N, k)``, the samples with its largest codes; of text ``top_tokens
+    (N, k)``, their token ids; of the units ``shown (n,)`` their ``differences`` and ``filters (n, D)``. Raises
+    ``ConfigError`` for ``top_units`` that the coder does not have.
     """
     units, atoms = measure_units(subject), subject.atoms
     living, sizes = ~units.dead, units.difference.norm(dim=1)
@@ -128,8 +129,15 @@ def analyse(
     } | ({} if filters is None else {"filters": filters.weight})
     figures = _grids(subject, units, shown, filters, which=f"{len(shown)} of {len(atoms)} units, {_ORDERS[order]}")
     rows = _rows(top_units, ranked)
-    figures["top_images"] = _top_images(subject, units, rows, codes[rows], samples[rows])
-    return Result.of(numbers, figures, {name: values.numpy() for name, values in arrays.items()})
+    text, documents = subject.sample.text, {}
+    if text is None:
+        figures["top_images"] = _top_images(subject, units, rows, codes[rows], samples[rows])
+    else:
+        arrays["top_tokens"] = text.token[samples]
+        which = _ORDERS[order] if isinstance(top_units, int) else "those chosen"
+        figures["contexts"] = contexts.draw(subject, text, rows, top_images, which=which)
+        documents[contexts.DOCUMENT] = contexts.document(subject, text, top_images)
+    return Result.of(numbers, figures, {name: values.numpy() for name, values in arrays.items()}, documents=documents)
 
 
 def measure_units(subject: Subject) -> Units:

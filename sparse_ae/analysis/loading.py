@@ -108,6 +108,7 @@ def test_sample(coder: CoderModule, data: DataModule, device: str, threshold: fl
         lambda: read("train", room)[0],
         lambda split: read(split, most),
         _left_out(coder, size, room, coded),
+        data.examples("test", len(x)),
     )
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from pydantic import Field, PositiveInt
 from scipy.stats import false_discovery_control
 
+from sparse_ae.analysis import token_selectivity
 from sparse_ae.analysis.base import Label, Result, Subject, classes_needed
 from sparse_ae.analysis.codes import Codes
 from sparse_ae.analysis.statistics import (
@@ -34,6 +35,7 @@ Indices = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
 Alpha = Annotated[float, Field(gt=0, lt=1)]
 Auroc = Annotated[float, Field(ge=0.5, le=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 _EXPECTED_PER_CLASS = 10
 _BINS = 50
@@ -158,6 +160,8 @@ def analyse(
     permutations: PositiveInt = 200,
     n_units: PositiveInt = 8,
     n_images: PositiveInt = 8,
+    least_share: Share = 0.5,
+    n_tokens: PositiveInt = 8,
 ) -> Result:
     """Selectivity of each unit, for the class that its activity tells best from all others, by AUROC.
 
@@ -175,9 +179,16 @@ def analyse(
     is tested.
 
     Arrays: the fields of ``Units``, with classes as labels; ``preferred_class``, with the largest mean activity (-1
-    for a dead unit); ``selective``, true for selective units. Raises ``ConfigError`` for fewer ``permutations`` than
-    1 / ``alpha``, and for data without classes.
+    for a dead unit); ``selective``, true for selective units.
+
+    Of text without classes, the tokens are the classes, of which there are too many for all that: see
+    ``token_selectivity``. Raises ``ConfigError`` for fewer ``permutations`` than 1 / ``alpha``, and for data with
+    neither classes nor text.
     """
+    if subject.label is None and subject.sample.text is not None:
+        return token_selectivity.analyse(
+            subject, subject.sample.text, alpha=alpha, least_share=least_share, n_units=n_units, n_tokens=n_tokens
+        )
     label = classes_needed(subject.label, "selectivity")
     if permutations * alpha < 1:
         reason, least = f"too few for alpha={alpha:g}", math.ceil(1 / alpha)

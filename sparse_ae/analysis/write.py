@@ -1,6 +1,7 @@
 """Run analyses and write their results into the run: numbers and labels, arrays, figures."""
 
 import io
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,12 @@ def _write(run: Run, name: str, result: Result, *, svg: bool) -> list[Path]:
     if result.arrays:
         np.savez_compressed(buffer := io.BytesIO(), allow_pickle=False, **result.arrays)
         files["arrays.npz"] = buffer.getvalue()
+    for document, value in result.documents.items():
+        files[f"{document}.json"] = json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
     if result.embedding is not None:
         files |= projector_files(result.embedding)
     paths = run.write_analysis(name, {**result.numbers, _LABELS: dict(result.labels)}, files)
     show_figures(run, name, figures)
     if result.embedding is not None:
         show_embedding(run, name, result.embedding)
-    return [path for path in paths if path.stem in figures]
+    return [path for path in paths if path.suffix in (".png", ".svg")]

@@ -17,6 +17,7 @@ from sparse_ae.config.checked import checked
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data.device import usable_device
 from sparse_ae.data.disk import DiskLoader
+from sparse_ae.data.examples import Text
 from sparse_ae.data.files import data_root
 from sparse_ae.data.loader import Batch, Loader, ResidentLoader, Shift
 from sparse_ae.data.order import EpochSampler
@@ -212,6 +213,10 @@ class DataModule(LightningDataModule, ABC):
                 rows = MemoryRows(rows.read(0, len(rows)).reshape(-1, *rows.shape))
             self._splits[name] = Samples(rows, label)
         return self._splits[name]
+
+    def examples(self, name: Split, n: int) -> Text | None:
+        """Text of the first ``n`` rows of a split; None for data that are no text. Call ``prepare_data`` before."""
+        return None
 
     @property
     def _file_size(self) -> int:

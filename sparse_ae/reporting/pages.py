@@ -3,21 +3,19 @@
 Text from a run's folder is escaped, so that a folder from someone else cannot act in the reader's browser.
 """
 
-import base64
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from typing import TYPE_CHECKING, NamedTuple
 
 from sparse_ae.atomic import write_atomically
 from sparse_ae.reporting.analyses import read_found, reading_order
 from sparse_ae.reporting.columns import as_number, cell_text
 from sparse_ae.reporting.entries import Entry, Sweep, read_entry
 from sparse_ae.reporting.labels import KEY_METRICS, TIMES
+from sparse_ae.reporting.render import render
 from sparse_ae.reporting.results import Table, table_of, text_of, value_text
+from sparse_ae.reporting.units import units_pages
 from sparse_ae.run.directory import Run
 from sparse_ae.run.errors import RunError
 
@@ -76,17 +74,23 @@ class AnalysisView(NamedTuple):
 
 
 def write_run_page(run: Run) -> None:
-    """Write ``report.html`` into the folder of ``run``: its metrics, times, configuration and analyses."""
-    page = render_run(read_entry(run.path, run.path.name))
-    write_atomically(run.path / "report.html", page.encode(errors="replace"))
+    """Write ``report.html`` into the folder of ``run``: its metrics, times, configuration and analyses.
+
+    Where an analysis has found units in text, also the pages of ``units_pages``, which it links to.
+    """
+    pages = units_pages(run)
+    pages["report.html"] = render_run(read_entry(run.path, run.path.name), list(pages))
+    for name, page in pages.items():
+        write_atomically(run.path / name, page.encode(errors="replace"))
 
 
-def render_run(entry: Entry) -> str:
-    """Return the page of one run."""
-    return _render(
+def render_run(entry: Entry, links: Sequence[str] = ()) -> str:
+    """Return the page of one run, with ``links`` to files beside it."""
+    return render(
         "run.html",
         title=entry.name,
         state=entry.state,
+        links=links,
         metrics=[(name, value_text(value)) for name, value in entry.metrics.items()],
         times=_times(entry),
         config=[(key, cell_text(value)) for key, value in entry.config.items()],
@@ -96,7 +100,7 @@ def render_run(entry: Entry) -> str:
 
 def render_sweep(sweep: Sweep, drawings: "Sequence[Drawing]", title: str) -> str:
     """Return the page of many runs: figures, a table to sort, and the details of each run."""
-    return _render(
+    return render(
         "sweep.html",
         title=title,
         verdict=sweep.verdict,
@@ -105,20 +109,6 @@ def render_sweep(sweep: Sweep, drawings: "Sequence[Drawing]", title: str) -> str
         labels=["run", *sweep.columns, *(shown.label for shown in (*KEY_METRICS, *TIMES)), "state"],
         runs=[_run_view(entry, sweep.columns) for entry in sweep.entries],
     )
-
-
-def _render(template: str, **context: Any) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["data_uri"] = lambda png: f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    written = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    return environment.get_template(template).render(written=written, **context)
 
 
 def _run_view(entry: Entry, columns: Sequence[str]) -> RunView:

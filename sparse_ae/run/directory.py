@@ -278,6 +278,7 @@ class Run:
             self.model_spec,
             self.path / "report.html",
             self.path / "projector_config.pbtxt",
+            *self.path.glob("units*.html"),
             *self.path.glob(_EVENTS),
         ]:
             path.unlink(missing_ok=True)

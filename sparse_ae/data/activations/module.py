@@ -19,6 +19,7 @@ from sparse_ae.data.activations.corpus import documents, text_files
 from sparse_ae.data.activations.files import FILES, identity, model_folder
 from sparse_ae.data.activations.harvest import Harvest, ValueType
 from sparse_ae.data.activations.language_model import LanguageModel
+from sparse_ae.data.activations.text import ContextText
 from sparse_ae.data.activations.tokens import Contexts, Packing, cut
 from sparse_ae.data.files import data_root
 from sparse_ae.data.module import DataModule, Samples
@@ -166,6 +167,9 @@ class Activations(DataModule):
         return [f"data.text={self.text}: {reason}: splits are drawn in whole contexts, and may share documents"]
 
     # Text, for what shows it.
+
+    def examples(self, name: Split, n: int) -> ContextText:
+        return ContextText(self, name, n)
 
     def tokens(self, name: Split) -> Tokens:
         """Place in the text of each row of a split, in stored order. Call ``prepare_data`` before."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.activations.models import make_bert, make_corpus, make_gpt2
+from tests.data.activations.models import make_bert, make_byte_gpt2, make_corpus, make_gpt2
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +17,12 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a two-layer GPT-2."""
     return make_gpt2(tmp_path_factory.mktemp("gpt2"))
+
+
+@pytest.fixture(scope="session")
+def byte_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a two-layer GPT-2 whose tokens are bytes."""
+    return make_byte_gpt2(tmp_path_factory.mktemp("byte_gpt2"))
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from tests.data.activations.tokenizers import END, byte_level
+
 WORDS = ["the", "cat", "dog", "sat", "ran", "on", "under", "mat", "moon", ".", "!"]
 LONGEST = 32
 DIM = 16
@@ -33,13 +35,22 @@ def make_bert(folder: Path, layers: int = 2, longest: int = LONGEST) -> Path:
 
 def make_gpt2(folder: Path) -> Path:
     """A GPT-2, whose tokeniser puts nothing around a text and has one special token."""
-    end = "<|endoftext|>"
-    tokenizer = _tokenizer([end], end)
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=end, bos_token=end, unk_token=end, model_max_length=LONGEST
-    ).save_pretrained(folder)
+    tokenizer = _tokenizer([END], END)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=END, bos_token=END, unk_token=END, model_max_length=LONGEST
+    )
+    return _gpt2(folder, fast)
+
+
+def make_byte_gpt2(folder: Path) -> Path:
+    """A GPT-2 whose tokens are bytes."""
+    return _gpt2(folder, byte_level())
+
+
+def _gpt2(folder: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
+    tokenizer.save_pretrained(folder)
     config = GPT2Config(
-        vocab_size=1 + len(WORDS),
+        vocab_size=len(tokenizer),
         n_embd=DIM,
         n_layer=2,
         n_head=2,

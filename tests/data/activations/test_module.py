@@ -1,6 +1,7 @@
 """``data=activations``: splits, identity, mistakes, and runs of the commands on it."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from sparse_ae.data.activations import module
 from sparse_ae.data.activations.files import identity
 from sparse_ae.run.directory import Run
 from sparse_ae.run.naming import config_hash
-from tests.data.activations.models import DIM, LONGEST
+from tests.data.activations.models import DIM, LONGEST, WORDS
 from tests.helpers import Cli, fresh_config
 
 
@@ -264,15 +265,32 @@ def test_a_model_is_trained_and_a_coder_fitted_on_one_cache(options: dict[str, A
         "sparse-ae-train",
         *given,
         *("model=linear", "sparsity=topk", "sparsity.k=4", "model.latent_dim=32", "dead=auxk"),
-        *("trainer.max_epochs=2", "hydra.run.dir=run", "analysis=[]"),
+        *("trainer.max_epochs=2", "hydra.run.dir=run"),
     )
     assert outcome.code == 0, outcome.err
     assert "harvesting 540 rows of encoder.layer.0" in outcome.out
     run = Run(tmp_path / "run")
     assert run.metrics["test/l0"] == pytest.approx(4)
     assert 0 < run.metrics["test/fvu"] < 1
-    outcome = cli("sparse-ae-fit", *given, "coder=pca", "coder.latent_dim=4", "hydra.run.dir=fit", "analysis=[]")
+    _check_page(run, ["contexts", "sparsity"])
+    outcome = cli("sparse-ae-analyse", "run=run", "analysis=[features,selectivity]", "device=cpu")
+    assert outcome.code == 0, outcome.err
+    assert "selectivity: units with most of their activity on one token: " in outcome.out
+    _check_page(run, ["contexts", "features", "filters", "contexts", "sparsity", "shares", "tokens"])
+    outcome = cli("sparse-ae-fit", *given, "coder=pca", "coder.latent_dim=4", "hydra.run.dir=fit")
     assert outcome.code == 0, outcome.err
     assert "harvesting" not in outcome.out
     assert len(list((tmp_path / "cache").glob("activations-*"))) == 1
     assert 0 < Run(tmp_path / "fit").metrics["test/fvu"] < 1
+    _check_page(Run(tmp_path / "fit"), ["contexts", "sparsity"])
+
+
+def _check_page(run: Run, figures: list[str]) -> None:
+    """The run has these figures, and a page of its units whose contexts are of words."""
+    assert [figure.stem for figure in run.figures] == figures
+    assert "units.html" in (run.path / "report.html").read_text()
+    (text,) = re.findall(r'(?s)type="application/json">(.*?)</script>', (run.path / "units.html").read_text())
+    data = json.loads(text)
+    assert {piece.strip() for piece in data["pieces"]} == set(WORDS)
+    assert len(data["units"]) == data["living_units"] > 3
+    assert all(unit["contexts"] for unit in data["units"])
