@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sparse_ae.coders import Coder
 from sparse_ae.config.errors import ConfigError
+from sparse_ae.data.activations.predictions import Language
 from sparse_ae.plotting.pictures import View
 from sparse_ae.runs.directory import Run
 
@@ -64,6 +65,8 @@ class Sample(NamedTuple):
     """Training data ``(B', D)``, like ``x`` but on the CPU: for references that are fitted, such as PCA."""
     labelled: Callable[[Literal["train", "val"]], tuple[Tensor, Tensor | None]]
     """Data ``(B', D)`` and classes ``(B',)`` of the other splits, on the CPU: for probes, which are fitted."""
+    language: Callable[[], Language] | None = None
+    """Gives the text of the test split and its language model; None for data that are no activations of one."""
 
 
 class Subject:

@@ -1,6 +1,7 @@
 """Load a finished run (model, data, activity threshold) for evaluation or analysis."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from sparse_ae.atomic import make_writable
 from sparse_ae.coders import DictionaryCoder
 from sparse_ae.config.build import build
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.data import DataModule, Split, usable_device
+from sparse_ae.data import Activations, DataModule, Split, usable_device
 from sparse_ae.data.content import FILES, identity
 from sparse_ae.models import SparseAutoencoder
 from sparse_ae.runs.directory import Run
@@ -94,4 +95,5 @@ def test_sample(data: DataModule, device: str, threshold: float) -> Sample:
         return data.to_float(rows.read(0, n)), None if label is None else label[:n]
 
     x, label = labelled("test")
-    return Sample(x.to(device), label, data.input_shape, threshold, lambda: labelled("train")[0], labelled)
+    language = partial(data.language, "test") if isinstance(data, Activations) else None
+    return Sample(x.to(device), label, data.input_shape, threshold, lambda: labelled("train")[0], labelled, language)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field, PositiveInt
@@ -18,29 +18,19 @@ from sparse_ae.data.activations.cache import Cache
 from sparse_ae.data.activations.corpus import documents, text_files
 from sparse_ae.data.activations.files import FILES, identity, model_folder
 from sparse_ae.data.activations.harvest import Harvest, ValueType
+from sparse_ae.data.activations.head import HeadedModel
 from sparse_ae.data.activations.language_model import LanguageModel
-from sparse_ae.data.activations.tokens import Contexts, Packing, cut
+from sparse_ae.data.activations.predictions import Language
+from sparse_ae.data.activations.tokens import Contexts, Packing, Tokens, cut
 from sparse_ae.data.files import data_root
 from sparse_ae.data.module import DataModule, Samples
+from sparse_ae.data.rows import Subset
 from sparse_ae.data.scale import Normalization
 from sparse_ae.data.splits import Size, Split
 
 _TEXT = ".txt or .jsonl files, a folder of them, or a glob pattern"
 _LARGEST_DOCUMENT = 0.1
 """Share of the rows that a document may have for documents to stay whole."""
-
-
-class Tokens(NamedTuple):
-    """Place in the text of each row of a split, int64 ``(n,)`` each."""
-
-    token: Tensor
-    """Token id."""
-    position: Tensor
-    """Place in the context, from 0."""
-    context: Tensor
-    """Number of the context in ``Activations.contexts``."""
-    document: Tensor
-    """Number of the document in the text."""
 
 
 @with_options_of(DataModule)
@@ -176,6 +166,27 @@ class Activations(DataModule):
     def contexts(self) -> Contexts:
         """Contexts that the model has seen, with the tokens that give no rows. Call ``prepare_data`` before."""
         return self.cache.contexts
+
+    def language(self, name: Split) -> Language:
+        """Text of a split, and the model that predicts it. Call ``prepare_data`` before."""
+        index = getattr(self._parts, name)
+        assert self.groups is not None
+
+        def load() -> HeadedModel:
+            try:
+                return HeadedModel(model_folder(self.model, download=self.download), self.model)
+            except ConfigError as error:
+                raise error.under("data") from error
+
+        return Language(
+            load,
+            self.layer,
+            self.contexts,
+            self.tokens(name),
+            self.groups[index],
+            Subset(self.cache.rows, index),
+            lambda: self.moments.mean,
+        )
 
     @property
     def tokenizer(self) -> Any:

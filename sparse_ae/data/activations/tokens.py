@@ -104,6 +104,19 @@ class Contexts(NamedTuple):
         return cls(**load_file(file))
 
 
+class Tokens(NamedTuple):
+    """Place in the text of each row of a split, int64 ``(n,)`` each."""
+
+    token: Tensor
+    """Token id."""
+    position: Tensor
+    """Place in the context, from 0."""
+    context: Tensor
+    """Number of the context in ``Contexts``."""
+    document: Tensor
+    """Number of the document in the text."""
+
+
 class TokenBatch(NamedTuple):
     """Contexts side by side, padded on the right."""
 
