@@ -62,7 +62,7 @@ class Numbers(NamedTuple):
     """Standard error of each number above; None for a single group."""
 
 
-def analyse(subject: Subject, *, n_contexts: PositiveInt | None = 200, seed: NonNegativeInt = 0) -> Result:
+def analyse(subject: Subject, *, n_contexts: PositiveInt | None = 100, seed: NonNegativeInt = 0) -> Result:
     """Loss of the language model on held-out text with the layer's activations a replaced by decode(encode(a)).
 
     The references are a itself, the mean training activation, and 0. Replaced are the activations that are rows of the

@@ -18,8 +18,8 @@ ORIGINAL = "original"
 """Name of the predictions with nothing replaced."""
 
 _MASKED_SHARE = 0.15
-_LOGITS_AT_ONCE = 2**25
-"""Number of logits of a batch, 128 MB in float32; a batch of one context may have more."""
+_LOGITS_AT_ONCE = 2**24
+"""Number of logits of a batch, 64 MB in float32; a batch of one context may have more."""
 _TOLERANCE = 0.05
 """Relative difference between activations and those in the cache, in 16 bits and perhaps of another device."""
 
