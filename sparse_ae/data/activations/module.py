@@ -15,13 +15,14 @@ from torch import Tensor
 from sparse_ae.config.checked import checked, with_options_of
 from sparse_ae.config.errors import ConfigError, UserError
 from sparse_ae.data.activations.cache import Cache
-from sparse_ae.data.activations.corpus import documents, text_files
+from sparse_ae.data.activations.corpus import pieces, text_files
+from sparse_ae.data.activations.cutting import Packing, cut
 from sparse_ae.data.activations.files import FILES, identity, model_folder
 from sparse_ae.data.activations.harvest import Harvest, ValueType
 from sparse_ae.data.activations.head import HeadedModel
 from sparse_ae.data.activations.language_model import LanguageModel
 from sparse_ae.data.activations.predictions import Language
-from sparse_ae.data.activations.tokens import Contexts, Packing, Tokens, cut
+from sparse_ae.data.activations.tokens import Contexts, Tokens
 from sparse_ae.data.files import data_root
 from sparse_ae.data.module import DataModule, Samples
 from sparse_ae.data.rows import Subset
@@ -47,7 +48,8 @@ class Activations(DataModule):
     - ``packing``: ``pack``, documents follow each other in a context; ``pad``, each begins a context of its own.
     - ``special_tokens``: also keep rows of special tokens. Padding never gives rows.
     - ``max_norm_ratio``: leave out rows with a larger norm than this times the median, such as attention sinks.
-    - ``n``: largest number of rows; the text is read from its beginning until there are as many.
+    - ``n``: largest number of rows; the text is read from its beginning until there are as many. A document of more
+      than 2^18 characters is tokenised in pieces that end before a space between letters.
     - ``dtype``: type of the values on disk.
     - ``harvest_batch``: number of contexts that the model is run on at a time.
     - ``content``: digest of model and text, by which runs on others are told apart; only the command line sets it.
@@ -203,7 +205,7 @@ class Activations(DataModule):
         for layer in self.layers:
             model.width(layer, option="layers")
         contexts = cut(
-            documents(text_files(self.text), self.field),
+            pieces(text_files(self.text), self.field),
             model.tokenizer,
             context=self.context,
             packing=self.packing,
