@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sparse_ae.config.checked import checked, with_options_of
 from sparse_ae.config.errors import ConfigError, UserError
-from sparse_ae.data.activations.cache import Cache
+from sparse_ae.data.activations.cache import Cache, Manifest
 from sparse_ae.data.activations.corpus import pieces, text_files
 from sparse_ae.data.activations.cutting import Packing, cut
 from sparse_ae.data.activations.files import FILES, identity, model_folder
@@ -23,6 +23,7 @@ from sparse_ae.data.activations.head import HeadedModel
 from sparse_ae.data.activations.language_model import LanguageModel
 from sparse_ae.data.activations.predictions import Language
 from sparse_ae.data.activations.tokens import Contexts, Tokens
+from sparse_ae.data.cached import Cached
 from sparse_ae.data.files import data_root
 from sparse_ae.data.module import DataModule, Samples
 from sparse_ae.data.rows import Subset
@@ -35,7 +36,7 @@ _LARGEST_DOCUMENT = 0.1
 
 
 @with_options_of(DataModule)
-class Activations(DataModule):
+class Activations(Cached[Manifest]):
     """Activations of one layer of a language model, harvested once into ``root``.
 
     - ``model``: a folder, or a name in Hugging Face's local cache; ``download`` fetches it if it is not there.
@@ -117,24 +118,22 @@ class Activations(DataModule):
     def source(self, name: Split) -> Samples:
         return Samples(self.cache.rows, None)
 
-    def prepare_data(self) -> None:
-        """Harvest, unless that is done. Raises as ``Harvest.fill`` does."""
-        if self._manifest is None:
-            layers = dict.fromkeys((self.layer, *self.layers))
-            self._harvest.fill({layer: self._cache(layer, self.root) for layer in layers}, self._device)
-            self._manifest = self.cache.manifest()
-            for known in ("_harvest", "sizes", "_parts"):  # the model takes memory, and rows were left out
-                self.__dict__.pop(known, None)
-            self._draw_groups()
-            self._check_sizes()
-
-    def setup(self, stage: str) -> None:
-        self.prepare_data()  # in processes that did not harvest
-        super().setup(stage)
-
     @property
-    def fingerprint(self) -> str:
-        return self.cache.folder.name
+    def folder(self) -> Path:
+        return self.cache.folder
+
+    def compute(self) -> Manifest:
+        """Harvest, unless that is done. Raises as ``Harvest.fill`` does."""
+        layers = dict.fromkeys((self.layer, *self.layers))
+        self._harvest.fill({layer: self._cache(layer, self.root) for layer in layers}, self._device)
+        manifest = self.cache.manifest()
+        assert manifest is not None
+        return manifest
+
+    def recount(self) -> None:
+        self.__dict__.pop("_harvest", None)  # the model takes memory
+        self._draw_groups()
+        super().recount()
 
     @property
     def row_bytes(self) -> int:
