@@ -19,9 +19,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from sparse_ae.data.activations.cache import Cache
+from sparse_ae.data.activations.cutting import cut
 from sparse_ae.data.activations.harvest import Harvest
 from sparse_ae.data.activations.language_model import LanguageModel
-from sparse_ae.data.activations.tokens import cut
 
 VOCABULARY = 30_522
 LAYER = "encoder.layer.5"
@@ -60,7 +60,7 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
         save_model(folder / "model")
     model = LanguageModel(options.model or folder / "model", "model")
     contexts = cut(
-        text(options.rows),
+        enumerate(text(options.rows)),
         model.tokenizer,
         context=options.context,
         packing="pack",

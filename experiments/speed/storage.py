@@ -1,9 +1,12 @@
 """Rows from disk against rows in memory, and against reading the file from end to end: ratios, medians of rounds.
 
-    python experiments/speed/storage.py           (--gb 0.2 --rounds 1 for a rehearsal)
+    python experiments/speed/storage.py           (--gb 0.2 --rows 20000 --rounds 1 for a rehearsal)
+    python experiments/speed/storage.py --of cache
 
-The file is made in a temporary folder (--folder chooses where). Everything takes turns within a round, on the same
-epochs. Memory is the peak of a process of its own, which reads one epoch and does nothing else.
+A file of float32 rows is made in a temporary folder (--folder chooses where), and a cache as a harvest of activations
+leaves it: shards of float16 rows in contexts of documents, whole documents in each split. On the cache, an autoencoder
+with TopK is trained. Everything takes turns within a round, on the same epochs. Memory is the peak of a process of its
+own, which reads one epoch and does nothing else.
 """
 
 import argparse
@@ -20,16 +23,23 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import nn
 
+from sparse_ae.data import Arrays
 from sparse_ae.data.disk import DiskLoader
 from sparse_ae.data.loader import Batch, ResidentLoader
 from sparse_ae.data.order import EpochSampler
 from sparse_ae.data.rows import Rows, open_rows
+from sparse_ae.models import Linear, SparseAutoencoder
+from sparse_ae.sparsity import TopK
+from sparse_ae.training.objective import Objective
 
 DIM, UNITS = 784, 128
 BLOCK_BYTES = 2**20
 BATCHES = (256, 4096)
+CACHE_DIMS, SHARD_ROWS, WINDOWS = (384, 768), 2**15, 4
+ROWS_PER_DOCUMENT, UNITS_PER_VALUE, ACTIVE = 1000, 2, 32
 
 
 def write_rows(path: Path, n: int) -> None:
@@ -141,9 +151,55 @@ def measure(path: Path, options: argparse.Namespace) -> None:
             compared(title, calls, options.gb, 0.8, options.rounds, lambda: None)
 
 
+def write_cache(folder: Path, n: int, dim: int) -> None:
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(0)
+    for number, start in enumerate(range(0, n, SHARD_ROWS)):
+        place = torch.arange(start, min(start + SHARD_ROWS, n), dtype=torch.int32)
+        rows = torch.randn(len(place), dim, generator=generator).half()
+        save_file({"rows": rows, "document": place // ROWS_PER_DOCUMENT}, folder / f"{number}.safetensors")
+
+
+def topk_step(dim: int) -> Callable[[Batch], None]:
+    """``model=linear sparsity=topk`` with ``optimizer=adam``."""
+    torch.manual_seed(0)
+    units = UNITS_PER_VALUE * dim
+    model = SparseAutoencoder(Linear(input_dim=dim, latent_dim=units), TopK(k=ACTIVE, latent_dim=units))
+    objective = Objective(model)
+    optimizer = torch.optim.Adam(objective.parameters(), lr=1e-3, fused=True)
+
+    def step(batch: Batch) -> None:
+        objective.train_step_(optimizer, batch.x, batch.target, step=0, total_steps=1)
+
+    return step
+
+
+def measure_cache(folder: Path, dim: int, options: argparse.Namespace) -> None:
+    write_cache(folder, options.rows, dim)
+    gb = options.rows * dim * 2 / 1e9
+    for batch_size in BATCHES:
+        loaders = {}
+        for storage in ("device", "disk"):
+            data = Arrays(
+                path=str(folder),
+                key="rows",
+                split_by="document",
+                storage=storage,
+                batch_size=batch_size,
+                window_gb=2 * options.rows * dim * 2 / 2**30 / WINDOWS,
+            )
+            loaders[storage] = data.train_dataloader()
+        for name, make in (("only iterating", lambda: nothing), ("linear, topk", lambda: topk_step(dim))):
+            calls = {storage: epoch(loader, make()) for storage, loader in loaders.items()}
+            title = f"cache, D = {dim}, batch {batch_size}, {name}; against memory"
+            compared(title, calls, gb, 0.8, options.rounds, lambda: None)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--of", choices=["file", "cache"], help="only this of the two")
     parser.add_argument("--gb", type=float, default=4.0, help="size of the file")
+    parser.add_argument("--rows", type=int, default=200_000, help="rows of the cache")
     parser.add_argument("--window-gb", type=float, default=0.5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
@@ -156,7 +212,13 @@ def main() -> None:
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        measure(Path(folder) / "rows.npy", options)
+        if options.of != "cache":
+            measure(Path(folder) / "rows.npy", options)
+        else:
+            print("| | reference, GB/s | from disk, GB/s | ratio | wanted |\n|---|---|---|---|---|")
+        if options.of != "file":
+            for dim in CACHE_DIMS:
+                measure_cache(Path(folder) / str(dim), dim, options)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from torch import Tensor
 from sparse_ae.analysis.codes import Codes
 from sparse_ae.coders import Coder
 from sparse_ae.config.errors import ConfigError
+from sparse_ae.data.activations.predictions import Language
 from sparse_ae.data.examples import Text
 from sparse_ae.functional import block_rows, blocks, lifetime_sparsity
 from sparse_ae.plotting.pictures import View
@@ -74,6 +75,8 @@ class Sample(NamedTuple):
     """A line about rows of the test split that are left out; empty if there are none."""
     text: Text | None = None
     """Text whose tokens the rows are; None for other data."""
+    language: Callable[[], Language] | None = None
+    """Gives the text of the test split and its language model; None for data that are no activations of one."""
 
 
 class Subject:

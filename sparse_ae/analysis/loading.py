@@ -1,6 +1,7 @@
 """Load a finished run (model, data, activity threshold) for evaluation or analysis."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from sparse_ae.atomic import make_writable
 from sparse_ae.coders import CoderModule, DictionaryCoder
 from sparse_ae.config.build import build
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.data import DataModule, Split, usable_device
+from sparse_ae.data import Activations, DataModule, Split, usable_device
 from sparse_ae.data.content import FILES, identity
 from sparse_ae.functional import block_rows
 from sparse_ae.models import SparseAutoencoder
@@ -109,6 +110,7 @@ def test_sample(coder: CoderModule, data: DataModule, device: str, threshold: fl
         lambda split: read(split, most),
         _left_out(coder, size, room, coded),
         data.examples("test", len(x)),
+        partial(data.language, "test") if isinstance(data, Activations) else None,
     )
 
 

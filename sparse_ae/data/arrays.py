@@ -89,6 +89,9 @@ class Arrays(DataModule):
     def fingerprint(self) -> str | None:
         return None if self.content is None else f"{self.content} {self.key}"
 
+    def origin(self, name: Split) -> str:
+        return "data.path" if name == "train" or name not in self._rows else f"data.{name}_path"
+
     def first_pass(self) -> Moments:
         """Moments of the training split. Raises ``ConfigError`` for the first value of any split that is not finite."""
         moments = super().first_pass()

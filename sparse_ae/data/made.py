@@ -22,8 +22,9 @@ from rich.progress import Progress
 
 from sparse_ae.atomic import write_atomically
 from sparse_ae.config.errors import UserError
+from sparse_ae.data.cached import Cached
 from sparse_ae.data.content import digest
-from sparse_ae.data.module import DataModule, Samples
+from sparse_ae.data.module import Samples
 from sparse_ae.data.rows import open_labels, open_rows
 from sparse_ae.data.splits import Split
 from sparse_ae.lock import hold
@@ -98,8 +99,8 @@ Make = Callable[[Writer], list[str]]
 """Computation of all rows, which are given to the writer; returns doubts about the source."""
 
 
-class Made(DataModule):
-    """Rows computed once into the folder ``root/<kind>-<digest>``, by one process while others wait.
+class Made(Cached[Manifest]):
+    """Rows computed into the folder ``root/<kind>-<digest>``, by one process while others wait.
 
     The digest covers ``recipe``. A folder that is half made, damaged, or of another version is made again.
     """
@@ -108,8 +109,6 @@ class Made(DataModule):
     """First part of the name of the folder."""
     version: ClassVar[int] = 1
     """Version of ``make``, to be raised whenever it gives other rows."""
-
-    _manifest: Manifest | None = None
 
     @abstractmethod
     def recipe(self) -> Mapping[str, Any]:
@@ -133,20 +132,14 @@ class Made(DataModule):
 
     @cached_property
     def folder(self) -> Path:
-        """Folder of the rows."""
         return self.root / f"{self.kind}-{self._digest()}"
 
-    def prepare_data(self) -> None:
+    def compute(self) -> Manifest:
         """Make the rows, unless they are there. Raises ``ConfigError`` for a source that gives no rows to train on,
         ``UserError`` for one that changes meanwhile, and ``OSError`` naming the folder if it cannot be written.
         """
-        if self._manifest is None:
-            names: tuple[Split, ...] = ("train", "val", "test")
-            total = sum(self.planned(name) or 0 for name in names)
-            self._manifest = open_made(self.folder, self.version, self._make, total)
-            for known in ("sizes", "_parts"):  # a picture that cannot be decoded is no row
-                self.__dict__.pop(known, None)
-            self._check_sizes()
+        names: tuple[Split, ...] = ("train", "val", "test")
+        return open_made(self.folder, self.version, self._make, sum(self.planned(name) or 0 for name in names))
 
     def _make(self, write: Writer) -> list[str]:
         doubts = self.make(write)
@@ -156,14 +149,6 @@ class Made(DataModule):
 
     def _digest(self) -> str:
         return hashlib.sha256(json.dumps(self.recipe(), sort_keys=True).encode()).hexdigest()[:16]
-
-    def setup(self, stage: str) -> None:
-        self.prepare_data()  # in processes that did not make the rows
-        super().setup(stage)
-
-    @property
-    def fingerprint(self) -> str | None:
-        return self.folder.name
 
     @property
     def doubts(self) -> list[str]:

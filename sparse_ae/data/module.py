@@ -152,6 +152,10 @@ class DataModule(LightningDataModule, ABC):
         """Digest of the files; None for data that are read again for their moments each time."""
         return None
 
+    def origin(self, name: Split) -> str:
+        """Key of the option that the values of a split come from, for errors about them."""
+        return "data"
+
     @property
     def row_bytes(self) -> int:
         """Size of a stored row."""
@@ -292,7 +296,7 @@ class DataModule(LightningDataModule, ABC):
                 place = int(getattr(self._parts, name)[start + row]) if drawn else start + row
                 file = "training" if drawn else name
                 reason = f"row {place}, column {column} of the {file} file is {x[row, column]:g}"
-                raise ConfigError("data.path", reason=reason, expected="finite numbers")
+                raise ConfigError(self.origin(name), reason=reason, expected="finite numbers")
             yield x
 
     # Loaders.

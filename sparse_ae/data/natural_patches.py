@@ -114,6 +114,9 @@ class NaturalPatches(Made):
             write(name, (x[order] / spread).reshape(-1, *self.input_shape).numpy())
         return []
 
+    def origin(self, name: Split) -> str:
+        return super().origin(name) if self.path is None else "data.path"
+
     @property
     def row_bytes(self) -> int:
         return self.input_dim * torch.float32.itemsize

@@ -39,6 +39,7 @@ DATA: dict[str, Callable[[], Subject]] = {
 }
 NEED_CLASSES = ("selectivity", "probe")
 NEED_IMAGES = {"gabor"}
+NEED_LANGUAGE = {"loss_recovered"}
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,10 @@ def test_every_analysis_of_any_data(name: str, data: str, subjects: dict[str, Su
         return
     if name in NEED_IMAGES and len(subjects[data].sample.shape) == 1:
         with pytest.raises(ConfigError, match=f"{name} fits images, and the rows are vectors"):
+            analyse(subjects[data], **given)
+        return
+    if name in NEED_LANGUAGE:
+        with pytest.raises(ConfigError, match=f"^data: {name} needs a language model, and the data have none"):
             analyse(subjects[data], **given)
         return
     result = analyse(subjects[data], **given)

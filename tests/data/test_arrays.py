@@ -142,6 +142,12 @@ def test_bad_data_are_one_line(x: np.ndarray[Any, Any], options: dict[str, Any],
     assert "\n" not in str(error.value)
 
 
+def test_values_of_another_file_that_are_not_finite_are_told_under_its_key() -> None:
+    np.save("test.npy", spoiled(2, 1, np.inf)[:5])
+    with pytest.raises(ConfigError, match=r"^data\.test_path: row 2, column 1 of the test file is inf \(expected"):
+        Arrays(path="x.npy", test_path="test.npy").inspect()
+
+
 def test_a_path_is_required() -> None:
     with pytest.raises(ConfigError, match="path: is required"):
         Arrays()

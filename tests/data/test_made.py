@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from sparse_ae.config.errors import ConfigError
 from sparse_ae.data.made import Made, Writer
 from sparse_ae.data.splits import Split
 from tests.processes import CONTEXT, wait_until
@@ -68,6 +69,20 @@ def test_rows_are_made_once_and_read_on_every_tier(tmp_path: Path) -> None:
     third.prepare_data()
     batches = zip(third.train_dataloader(), first.train_dataloader(), strict=True)
     assert all(torch.equal(a.x, b.x) for a, b in batches)
+
+
+def test_values_that_are_not_finite(tmp_path: Path) -> None:
+    """They come from no file that an option names."""
+
+    class Infinite(Squares):
+        kind = "infinite"
+
+        def make(self, write: Writer) -> list[str]:
+            write("train", np.full((self.n, 2), np.inf, dtype=np.float32))
+            return []
+
+    with pytest.raises(ConfigError, match=r"^data: row \d+, column 0 of the training file is inf \(expected finite"):
+        Infinite(tmp_path).inspect()
 
 
 def test_other_rows_have_another_folder(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from sparse_ae.data.content import digest
 from sparse_ae.data.files import natural_order
 from sparse_ae.data.rows import Rows, open_labels, open_rows
 
-VERSION = 1
+VERSION = 2
 """Version of what is written, to be raised whenever the same options give other rows."""
 
 COLUMNS = ("token", "position", "context", "document")

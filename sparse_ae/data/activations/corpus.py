@@ -1,9 +1,10 @@
 """Text of the user's own: .txt files and .jsonl files, and the documents in them. Imports no torch."""
 
+import codecs
 import glob
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,12 @@ from sparse_ae.config.errors import ConfigError, did_you_mean, listed
 from sparse_ae.data.files import natural_order
 
 FORMATS = (".txt", ".jsonl")
+
+LONGEST = 2**18
+"""Number of characters of the longest piece."""
+
+Piece = tuple[int, str]
+"""Number of a document, from 0, and the next part of its text."""
 
 
 def text_files(text: str) -> list[Path]:
@@ -32,19 +39,49 @@ def text_files(text: str) -> list[Path]:
     return files
 
 
-def documents(files: Sequence[Path], field: str) -> Iterator[str]:
+def pieces(files: Sequence[Path], field: str) -> Iterator[Piece]:
     """Yield the documents of ``files``: a .txt file is one, and each line of a .jsonl file, under the key ``field``.
 
-    Raises ``ConfigError`` for what is no text in UTF-8, and for a line without the field.
+    A long document comes in pieces of at most ``LONGEST`` characters, and a .txt file is read in as much memory. They
+    end before a space between letters, where tokenisers end a token; without one after a line, or anywhere. Raises
+    ``ConfigError`` for what is no text in UTF-8, and for a line without the field.
     """
+    number = 0
     for file in files:
         if file.suffix.lower() == ".txt":
-            yield _decoded(file.read_bytes(), file, "")
+            yield from ((number, text) for text in _in_pieces(_decoded(file)))
+            number += 1
             continue
         with file.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
+            for i, line in enumerate(lines, start=1):
                 if line.strip():
-                    yield _document(line, field, file, f" in line {number}")
+                    text = _document(line, field, file, f" in line {i}")
+                    yield from ((number, piece) for piece in _in_pieces([text]))
+                    number += 1
+
+
+def _in_pieces(parts: Iterable[str]) -> Iterator[str]:
+    """Cut the text of which there are ``parts`` anew; an empty one is one empty piece."""
+    text = ""
+    for part in parts:
+        text += part
+        begin = 0
+        while len(text) - begin > LONGEST:
+            end = _end(text, begin)
+            yield text[begin:end]
+            begin = end
+        text = text[begin:]
+    yield text
+
+
+def _end(text: str, begin: int) -> int:
+    """End of the piece that begins at ``begin`` in a longer text, in the second half of ``LONGEST`` characters."""
+    half, last = begin + LONGEST // 2, begin + LONGEST
+    place = last
+    while (place := text.rfind(" ", half, place)) > 0:
+        if text[place - 1].isalpha() and text[place + 1].isalpha():
+            return place
+    return text.rfind("\n", half, last) + 1 or last
 
 
 def _inside(folder: Path) -> list[Path]:
@@ -57,7 +94,10 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def _document(line: bytes, field: str, file: Path, place: str) -> str:
-    text = _decoded(line, file, place)
+    try:
+        text = line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _no_text(file, place, error.start) from error
     try:
         entry: Any = json.loads(text)
     except (ValueError, RecursionError):
@@ -73,9 +113,22 @@ def _document(line: bytes, field: str, file: Path, place: str) -> str:
     return str(entry[field])
 
 
-def _decoded(content: bytes, file: Path, place: str) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        reason = f"no text in UTF-8{place} (byte {error.start})"
-        raise ConfigError("text", str(file), reason, "text in UTF-8") from error
+def _decoded(file: Path) -> Iterator[str]:
+    """Yield the text of a file in parts, without a byte order mark."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with file.open("rb") as stream:
+        read = len(codecs.BOM_UTF8) if stream.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8 else 0
+        stream.seek(read)
+        content = None
+        while content != b"":
+            content = stream.read(LONGEST)
+            waiting = len(decoder.getstate()[0])
+            try:
+                yield decoder.decode(content, final=not content)
+            except UnicodeDecodeError as error:
+                raise _no_text(file, "", read - waiting + error.start) from error
+            read += len(content)
+
+
+def _no_text(file: Path, place: str, byte: int) -> ConfigError:
+    return ConfigError("text", str(file), f"no text in UTF-8{place} (byte {byte})", "text in UTF-8")

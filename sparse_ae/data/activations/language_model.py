@@ -32,15 +32,8 @@ class LanguageModel:
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
         self.tokenizer = load_tokenizer(folder, name)
-        with _quiet(), _explained(folder, name):
-            from transformers import AutoModel
-
-            self.model, info = AutoModel.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False, output_loading_info=True
-            )
-        self.model.eval().requires_grad_(False)
-        self.model.config.use_cache = False
-        self._random = {key.rpartition(".")[0] for key in info["missing_keys"]}
+        self.model, missing = load_model(folder, name, "AutoModel")
+        self._random = {key.rpartition(".")[0] for key in missing}
 
     @property
     def longest_context(self) -> int:
@@ -52,8 +45,7 @@ class LanguageModel:
     @property
     def padding(self) -> int:
         """Token id at padded positions."""
-        ids = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0)
-        return int(next(token for token in ids if token is not None))
+        return padding(self.tokenizer)
 
     def width(self, layer: str, *, option: str = "layer") -> int:
         """Number of values D that ``layer`` gives for a token. ``option`` names it in errors.
@@ -72,7 +64,7 @@ class LanguageModel:
             outputs = self._run(ids, torch.ones_like(ids), {layer: lambda output: output})
         if layer not in outputs:
             raise ConfigError(option, layer, f"{self.name} does not run it on text", "a layer that it runs")
-        tensor = _tensor(outputs[layer])
+        tensor = first_tensor(outputs[layer])
         if tensor is None or tensor.ndim != 3 or tensor.shape[:2] != shape:
             reason = f"for {shape[0]} contexts of {shape[1]} tokens it gives {_kind(outputs[layer])}"
             raise ConfigError(option, layer, reason, "a layer that gives (contexts, tokens, values)")
@@ -90,7 +82,7 @@ class LanguageModel:
         token, mask, rows = (tensor.to(self.model.device) for tensor in batch)
 
         def take(output: Any) -> Tensor:
-            tensor = _tensor(output)
+            tensor = first_tensor(output)
             assert tensor is not None
             return tensor.flatten(0, 1).index_select(0, rows)
 
@@ -142,13 +134,42 @@ def load_tokenizer(folder: Path, name: str) -> Any:
     """Load the tokeniser in ``folder``. Raises ``ConfigError`` if there is none."""
     if not any(re.fullmatch(_TOKENISER, file.name) for file in folder.iterdir()):  # transformers makes an empty one
         raise ConfigError("model", name, "has no tokeniser", "tokenizer.json beside the model")
-    with _quiet(), _explained(folder, name):
-        from transformers import AutoTokenizer
+    return _load(folder, name, "AutoTokenizer")
 
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+def load_config(folder: Path, name: str) -> Any:
+    """Load the configuration of the model in ``folder``. Raises ``ConfigError`` for an unknown one."""
+    return _load(folder, name, "AutoConfig")
+
+
+def load_model(folder: Path, name: str, kind: str) -> tuple[Any, set[str]]:
+    """Load a model in evaluation mode with transformers' class ``kind``, and the weights that its files lack.
+
+    Raises ``ConfigError`` for a folder without one.
+    """
+    model, info = _load(folder, name, kind, output_loading_info=True)
+    model.eval().requires_grad_(False)
+    model.config.use_cache = False
+    return model, set(info["missing_keys"])
+
+
+def padding(tokenizer: Any) -> int:
+    """Token id at padded positions, where a tokeniser may have none for that."""
+    ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return int(next(token for token in ids if token is not None))
 
 
 _TOKENISER = r"tokenizer\.json|vocab\.(txt|json)|.*\.model|.*\.tiktoken|tekken\.json"
+
+
+def _load(folder: Path, name: str, kind: str, **options: Any) -> Any:
+    """Load what transformers' class ``kind`` reads from ``folder``: no code is run, and nothing fetched."""
+    with _quiet(), _explained(folder, name):
+        import transformers
+
+        return getattr(transformers, kind).from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, **options
+        )
 
 
 @contextmanager
@@ -185,7 +206,7 @@ def _read(file: Path) -> str:
     return file.read_text(errors="replace") if file.is_file() else ""
 
 
-def _tensor(output: Any) -> Tensor | None:
+def first_tensor(output: Any) -> Tensor | None:
     """A layer's tensor: its output, or the first element of a tuple."""
     first = output[0] if isinstance(output, tuple) and output else output
     return first if isinstance(first, Tensor) else None

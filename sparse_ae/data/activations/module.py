@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field, PositiveInt
@@ -14,15 +14,20 @@ from torch import Tensor
 
 from sparse_ae.config.checked import checked, with_options_of
 from sparse_ae.config.errors import ConfigError, UserError
-from sparse_ae.data.activations.cache import Cache
-from sparse_ae.data.activations.corpus import documents, text_files
+from sparse_ae.data.activations.cache import Cache, Manifest
+from sparse_ae.data.activations.corpus import pieces, text_files
+from sparse_ae.data.activations.cutting import Packing, cut
 from sparse_ae.data.activations.files import FILES, identity, model_folder
 from sparse_ae.data.activations.harvest import Harvest, ValueType
+from sparse_ae.data.activations.head import HeadedModel
 from sparse_ae.data.activations.language_model import LanguageModel
+from sparse_ae.data.activations.predictions import Language
 from sparse_ae.data.activations.text import ContextText
-from sparse_ae.data.activations.tokens import Contexts, Packing, cut
+from sparse_ae.data.activations.tokens import Contexts, Tokens
+from sparse_ae.data.cached import Cached
 from sparse_ae.data.files import data_root
 from sparse_ae.data.module import DataModule, Samples
+from sparse_ae.data.rows import Subset
 from sparse_ae.data.scale import Normalization
 from sparse_ae.data.splits import Size, Split
 
@@ -31,21 +36,8 @@ _LARGEST_DOCUMENT = 0.1
 """Share of the rows that a document may have for documents to stay whole."""
 
 
-class Tokens(NamedTuple):
-    """Place in the text of each row of a split, int64 ``(n,)`` each."""
-
-    token: Tensor
-    """Token id."""
-    position: Tensor
-    """Place in the context, from 0."""
-    context: Tensor
-    """Number of the context in ``Activations.contexts``."""
-    document: Tensor
-    """Number of the document in the text."""
-
-
 @with_options_of(DataModule)
-class Activations(DataModule):
+class Activations(Cached[Manifest]):
     """Activations of one layer of a language model, harvested once into ``root``.
 
     - ``model``: a folder, or a name in Hugging Face's local cache; ``download`` fetches it if it is not there.
@@ -58,7 +50,8 @@ class Activations(DataModule):
     - ``packing``: ``pack``, documents follow each other in a context; ``pad``, each begins a context of its own.
     - ``special_tokens``: also keep rows of special tokens. Padding never gives rows.
     - ``max_norm_ratio``: leave out rows with a larger norm than this times the median, such as attention sinks.
-    - ``n``: largest number of rows; the text is read from its beginning until there are as many.
+    - ``n``: largest number of rows; the text is read from its beginning until there are as many. A document of more
+      than 2^18 characters is tokenised in pieces that end before a space between letters.
     - ``dtype``: type of the values on disk.
     - ``harvest_batch``: number of contexts that the model is run on at a time.
     - ``content``: digest of model and text, by which runs on others are told apart; only the command line sets it.
@@ -126,24 +119,22 @@ class Activations(DataModule):
     def source(self, name: Split) -> Samples:
         return Samples(self.cache.rows, None)
 
-    def prepare_data(self) -> None:
-        """Harvest, unless that is done. Raises as ``Harvest.fill`` does."""
-        if self._manifest is None:
-            layers = dict.fromkeys((self.layer, *self.layers))
-            self._harvest.fill({layer: self._cache(layer, self.root) for layer in layers}, self._device)
-            self._manifest = self.cache.manifest()
-            for known in ("_harvest", "sizes", "_parts"):  # the model takes memory, and rows were left out
-                self.__dict__.pop(known, None)
-            self._draw_groups()
-            self._check_sizes()
-
-    def setup(self, stage: str) -> None:
-        self.prepare_data()  # in processes that did not harvest
-        super().setup(stage)
-
     @property
-    def fingerprint(self) -> str:
-        return self.cache.folder.name
+    def folder(self) -> Path:
+        return self.cache.folder
+
+    def compute(self) -> Manifest:
+        """Harvest, unless that is done. Raises as ``Harvest.fill`` does."""
+        layers = dict.fromkeys((self.layer, *self.layers))
+        self._harvest.fill({layer: self._cache(layer, self.root) for layer in layers}, self._device)
+        manifest = self.cache.manifest()
+        assert manifest is not None
+        return manifest
+
+    def recount(self) -> None:
+        self.__dict__.pop("_harvest", None)  # the model takes memory
+        self._draw_groups()
+        super().recount()
 
     @property
     def row_bytes(self) -> int:
@@ -181,6 +172,27 @@ class Activations(DataModule):
         """Contexts that the model has seen, with the tokens that give no rows. Call ``prepare_data`` before."""
         return self.cache.contexts
 
+    def language(self, name: Split) -> Language:
+        """Text of a split, and the model that predicts it. Call ``prepare_data`` before."""
+        index = getattr(self._parts, name)
+        assert self.groups is not None
+
+        def load() -> HeadedModel:
+            try:
+                return HeadedModel(model_folder(self.model, download=self.download), self.model)
+            except ConfigError as error:
+                raise error.under("data") from error
+
+        return Language(
+            load,
+            self.layer,
+            self.contexts,
+            self.tokens(name),
+            self.groups[index],
+            Subset(self.cache.rows, index),
+            lambda: self.moments.mean,
+        )
+
     @property
     def tokenizer(self) -> Any:
         """Tokeniser of the model, to decode tokens. Call ``prepare_data`` before."""
@@ -196,7 +208,7 @@ class Activations(DataModule):
         for layer in self.layers:
             model.width(layer, option="layers")
         contexts = cut(
-            documents(text_files(self.text), self.field),
+            pieces(text_files(self.text), self.field),
             model.tokenizer,
             context=self.context,
             packing=self.packing,

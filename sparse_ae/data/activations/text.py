@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from sparse_ae.data.activations.cutting import special_ids
 from sparse_ae.data.activations.pieces import Pieces
-from sparse_ae.data.activations.tokens import special_ids
+from sparse_ae.data.activations.tokens import Tokens
 from sparse_ae.data.examples import Piece, Window
 from sparse_ae.data.splits import Split
 
 if TYPE_CHECKING:
-    from sparse_ae.data.activations.module import Activations, Tokens
+    from sparse_ae.data.activations.module import Activations
 
 
 class _Passage(NamedTuple):
@@ -55,7 +56,7 @@ class ContextText:
         return Window(pieces[first : place[row] + after + 1], place[row] - first)
 
     @cached_property
-    def _tokens(self) -> "Tokens":
+    def _tokens(self) -> Tokens:
         columns = self.data.tokens(self.split)
         return type(columns)(*(column[: self.n] for column in columns))
 

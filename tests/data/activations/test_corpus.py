@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.data.activations.corpus import documents, text_files
+from sparse_ae.data.activations import corpus
+from sparse_ae.data.activations.corpus import pieces, text_files
 
 
 @pytest.fixture
@@ -23,8 +24,8 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_is_read_in_natural_order_without_hidden_and_other_files(folder: Path) -> None:
     files = text_files(str(folder))
     assert [file.name for file in files] == ["2.txt", "3.jsonl", "10.txt", "deep.TXT"]
-    assert list(documents(files, "text")) == ["two", "line 0", "line 1", "ten", "deep"]
-    assert list(documents(files, "body")) == ["two", "body 0", "body 1", "ten", "deep"]
+    assert list(pieces(files, "text")) == list(enumerate(["two", "line 0", "line 1", "ten", "deep"]))
+    assert list(pieces(files, "body")) == list(enumerate(["two", "body 0", "body 1", "ten", "deep"]))
 
 
 def test_patterns_and_single_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,10 +36,51 @@ def test_patterns_and_single_files(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert text_files("*.jsonl") == [Path("3.jsonl")]
 
 
+def _read(content: bytes, file: Path, longest: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    file.write_bytes(content)
+    monkeypatch.setattr(corpus, "LONGEST", longest)
+    found = list(pieces([file], "text"))
+    assert {number for number, _ in found} == {0}
+    return [text for _, text in found]
+
+
+def test_a_long_document_comes_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They end before a space between letters, else after a line, else where they are long enough."""
+    text = "one two. three four, 5 6 7 8 9 10 11\nab\ncd\n0123456789abcdef"
+    expected = ["one two. three", " four, 5 6 7 8 9", " 10 11\nab\ncd\n", "0123456789abcdef"]
+    assert _read(text.encode(), tmp_path / "a.txt", 16, monkeypatch) == expected
+    line = json.dumps({"text": text}).encode()
+    assert _read(line, tmp_path / "a.jsonl", 16, monkeypatch) == expected
+
+
+@pytest.mark.parametrize("longest", [1, 2, 3, 5, 1000])
+def test_pieces_together_are_the_text(longest: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A character of several bytes is not torn, wherever reading stops."""
+    text = "Grüße, 世界! 🙂\r\n\r\n  a b\tc " * 3
+    for content in (text.encode(), b"\xef\xbb\xbf" + text.encode()):
+        found = _read(content, tmp_path / "a.txt", longest, monkeypatch)
+        assert "".join(found) == text
+        assert max(map(len, found)) <= longest
+    assert _read(b"", tmp_path / "a.txt", longest, monkeypatch) == [""]
+    assert _read(b"\xef\xbb\xbf", tmp_path / "a.txt", longest, monkeypatch) == [""]
+
+
+@pytest.mark.parametrize("longest", [1, 2, 3, 4, 1000])
+@pytest.mark.parametrize(
+    ("content", "byte"),
+    [(b"ab\xff", 2), (b"\xef\xbb\xbfab\xff", 5), ("ü世".encode() + b"\xe4\xb8", 5), (b"a\xe4\xb8b", 1)],
+)
+def test_the_byte_that_is_no_text(
+    content: bytes, byte: int, longest: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=rf"a\.txt: no text in UTF-8 \(byte {byte}\) \(expected text in UTF-8\)$"):
+        _read(content, tmp_path / "a.txt", longest, monkeypatch)
+
+
 def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_bytes("\ufeffGrüße\r\n".encode())
-    assert list(documents([file], "text")) == ["Grüße\r\n"]
+    assert list(pieces([file], "text")) == [(0, "Grüße\r\n")]
 
 
 @pytest.mark.parametrize(
@@ -73,10 +115,4 @@ def test_lines_that_are_no_documents(content: str, message: str, tmp_path: Path)
     file = tmp_path / "a.jsonl"
     file.write_bytes(content.encode("latin-1"))
     with pytest.raises(ConfigError, match=message):
-        list(documents([file], "text"))
-
-
-def test_a_text_file_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes(b"ab\xff")
-    with pytest.raises(ConfigError, match=r"a\.txt: no text in UTF-8 \(byte 2\) \(expected text in UTF-8\)$"):
-        list(documents([tmp_path / "a.txt"], "text"))
+        list(pieces([file], "text"))

@@ -16,10 +16,10 @@ from transformers import AutoModel
 
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data.activations.cache import Cache
-from sparse_ae.data.activations.corpus import documents, text_files
+from sparse_ae.data.activations.corpus import pieces, text_files
+from sparse_ae.data.activations.cutting import Packing, cut
 from sparse_ae.data.activations.harvest import Harvest
 from sparse_ae.data.activations.language_model import LanguageModel
-from sparse_ae.data.activations.tokens import Packing, cut
 from tests.data.activations.models import DIM
 from tests.data.test_made import _room_for
 from tests.processes import CONTEXT, wait_until
@@ -36,7 +36,7 @@ def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 def harvest(model: Path, corpus: Path, packing: Packing = "pad") -> Harvest:
     """A harvest of all documents, in contexts of 12 tokens."""
     loaded = LanguageModel(model, "m")
-    texts = documents(text_files(str(corpus)), "text")
+    texts = pieces(text_files(str(corpus)), "text")
     return Harvest(loaded, cut(texts, loaded.tokenizer, context=12, packing=packing, special_tokens=False))
 
 
@@ -208,7 +208,7 @@ def test_a_cache_of_another_version_is_replaced(whole: Whole, tmp_path: Path) ->
             file.write_text(json.dumps(json.loads(file.read_text()) | {"version": 99}))
     shutil.copy(cache.folder / "rows" / "0.safetensors", cache.folder / "rows" / "6.safetensors")
     assert cache.manifest() is None
-    message = r"copy was written by another version of this package \(99, not 1\); it is harvested again$"
+    message = r"copy was written by another version of this package \(99, not 2\); it is harvested again$"
     with pytest.warns(UserWarning, match=message):
         whole.harvest.fill({LAYER: cache}, CPU)
     assert content(cache.folder) == content(whole.cache.folder)

@@ -1,15 +1,21 @@
 """Contexts by hand: packing, document borders, special tokens, shards."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from pydoc_data import topics
 from typing import Any
 
 import pytest
 import torch
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from sparse_ae.config.errors import ConfigError
+from sparse_ae.data.activations.corpus import pieces, text_files
+from sparse_ae.data.activations.cutting import cut, special_ids
 from sparse_ae.data.activations.language_model import load_tokenizer
-from sparse_ae.data.activations.tokens import Contexts, Span, cut, special_ids
+from sparse_ae.data.activations.tokens import Contexts, Span
 
 TEXTS = ["the cat sat on the mat .", "", "dog ran"]
 """Documents of 7, no and 2 words."""
@@ -27,7 +33,7 @@ def of_gpt2(gpt2: Path) -> Any:
 
 def contexts(tokenizer: Any, texts: list[str] = TEXTS, **options: Any) -> Contexts:
     """Contexts of six tokens, unless ``options`` say otherwise."""
-    return cut(texts, tokenizer, **{"context": 6, "packing": "pad", "special_tokens": False} | options)
+    return cut(enumerate(texts), tokenizer, **{"context": 6, "packing": "pad", "special_tokens": False} | options)
 
 
 def shown(tokenizer: Any, found: Contexts) -> list[str]:
@@ -99,8 +105,75 @@ def test_no_more_text_is_read_than_rows_need(of_bert: Any) -> None:
             read.append(i)
             yield "the cat"
 
-    assert cut(texts(), of_bert, context=8, packing="pad", special_tokens=False, most_rows=100).rows == 100
+    assert cut(enumerate(texts()), of_bert, context=8, packing="pad", special_tokens=False, most_rows=100).rows == 100
     assert len(read) < 1000
+
+
+def _bytes_bpe(text: str) -> Tokenizer:
+    """As GPT-2's: a word begins with a space."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.train_from_iterator([text], trainers.BpeTrainer(vocab_size=600, show_progress=False))
+    return tokenizer
+
+
+def _llama3_bpe(text: str) -> Tokenizer:
+    """As Llama 3's, which joins punctuation and line ends."""
+    tokenizer = Tokenizer(models.BPE())
+    pattern = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    split = pre_tokenizers.Split(Regex(pattern), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    tokenizer.train_from_iterator([text], trainers.BpeTrainer(vocab_size=600, show_progress=False))
+    return tokenizer
+
+
+def _llama2_bpe(text: str) -> Tokenizer:
+    """As Llama 2's, which puts a space before every text, also one that begins with a space."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    trainer = trainers.BpeTrainer(vocab_size=300, show_progress=False, special_tokens=["<unk>"], max_token_length=8)
+    tokenizer.train_from_iterator(text.split(" "), trainer)
+    return tokenizer
+
+
+def _metaspace_unigram(text: str) -> Tokenizer:
+    """As sentencepiece's: a space is put before a text."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(vocab_size=400, show_progress=False, unk_token="<unk>", special_tokens=["<unk>"])
+    tokenizer.train_from_iterator([text], trainer)
+    return tokenizer
+
+
+def _word_pieces(text: str) -> Tokenizer:
+    """As BERT's, which drops spaces."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=400, show_progress=False, special_tokens=["[UNK]"])
+    tokenizer.train_from_iterator([text], trainer)
+    return tokenizer
+
+
+@pytest.mark.parametrize("make", [_bytes_bpe, _llama2_bpe, _llama3_bpe, _metaspace_unigram, _word_pieces])
+@pytest.mark.parametrize("packing", ["pack", "pad"])
+def test_pieces_give_the_tokens_of_the_whole(
+    make: Callable[[str], Tokenizer], packing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [topics.topics[name] for name in ("typesseq", "assert", "formatstrings")]
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=make("".join(texts)), eos_token="<end>")
+    for i, text in enumerate(texts):
+        (tmp_path / f"{i}.txt").write_text(text)
+    found = []
+    for longest, characters in ((10**6, 10**6), (2000, 8000), (1000, 1)):
+        monkeypatch.setattr("sparse_ae.data.activations.corpus.LONGEST", longest)
+        monkeypatch.setattr("sparse_ae.data.activations.cutting._CHARACTERS", characters)
+        parts = list(pieces(text_files(str(tmp_path)), "text"))
+        assert len(parts) > 20 or longest > 10**5
+        found.append(cut(parts, tokenizer, context=16, packing=packing, special_tokens=False))  # type: ignore[arg-type]
+    expected = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    assert found[0].column("token").tolist() == [token for ids in expected for token in ids]
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
 
 
 def test_empty_text(of_bert: Any) -> None:
