@@ -34,7 +34,7 @@ class Coder:
     """Codes are the activations; ``decoded`` makes reconstructions of them."""
 
     def __init__(self, decoded: Callable[[Tensor], Tensor]) -> None:
-        self.decoded, self.dictionary = decoded, torch.eye(DIM)
+        self.decoded, self.dictionary, self.latent_dim = decoded, torch.eye(DIM), DIM
 
     def encode(self, x: Tensor) -> Tensor:
         assert x.dtype == torch.float32
@@ -91,7 +91,8 @@ def prepared(options: dict[str, Any], **changes: Any) -> Activations:
 
 
 def subject(data: Activations, decoded: Callable[[Tensor], Tensor]) -> Subject:
-    return Subject(Coder(decoded), sample_of(data, "cpu", 0.1))
+    coder: Any = Coder(decoded)
+    return Subject(coder, sample_of(coder, data, "cpu", 0.1))
 
 
 def analysed(data: Activations, decoded: Callable[[Tensor], Tensor], **options: Any) -> Result:
