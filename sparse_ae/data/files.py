@@ -66,20 +66,29 @@ def picture_files(path: str | Path, *, path_option: str = "path") -> list[Path]:
     place = placed(path)
     try:
         is_folder = stat.S_ISDIR(place.stat().st_mode)
-        inside = [Path(folder) / name for folder, _, names in os.walk(place, followlinks=True) for name in names]
+        inside = files_below(place)
     except FileNotFoundError as error:
         raise ConfigError(path_option, path, "no such folder") from error
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(path_option, path, f"cannot be read ({_cause(error)})") from error
     if not is_folder:
         raise ConfigError(path_option, path, "a file", "a folder of pictures")
-    names = {file: file.relative_to(place) for file in inside if file.suffix.lower() in _picture_types()}
-    found = [file for file, name in names.items() if not any(part.startswith(".") for part in name.parts)]
+    found = [file for file in inside if file.suffix.lower() in _picture_types()]
     if not found:
         raise ConfigError(
             path_option, path, "a folder without pictures", ".jpg, .png or such files, or folders of them"
         )
-    return sorted(found, key=lambda file: natural_order(names[file].as_posix()))
+    return sorted(found, key=lambda file: natural_order(file.relative_to(place).as_posix()))
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return all files in ``folder`` and its subfolders but hidden ones; no link is followed back to where it is."""
+    found = []
+    for place, below, names in os.walk(folder, followlinks=True):
+        here = Path(place)
+        below[:] = [name for name in below if not (name.startswith(".") or _is_above(here, here / name, folder))]
+        found += [here / name for name in names if not name.startswith(".")]
+    return found
 
 
 def picture_class(file: Path, path: str | Path) -> str | None:
@@ -126,6 +135,14 @@ def _shards(path: str | Path, inside: list[Path], path_option: str) -> list[Path
     if len(formats) > 1:
         raise ConfigError(path_option, path, f"a folder with {listed(formats)} files", "shards of one format")
     return sorted(found, key=lambda file: natural_order(file.name))
+
+
+def _is_above(here: Path, link: Path, top: Path) -> bool:
+    """True if ``link`` leads to ``here``, or to a folder between it and ``top``."""
+    if not link.is_symlink():
+        return False
+    target = link.resolve()
+    return any(place.resolve() == target for place in (here, *here.parents) if place.is_relative_to(top))
 
 
 def _cause(error: Exception) -> str:

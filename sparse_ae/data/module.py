@@ -76,6 +76,8 @@ class DataModule(LightningDataModule, ABC):
     """Device of a trainer that is not attached yet."""
     groups: Tensor | None = None
     """Group ``(n,)`` of each row of the training file; groups stay whole."""
+    groups_option: ClassVar[str] = "split_by"
+    """Option that groups come from."""
 
     @checked
     def __init__(
@@ -233,7 +235,8 @@ class DataModule(LightningDataModule, ABC):
 
     @cached_property
     def _parts(self) -> Parts:
-        parts = draw(self._file_size, self._n_drawn("val"), self._n_drawn("test"), self.seed, self.groups)
+        sizes = self._file_size, self._n_drawn("val"), self._n_drawn("test")
+        parts = draw(*sizes, self.seed, self.groups, self.groups_option)
         # Rows that a window cannot hold are to be read in the order of the file.
         return parts if self._window is None else Parts(*(part.sort().values for part in parts))
 

@@ -34,11 +34,13 @@ def n_rows(size: Size, of: int) -> int:
     return max(1, round(size * of)) if isinstance(size, float) else size
 
 
-def draw(n: int, val: int, test: int, seed: int, groups: Tensor | None = None) -> Parts:
+def draw(
+    n: int, val: int, test: int, seed: int, groups: Tensor | None = None, groups_option: str = "split_by"
+) -> Parts:
     """Draw ``test``, then ``val`` rows of ``n``; the others are train. A function of the arguments alone.
 
     Rows with the same value in ``groups (n,)`` stay together: whole groups are drawn until a split has at least its
-    number of rows. Raises ``ConfigError`` if that leaves nothing to train on.
+    number of rows. Raises ``ConfigError`` about ``groups_option`` if that leaves nothing to train on.
 
     >>> parts = draw(6, val=1, test=1, seed=0, groups=torch.tensor([7, 7, 8, 8, 9, 9]))
     >>> [len(part) for part in parts]
@@ -57,7 +59,7 @@ def draw(n: int, val: int, test: int, seed: int, groups: Tensor | None = None) -
     to_val = _whole_groups(ends, to_test + val) if val else to_test
     if to_val == n:
         reason = f"{len(names)} groups that stay whole leave no training rows"
-        raise ConfigError("split_by", reason=reason, expected="more groups, or a smaller val_size and test_size")
+        raise ConfigError(groups_option, reason=reason, expected="more groups, or a smaller val_size and test_size")
     return Parts(order[to_val:], order[to_test:to_val], order[:to_test])
 
 

@@ -85,7 +85,7 @@ class Cache:
     @cached_property
     def tokenizer(self) -> Any:
         """Tokeniser, to decode tokens."""
-        from sparse_ae.data.activations.language_model import load_tokenizer
+        from sparse_ae.data.activations.loading import load_tokenizer
 
         return load_tokenizer(self.folder / "tokenizer", str(self.folder))
 

@@ -3,13 +3,13 @@
 import codecs
 import glob
 import json
-import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from sparse_ae.config.errors import ConfigError, did_you_mean, listed
-from sparse_ae.data.files import natural_order
+from sparse_ae.data.files import files_below, natural_order
 
 FORMATS = (".txt", ".jsonl")
 
@@ -31,7 +31,7 @@ def text_files(text: str) -> list[Path]:
     if not places:
         is_pattern = glob.has_magic(text)
         raise ConfigError("text", text, "matches no file" if is_pattern else "no such file or folder")
-    found = {file for place in places for file in (_inside(place) if place.is_dir() else [place])}
+    found = {file for place in places for file in (files_below(place) if place.is_dir() else [place])}
     files = sorted((file for file in found if file.suffix.lower() in FORMATS), key=lambda f: natural_order(str(f)))
     if not files:
         reason = f"unknown file type {place.suffix}" if place.is_file() else "no text files"
@@ -84,15 +84,6 @@ def _end(text: str, begin: int) -> int:
     return text.rfind("\n", half, last) + 1 or last
 
 
-def _inside(folder: Path) -> list[Path]:
-    names = [
-        Path(inside).relative_to(folder) / name
-        for inside, _, names in os.walk(folder, followlinks=True)
-        for name in names
-    ]
-    return [folder / name for name in names if not any(part.startswith(".") for part in name.parts)]
-
-
 def _document(line: bytes, field: str, file: Path, place: str) -> str:
     try:
         text = line.decode("utf-8-sig")
@@ -110,6 +101,10 @@ def _document(line: bytes, field: str, file: Path, place: str) -> str:
     if not isinstance(entry[field], str):
         reason = f"{file.name} has a value of type {type(entry[field]).__name__} there{place}"
         raise ConfigError("field", field, reason, "the key of a text")
+    lone = re.search("[\ud800-\udfff]", entry[field])  # half of a pair, which JSON can escape
+    if lone is not None:
+        reason = f"no text in UTF-8{place} (\\u{ord(lone[0]):x} is no character)"
+        raise ConfigError("text", str(file), reason, "text in UTF-8")
     return str(entry[field])
 
 

@@ -57,9 +57,11 @@ def cut(
 
 def special_ids(tokenizer: Any) -> set[int]:
     """Ids of the tokens that stand for no text: all special ones but that of an unknown word."""
-    words = {name: token for name, token in tokenizer.special_tokens_map.items() if name != "unk_token"}
-    tokens = [token for value in words.values() for token in ([value] if isinstance(value, str) else value)]
-    return set(tokenizer.convert_tokens_to_ids(tokens))
+    named = {name: token for name, token in tokenizer.special_tokens_map.items() if name != "unk_token"}
+    tokens = [token for value in named.values() for token in ([value] if isinstance(value, str) else value)]
+    known = tokenizer.get_vocab()
+    unnamed = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return {known[token] for token in tokens if token in known} | (unnamed - {tokenizer.unk_token_id})
 
 
 class _Around(NamedTuple):

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.data.activations.language_model import first_tensor, load_config, load_model, load_tokenizer, padding
+from sparse_ae.data.activations.language_model import first_tensor
+from sparse_ae.data.activations.loading import load_config, load_model, load_tokenizer, padding, vocabulary
 
 Kind = Literal["causal", "masked"]
 """Tokens that a model predicts: the next one, or those that are masked."""
@@ -56,7 +57,7 @@ class HeadedModel:
     @property
     def padding(self) -> int:
         """Token id at padded positions."""
-        return padding(self.tokenizer)
+        return padding(self.tokenizer, self.model)
 
     @property
     def mask_token(self) -> int:
@@ -65,8 +66,8 @@ class HeadedModel:
 
     @property
     def vocabulary(self) -> int:
-        """Number of tokens that the model tells apart."""
-        return int(self.model.get_output_embeddings().weight.shape[0])
+        """Number of tokens that the model knows."""
+        return vocabulary(self.model)
 
     def move(self, device: torch.device) -> None:
         """Move the weights to ``device``."""

@@ -1,17 +1,16 @@
-"""Language model in a folder or in the local cache: its files, its tokeniser, and what its layers give."""
+"""Language model without its head: what its layers give."""
 
 import difflib
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sparse_ae.config.errors import ConfigError
-from sparse_ae.data.activations.files import installed
+from sparse_ae.config.errors import ConfigError, describe
+from sparse_ae.data.activations.loading import load_model, load_tokenizer, padding, vocabulary
 from sparse_ae.data.activations.tokens import TokenBatch
 
 _NAMES_SHOWN = 3
@@ -26,26 +25,44 @@ class LanguageModel:
 
     ``folder`` holds them as ``save_pretrained`` writes them; ``name`` is the user's, for messages. Values have the type
     of the checkpoint. Code that comes with a model is never run. Raises ``ConfigError`` for a folder that holds no
-    model or no tokeniser.
+    model of text or no tokeniser.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
         self.tokenizer = load_tokenizer(folder, name)
         self.model, missing = load_model(folder, name, "AutoModel")
+        if self.model.main_input_name != "input_ids":
+            raise ConfigError("model", name, f"{type(self.model).__name__} reads no text", "a language model")
         self._random = {key.rpartition(".")[0] for key in missing}
 
     @property
     def longest_context(self) -> int:
         """Largest number of tokens that model and tokeniser declare."""
-        of_model = getattr(self.model.config, "max_position_embeddings", None)
+        of_model: int | None = getattr(self.model.config, "max_position_embeddings", None)
         of_tokeniser = int(self.tokenizer.model_max_length)
-        return of_tokeniser if of_model is None else min(of_model, of_tokeniser)
+        if of_model is None:
+            return of_tokeniser
+        for module in self.model.modules():  # RoBERTa's positions begin after that of padding
+            if (
+                isinstance(module, nn.Embedding)
+                and module.num_embeddings == of_model
+                and module.padding_idx is not None
+            ):
+                of_model -= module.padding_idx + 1
+        return min(of_model, of_tokeniser)
 
     @property
     def padding(self) -> int:
         """Token id at padded positions."""
-        return padding(self.tokenizer)
+        return padding(self.tokenizer, self.model)
+
+    def check_tokens(self, token: Tensor) -> None:
+        """Raise ``ConfigError`` unless the model knows all of the tokens ``(n,)``."""
+        known = vocabulary(self.model)
+        if int(token.max()) >= known:
+            reason = f"its tokeniser gives token {int(token.max())}, and {type(self.model).__name__} knows {known}"
+            raise ConfigError("model", self.name, reason, "a model with its own tokeniser")
 
     def width(self, layer: str, *, option: str = "layer") -> int:
         """Number of values D that ``layer`` gives for a token. ``option`` names it in errors.
@@ -54,6 +71,7 @@ class LanguageModel:
         that the checkpoint lacks.
         """
         self._check_name(layer, option)
+        self._check_reads_text(layer, option)
         untrained: set[str] = set()
         shape = (2, 3)  # unlike each other
         with ExitStack() as stack:
@@ -61,7 +79,11 @@ class LanguageModel:
                 note = self._noting(name, untrained)
                 stack.callback(self.model.get_submodule(name).register_forward_pre_hook(note).remove)
             ids = torch.zeros(shape, dtype=torch.int64, device=self.model.device)
-            outputs = self._run(ids, torch.ones_like(ids), {layer: lambda output: output})
+            try:
+                outputs = self._run(ids, torch.ones_like(ids), {layer: lambda output: output})
+            except Exception as error:  # of any type, from a model that wants more than text
+                reason = f"{type(self.model).__name__} cannot be run on text alone ({describe(error)})"
+                raise ConfigError("model", self.name, reason, "a language model") from error
         if layer not in outputs:
             raise ConfigError(option, layer, f"{self.name} does not run it on text", "a layer that it runs")
         tensor = first_tensor(outputs[layer])
@@ -104,14 +126,8 @@ class LanguageModel:
         with ExitStack() as stack, torch.inference_mode():
             for layer in takes:
                 stack.callback(self.model.get_submodule(layer).register_forward_hook(keep(layer)).remove)
-            try:
+            with suppress(_Stop):
                 self.model(input_ids=token, attention_mask=mask)
-            except _Stop:
-                pass
-            except (TypeError, ValueError) as error:  # an image model, or a decoder that wants more than text
-                kind = type(self.model).__name__
-                reason = f"{kind} cannot be run on text alone ({str(error).splitlines()[0]})"
-                raise ConfigError("model", self.name, reason, "a language model") from error
         return found
 
     def _check_name(self, layer: str, option: str) -> None:
@@ -122,88 +138,19 @@ class LanguageModel:
             reason = f"{type(self.model).__name__} has no such layer"
             raise ConfigError(option, layer, reason, f"a module such as {', '.join(near)}")
 
+    def _check_reads_text(self, layer: str, option: str) -> None:
+        """Raise ``ConfigError`` for a layer of a decoder whose tokens are those of the encoder, moved by one."""
+        model = self.model
+        if model.config.is_encoder_decoder and model.get_submodule(layer) not in set(model.get_encoder().modules()):
+            reason = f"{type(model).__name__} reads the text with its encoder, and with its decoder moved by a token"
+            raise ConfigError(option, layer, reason, "a layer of the encoder")
+
     @staticmethod
     def _noting(name: str, noted: set[str]) -> Callable[..., None]:
         def hook(module: nn.Module, arguments: object) -> None:
             noted.add(name)
 
         return hook
-
-
-def load_tokenizer(folder: Path, name: str) -> Any:
-    """Load the tokeniser in ``folder``. Raises ``ConfigError`` if there is none."""
-    if not any(re.fullmatch(_TOKENISER, file.name) for file in folder.iterdir()):  # transformers makes an empty one
-        raise ConfigError("model", name, "has no tokeniser", "tokenizer.json beside the model")
-    return _load(folder, name, "AutoTokenizer")
-
-
-def load_config(folder: Path, name: str) -> Any:
-    """Load the configuration of the model in ``folder``. Raises ``ConfigError`` for an unknown one."""
-    return _load(folder, name, "AutoConfig")
-
-
-def load_model(folder: Path, name: str, kind: str) -> tuple[Any, set[str]]:
-    """Load a model in evaluation mode with transformers' class ``kind``, and the weights that its files lack.
-
-    Raises ``ConfigError`` for a folder without one.
-    """
-    model, info = _load(folder, name, kind, output_loading_info=True)
-    model.eval().requires_grad_(False)
-    model.config.use_cache = False
-    return model, set(info["missing_keys"])
-
-
-def padding(tokenizer: Any) -> int:
-    """Token id at padded positions, where a tokeniser may have none for that."""
-    ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-    return int(next(token for token in ids if token is not None))
-
-
-_TOKENISER = r"tokenizer\.json|vocab\.(txt|json)|.*\.model|.*\.tiktoken|tekken\.json"
-
-
-def _load(folder: Path, name: str, kind: str, **options: Any) -> Any:
-    """Load what transformers' class ``kind`` reads from ``folder``: no code is run, and nothing fetched."""
-    with _quiet(), _explained(folder, name):
-        import transformers
-
-        return getattr(transformers, kind).from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, **options
-        )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Inside ``with``, transformers prints neither bars nor reports about heads that are not needed."""
-    with installed():
-        from transformers.utils import logging
-    level, has_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if has_bar:
-            logging.enable_progress_bar()
-
-
-@contextmanager
-def _explained(folder: Path, name: str) -> Iterator[None]:
-    """Turn what transformers raises about files into ``ConfigError``."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        has_code = "auto_map" in _read(folder / "config.json")
-        reason = "needs Python code of its own, which is not run" if has_code else f"cannot be loaded ({first})"
-        raise ConfigError("model", name, reason, "a model that transformers knows") from error
-
-
-def _read(file: Path) -> str:
-    return file.read_text(errors="replace") if file.is_file() else ""
 
 
 def first_tensor(output: Any) -> Tensor | None:

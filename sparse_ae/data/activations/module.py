@@ -42,7 +42,7 @@ class Activations(Cached[Manifest]):
 
     - ``model``: a folder, or a name in Hugging Face's local cache; ``download`` fetches it if it is not there.
     - ``layer``: path of a module, as ``named_modules`` of the model without its head has it. Its output, or the first
-      of several, is a row for each token, ``(contexts, tokens, D)``.
+      of several, is a row for each token, ``(contexts, tokens, D)``. If it runs several times, the first one counts.
     - ``layers``: further layers harvested in the same pass, for a sweep over ``layer``.
     - ``text``: a .txt file, which is a document; a .jsonl file, of which each line has one under the key ``field``; a
       folder of such files, or a glob pattern.
@@ -61,6 +61,8 @@ class Activations(Cached[Manifest]):
     tenth of the rows. Further options are those of ``DataModule``. Raises ``ConfigError`` for a model, a layer or a
     text that cannot be used.
     """
+
+    groups_option = "text"
 
     @checked
     def __init__(
@@ -217,6 +219,7 @@ class Activations(Cached[Manifest]):
         )
         if not contexts.rows:
             raise ConfigError("text", self.text, "the files have no text", _TEXT)
+        model.check_tokens(contexts.token)
         if self._identity() != self._recipe["content"]:
             raise UserError("data", reason="has changed while it was read; repeat the command")
         return Harvest(model, contexts, self.dtype, self.max_norm_ratio, self.harvest_batch)

@@ -28,6 +28,17 @@ def test_a_folder_is_read_in_natural_order_without_hidden_and_other_files(folder
     assert list(pieces(files, "body")) == list(enumerate(["two", "body 0", "body 1", "ten", "deep"]))
 
 
+def test_links_that_lead_back_are_not_followed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = tmp_path_factory.mktemp("other")
+    (other / "20.txt").write_text("twenty")
+    (other / "back").symlink_to(folder)
+    (folder / "sub" / "up").symlink_to(folder)
+    (folder / "sub" / "here").symlink_to(folder / "sub")
+    (folder / "linked").symlink_to(other)
+    names = [str(file.relative_to(folder)) for file in text_files(str(folder))]
+    assert names == ["2.txt", "3.jsonl", "10.txt", "linked/20.txt", "sub/deep.TXT"]
+
+
 def test_patterns_and_single_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [file.name for file in text_files(f"{folder}/*.txt")] == ["2.txt", "10.txt"]
     assert [file.name for file in text_files(f"{folder}/**/*.[tT]*")] == ["2.txt", "10.txt", "deep.TXT"]
@@ -109,6 +120,7 @@ def test_no_text_files(text: str, message: str, folder: Path) -> None:
         ("[1]", r"text=.*a\.jsonl: no JSON object in line 1 \(expected an object in each line\)$"),
         ("{", r"text=.*a\.jsonl: no JSON object in line 1"),
         ("\xff", r"text=.*a\.jsonl: no text in UTF-8 in line 1 \(byte 0\)"),
+        ('{"text": "a\\ud800b"}', r"text=.*a\.jsonl: no text in UTF-8 in line 1 \(\\ud800 is no character\)"),
     ],
 )  # fmt: skip
 def test_lines_that_are_no_documents(content: str, message: str, tmp_path: Path) -> None:

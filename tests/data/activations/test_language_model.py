@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,20 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModel
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    BartConfig,
+    BartModel,
+    CLIPConfig,
+    CLIPModel,
+    RobertaConfig,
+    RobertaModel,
+    T5Config,
+    T5Model,
+    ViTConfig,
+    ViTModel,
+)
 
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data.activations.files import identity, model_folder
@@ -101,6 +115,102 @@ def test_the_longest_context(bert: Path, gpt2: Path) -> None:
     model = LanguageModel(gpt2, "gpt2")
     model.tokenizer.model_max_length = 30
     assert model.longest_context == 30
+
+
+def test_the_longest_context_of_a_model_that_counts_from_padding(bert: Path, tmp_path: Path) -> None:
+    config = RobertaConfig(padding_idx=1, pad_token_id=1, max_position_embeddings=12, **SMALL)
+    model = LanguageModel(saved(RobertaModel(config), bert, tmp_path), "m")
+    assert model.longest_context == 10
+    for length in (10, 11):
+        token = torch.full((1, length), 5)
+        fits = TokenBatch(token, torch.ones_like(token), torch.arange(length))
+        with nullcontext() if length == 10 else pytest.raises((RuntimeError, IndexError)):
+            model.activations(fits, ["encoder.layer.0"])
+
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 16,
+    "hidden_size": DIM,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+}
+
+
+def saved(model: Any, tokenizer: Path, into: Path) -> Path:
+    """The folder of ``model`` with the tokeniser of another one."""
+    model.save_pretrained(into / "model")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tokenizer / name, into / "model" / name)
+    return into / "model"
+
+
+@pytest.mark.parametrize("kind", [T5Model, BartModel])
+def test_decoders_of_an_encoder(kind: Any, bert: Path, tmp_path: Path) -> None:
+    """Their tokens are those of the text, moved by one: rows and tokens would not belong together."""
+    t5 = T5Config(vocab_size=16, d_model=DIM, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    bart = BartConfig(
+        **{f"{part}_{key}": value for part in ("encoder", "decoder") for key, value in BART.items()},
+        vocab_size=16,
+        d_model=DIM,
+        max_position_embeddings=32,
+    )
+    model = LanguageModel(saved(kind(t5 if kind is T5Model else bart), bert, tmp_path), "m")
+    layer = "block.0" if kind is T5Model else "layers.0"
+    assert model.width(f"encoder.{layer}") == DIM
+    message = rf"layer=decoder\.{layer}: \w+ reads the text with its encoder, .* \(expected a layer of the encoder\)$"
+    with pytest.raises(ConfigError, match=message):
+        model.width(f"decoder.{layer}")
+
+
+BART = {"layers": 1, "attention_heads": 2, "ffn_dim": 16}
+
+
+def test_models_of_pictures(bert: Path, tmp_path: Path) -> None:
+    sizes = {key: value for key, value in SMALL.items() if key != "vocab_size"}
+    folder = saved(ViTModel(ViTConfig(image_size=8, patch_size=4, **sizes)), bert, tmp_path)
+    with pytest.raises(ConfigError, match=r"model=m: ViTModel reads no text \(expected a language model\)$"):
+        LanguageModel(folder, "m")
+
+
+def test_a_model_that_needs_more_than_text(bert: Path, tmp_path: Path) -> None:
+    text = SMALL | {"bos_token_id": 2, "eos_token_id": 3}
+    parts = {"text_config": text, "vision_config": SMALL | {"image_size": 8, "patch_size": 4}, "projection_dim": 8}
+    model = LanguageModel(saved(CLIPModel(CLIPConfig(**parts)), bert, tmp_path), "m")
+    message = r"model=m: CLIPModel cannot be run on text alone \(AttributeError: .*\) \(expected a language model\)$"
+    with pytest.raises(ConfigError, match=message):
+        model.width("text_projection")
+
+
+def test_padding_that_the_model_does_not_know(gpt2: Path, tmp_path: Path) -> None:
+    """Users add a pad token to GPT-2's tokeniser, and rarely to its embedding."""
+    folder = copied(gpt2, tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(folder)
+    model = LanguageModel(folder, "m")
+    assert (model.tokenizer.pad_token_id, model.padding) == (12, 0)
+    model.check_tokens(torch.tensor([0, 11]))
+    message = (
+        r"model=m: its tokeniser gives token 12, and GPT2Model knows 12 \(expected a model with its own tokeniser\)$"
+    )
+    with pytest.raises(ConfigError, match=message):
+        model.check_tokens(torch.tensor([12, 0]))
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_any_attention_and_any_type(attention: str, dtype: torch.dtype, bert: Path, tmp_path: Path) -> None:
+    model = AutoModel.from_pretrained(bert, attn_implementation=attention, dtype=dtype).eval()
+    folder = saved(model, bert, tmp_path)
+    token, mask, _ = batch()
+    with torch.no_grad():
+        states = model(token, attention_mask=mask, output_hidden_states=True).hidden_states
+    loaded = LanguageModel(folder, "m")
+    loaded.model.set_attn_implementation(attention)
+    found = loaded.activations(batch(), ["encoder.layer.1"])["encoder.layer.1"]
+    assert found.dtype == dtype
+    assert torch.equal(found, states[2][mask.bool()])
 
 
 def copied(folder: Path, into: Path, *without: str) -> Path:

@@ -222,6 +222,7 @@ MISTAKES = [
     ({"text": "a.jsonl", "field": "body"}, r"data\.field=body: a\.jsonl has no such key in line 1 \(expected text\)$"),
     ({"context": LONGEST + 1}, r"data\.context=33: longer than .* can read \(expected 2 to 32\)$"),
     ({"context": 2}, r"data\.context=2: has no room beside the special tokens \(expected at least 3\)$"),
+    ({"n": 9}, r"data\.text: 1 groups that stay whole leave no training rows \(expected more groups, or a smaller val"),
     ({"dtype": "int8"}, r"data\.dtype=int8: should be 'float16', 'bfloat16' or 'float32'$"),
     ({"max_norm_ratio": 1}, r"data\.max_norm_ratio=1: should be greater than 1$"),
     ({"batch_size": 10**5}, r"data\.batch_size=100000: larger than the data"),

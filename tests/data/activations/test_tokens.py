@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data.activations.corpus import pieces, text_files
 from sparse_ae.data.activations.cutting import cut, special_ids
-from sparse_ae.data.activations.language_model import load_tokenizer
+from sparse_ae.data.activations.loading import load_tokenizer
 from sparse_ae.data.activations.tokens import Contexts, Span
 
 TEXTS = ["the cat sat on the mat .", "", "dog ran"]
@@ -79,6 +79,14 @@ def test_special_tokens_give_rows_on_request(of_bert: Any) -> None:
 
 def test_special_tokens_written_in_a_text_are_special(of_gpt2: Any) -> None:
     assert shown(of_gpt2, contexts(of_gpt2, ["cat <|endoftext|> dog"])) == ["CAT <|endoftext|> DOG"]
+
+
+def test_special_tokens_without_a_name_are_special(gpt2: Path) -> None:
+    """As Llama 3's reserved tokens and those of chats."""
+    tokenizer = load_tokenizer(gpt2, "gpt2")
+    tokenizer.add_tokens([AddedToken("<|turn|>", special=True), AddedToken("wordy", special=False)])
+    assert special_ids(tokenizer) == {0, 12}
+    assert shown(tokenizer, contexts(tokenizer, ["cat <|turn|> wordy"])) == ["CAT <|turn|> WORDY"]
 
 
 def test_an_unknown_word_is_a_word(of_bert: Any) -> None:
