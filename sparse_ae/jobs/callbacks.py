@@ -8,7 +8,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer, callbacks
 
 from sparse_ae.callbacks.early_stopping import EarlyStopping
-from sparse_ae.config.build import TARGET, build, selected
+from sparse_ae.config.build import TARGET, build, locate, selected
 from sparse_ae.config.errors import ConfigError, Mistakes, did_you_mean, listed
 from sparse_ae.metrics import NAMES
 
@@ -25,9 +25,10 @@ def build_callbacks(config: Mapping[str, Any], *, logs: bool) -> dict[str, Callb
     for name, spec in selected(config, "callbacks").items():
         key = f"callbacks.{name}"
         with mistakes.collect():
-            callback = _built(spec, key)
-            if not isinstance(callback, Callback):
-                raise ConfigError(f"{key}.{TARGET}", spec[TARGET], "not a callback of Lightning's")
+            kind = locate(spec[TARGET], key)
+            if not (isinstance(kind, type) and issubclass(kind, Callback)):
+                raise ConfigError(f"{key}.{TARGET}", spec[TARGET], "not a Callback of Lightning's")
+            callback: Callback = _built(spec, key)
             if isinstance(callback, _NEEDS_LOGGER) and not logs:
                 raise ConfigError(key, reason="has nothing to log into", expected="a logger, as in logger=tensorboard")
             for other, before in found.items():

@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from sparse_ae.config.build import TARGET, build, selected
+from sparse_ae.config.build import TARGET, build, locate, selected
 from sparse_ae.config.errors import ConfigError, Mistakes
 from sparse_ae.run.directory import Run
 
@@ -88,10 +88,10 @@ class Loggers:
         mistakes = Mistakes()
         for name, spec in selected(config, "logger").items():
             with mistakes.collect():
-                logger = build(spec, f"logger.{name}", run=run)
-                if not isinstance(logger, RunLogger):
-                    raise ConfigError(f"logger.{name}.{TARGET}", spec[TARGET], "not a RunLogger of sparse_ae.loggers")
-                self._by_name[name] = logger
+                kind = locate(spec[TARGET], key := f"logger.{name}")
+                if not (isinstance(kind, type) and issubclass(kind, RunLogger)):
+                    raise ConfigError(f"{key}.{TARGET}", spec[TARGET], "not a RunLogger of sparse_ae.loggers")
+                self._by_name[name] = build(spec, key, run=run)
         mistakes.check()
 
     def __iter__(self) -> Iterator[RunLogger]:

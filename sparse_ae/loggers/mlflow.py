@@ -1,5 +1,6 @@
 """MLflow logger: a run of MLflow for each run."""
 
+import logging
 import os
 from collections.abc import Mapping
 from functools import cached_property
@@ -42,6 +43,7 @@ class MLflow(RunLogger):
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of each table that it makes
         try:
             client = MlflowClient(self.tracking_uri)
             if client.get_experiment_by_name(self.experiment_name) is None:

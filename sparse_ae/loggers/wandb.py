@@ -30,17 +30,23 @@ class WandB(RunLogger):
 
     @cached_property
     def _inner(self) -> WandbLogger:
+        """Lightning's logger of a run of W&B that has begun."""
         import wandb
 
-        return WandbLogger(
-            name=self.run.path.name,
-            save_dir=self.run.path,
-            version=self._id,
+        began = wandb.init(
             project=self.project,
             group=self.run.path.absolute().parent.name,
+            name=self.run.path.name,
+            dir=self.run.path,
+            id=self._id,
+            resume=None if self.offline else "allow",
             mode="offline" if self.offline else "online",
+            reinit="create_new",  # a session may have one of its own
             settings=wandb.Settings(silent=True, console="off"),  # the console is the run's own
         )
+        began.define_metric("trainer/global_step")
+        began.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+        return WandbLogger(experiment=began)
 
     @property
     def experiment(self) -> Any:
