@@ -1,8 +1,10 @@
 """MLflow logger: a run of MLflow for each run."""
 
 import logging
+import math
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from sparse_ae.config.errors import UserError
+from sparse_ae.lock import hold
 from sparse_ae.loggers.base import RunLogger, require
 from sparse_ae.run.directory import Run
 
@@ -39,29 +42,32 @@ class MLflow(RunLogger):
 
     @cached_property
     def _inner(self) -> MLFlowLogger:
-        """Lightning's logger. Raises ``UserError`` if there is no MLflow to log into."""
+        """Lightning's logger of a run of MLflow that has begun. Raises ``UserError`` if there is no place for one."""
+        # Two runs of a sweep would make the tables of a new database at once.
+        guard = nullcontext() if self._asked else hold(self.folder / ".mlflow.lock", wait=math.inf)
+        try:
+            with guard:
+                return self._begun()
+        except Exception as error:  # MLflow's, a database's or the network's
+            raise UserError("logger.mlflow.tracking_uri", self.tracking_uri, f"cannot be used ({error})") from error
+
+    def _begun(self) -> MLFlowLogger:
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of each table that it makes
-        try:
-            client = MlflowClient(self.tracking_uri)
-            if client.get_experiment_by_name(self.experiment_name) is None:
-                place = None if self._asked else (self.folder / "mlartifacts").as_uri()
-                try:
-                    client.create_experiment(self.experiment_name, place)
-                except MlflowException as error:  # another run of the sweep may have been faster
-                    if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                        raise
-            inner = MLFlowLogger(
-                self.experiment_name,
-                run_name=self.run.path.name,
-                tracking_uri=self.tracking_uri,
-                run_id=self._run_id,
-            )
-            self._run_id = inner.run_id
-        except MlflowException as error:
-            raise UserError("logger.mlflow", self.tracking_uri, f"cannot be used ({error})") from error
+        client = MlflowClient(self.tracking_uri)
+        if client.get_experiment_by_name(self.experiment_name) is None:
+            place = None if self._asked else (self.folder / "mlartifacts").as_uri()
+            try:
+                client.create_experiment(self.experiment_name, place)
+            except MlflowException as error:  # another run of the sweep may have been faster
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+        inner = MLFlowLogger(
+            self.experiment_name, run_name=self.run.path.name, tracking_uri=self.tracking_uri, run_id=self._run_id
+        )
+        self._run_id = inner.run_id
         return inner
 
     @property

@@ -8,6 +8,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from sparse_ae.config.errors import UserError
 from sparse_ae.loggers.base import RunLogger, require
 from sparse_ae.run.directory import Run
 
@@ -30,10 +31,21 @@ class WandB(RunLogger):
 
     @cached_property
     def _inner(self) -> WandbLogger:
-        """Lightning's logger of a run of W&B that has begun."""
+        """Lightning's logger of a run of W&B that has begun. Raises ``UserError`` if W&B refuses it."""
         import wandb
 
-        began = wandb.init(
+        try:
+            began = self._begun()
+        except wandb.errors.Error as error:
+            raise UserError("logger.wandb", reason=str(error)) from error
+        began.define_metric("trainer/global_step")
+        began.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+        return WandbLogger(experiment=began)
+
+    def _begun(self) -> Any:
+        import wandb
+
+        return wandb.init(
             project=self.project,
             group=self.run.path.absolute().parent.name,
             name=self.run.path.name,
@@ -44,9 +56,6 @@ class WandB(RunLogger):
             reinit="create_new",  # a session may have one of its own
             settings=wandb.Settings(silent=True, console="off"),  # the console is the run's own
         )
-        began.define_metric("trainer/global_step")
-        began.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-        return WandbLogger(experiment=began)
 
     @property
     def experiment(self) -> Any:
