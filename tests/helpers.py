@@ -33,6 +33,9 @@ COMMANDS = {
     "sparse-ae-report": report.main,
 }
 
+OF_SEVERAL = ("analysis", "callbacks", "logger")
+"""Groups of which a config may select several options."""
+
 SMALL = [
     "trainer.max_epochs=2",
     "trainer.limit_train_batches=20",

@@ -11,7 +11,7 @@ import pytest
 
 import sparse_ae
 from sparse_ae.config.build import check_arguments, locate
-from tests.helpers import CONF, ROOT, plain_config
+from tests.helpers import CONF, OF_SEVERAL, ROOT, plain_config
 
 PACKAGE = Path(sparse_ae.__file__).parent
 
@@ -20,6 +20,7 @@ FLOORS = """
     sparsity metrics
     models targets
     dead run
+    loggers callbacks
     training analysis reporting
     jobs
     cli
@@ -67,14 +68,18 @@ def test_imports_point_to_lower_floors(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "group", ["data", "model", "sparsity", "target", "dead", "optimizer", "scheduler", "trainer", "analysis", "coder"]
+    "group",
+    [
+        *("data", "model", "sparsity", "target", "dead", "optimizer", "scheduler", "trainer", "coder"),
+        *OF_SEVERAL,
+    ],
 )
 def test_every_yaml_is_commented_and_builds(group: str) -> None:
 
     for path in sorted((CONF / group).glob("*.yaml")):
-        option = f"[{path.stem}]" if group == "analysis" else path.stem
+        option = f"[{path.stem}]" if group in OF_SEVERAL else path.stem
         spec = plain_config(f"{group}={option}", name="fit" if group == "coder" else "train")[group]
-        spec = spec[path.stem] if group == "analysis" else spec
+        spec = spec[path.stem] if group in OF_SEVERAL else spec
         assert "#" in path.read_text(), f"{path} explains nothing"
         if spec:
             arguments = {k: v for k, v in spec.items() if k not in ("_target_", "_partial_")}

@@ -21,7 +21,12 @@ _SPRITE = "projector.sprite"  # a PNG, which with that suffix would count as a f
 
 
 def show_figures(run: Run, name: str, figures: Mapping[str, bytes]) -> None:
-    """Write PNGs as images ``analysis/<name>/<figure>``, in place of those of an earlier analysis of that name."""
+    """Write PNGs as images ``analysis/<name>/<figure>``, in place of those of an earlier analysis of that name.
+
+    Nothing is written for a run that does not log into TensorBoard.
+    """
+    if not run.event_files:
+        return
     suffix = f".analysis-{name}"
     for old in run.path.glob(f"events.out.tfevents.*{suffix}"):
         old.unlink()

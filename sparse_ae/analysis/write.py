@@ -28,7 +28,7 @@ def write_analyses(
     svg: bool = False,
     left_out: dict[str, NoClassesError] | None = None,
 ) -> list[Path]:
-    """Do each analysis of ``specs`` on ``subject``, then write all results into the run's folder and TensorBoard.
+    """Do each analysis of ``specs`` on ``subject``, then write all results into the run, also for TensorBoard.
 
     Returns the paths of the figures, PNG and with ``svg`` SVG too. ``variant`` marks results that are not of the run's
     own weights and threshold: ``analysis/<name>-<variant>``. If ``left_out`` is given, analyses that need classes which

@@ -15,7 +15,7 @@ from hydra.errors import HydraException, OverrideParseException
 from sparse_ae.config.errors import ConfigError, Mistakes
 from sparse_ae.data.content import FILES
 
-_OF_THE_SWEEP = ("hydra", "rerun", "threads")
+_OF_THE_SWEEP = ("fail_fast", "hydra", "rerun", "threads")
 """Sections that belong to a sweep as a whole and not to one of its runs."""
 _TEXTS = (
     *("run", "coder.run", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir"),

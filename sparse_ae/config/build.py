@@ -47,6 +47,27 @@ def with_defaults(spec: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {name: p.default for name, p in parameters.items() if p.default is not p.empty} | dict(spec)
 
 
+def selected(config: Mapping[str, Any], group: str) -> dict[str, Any]:
+    """The specs by name of a group of which a config may select several options.
+
+    Options set for one that was not selected have no ``_target_`` and are ignored. Raises ``ConfigError`` if an entry
+    is not a mapping.
+    """
+    for name, spec in config[group].items():
+        if not isinstance(spec, Mapping):
+            raise ConfigError(f"{group}.{name}", spec, "not a group of options")
+    return {name: spec for name, spec in config[group].items() if TARGET in spec}
+
+
+def check_selected(config: Mapping[str, Any], group: str, given: Collection[str] = ()) -> None:
+    """Check the selected specs of ``group`` as ``check_spec`` does. Raises ``ConfigError`` for all mistakes at once."""
+    mistakes = Mistakes()
+    for name, spec in selected(config, group).items():
+        with mistakes.collect():
+            check_spec(spec, f"{group}.{name}", given)
+    mistakes.check()
+
+
 def check_config(
     kind: type[S],
     groups: Mapping[str, Collection[str]],

@@ -12,13 +12,15 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveInt, StrictBool, StrictStr
 
 from sparse_ae.analysis.coefficient_path import path_figures
-from sparse_ae.config.build import build, check_config, with_defaults
+from sparse_ae.config.build import build, check_config, check_selected, with_defaults
 from sparse_ae.config.errors import ConfigError, Mistakes
 from sparse_ae.jobs.base import Job, StartingPoint, check_analyses
+from sparse_ae.jobs.callbacks import build_callbacks, check_watched, why_stopped
 from sparse_ae.jobs.memory import check_memory
 from sparse_ae.jobs.trainer_options import check_options, naming_the_options
+from sparse_ae.loggers import Loggers
 from sparse_ae.models import build_autoencoder
-from sparse_ae.reporting.console import tell
+from sparse_ae.reporting.console import shell_line, tell
 from sparse_ae.run.checkpoint import read_checkpoint
 from sparse_ae.run.directory import Run
 from sparse_ae.run.errors import CheckpointError, RunError
@@ -27,7 +29,6 @@ from sparse_ae.training.checkpointing import SealedCheckpointIO, check_fits
 from sparse_ae.training.devices import cluster_environment, set_rank, stopping_together
 from sparse_ae.training.fast import NoProfiler
 from sparse_ae.training.health import Health
-from sparse_ae.training.logger import RunLogger
 from sparse_ae.training.module import SparseAutoencoderModule
 from sparse_ae.training.objective import Objective
 from sparse_ae.training.process import tune_process
@@ -54,6 +55,7 @@ class Settings(NamedTuple):
     threads: PositiveInt | None
     resume: Annotated[StrictBool | StrictStr | None, AfterValidator(_not_false)]
     rerun: Literal["all", "failed", "none"]
+    fail_fast: bool
 
 
 _GROUPS: dict[str, tuple[str, ...]] = {
@@ -81,18 +83,25 @@ class AutoencoderJob(Job):
     def __init__(self, config: Mapping[str, Any], run: Run) -> None:
         """Build every part, for ``run``'s folder. Raises ``ConfigError`` for every mistake in ``config``."""
         self.config, self.run, self.stop = config, run, StopSignals()
-        self.settings = settings = check_config(
-            Settings, _GROUPS, config, {"analysis": lambda: check_analyses(run, config)}
-        )
+        of_several = {
+            "analysis": lambda: check_analyses(run, config),
+            "callbacks": lambda: check_selected(config, "callbacks"),
+            "logger": lambda: check_selected(config, "logger", ("run",)),
+        }
+        self.settings = settings = check_config(Settings, _GROUPS, config, of_several)
         self.active_threshold, self.rerun = settings.active_threshold, settings.rerun
         tune_process(settings.threads, settings.matmul_precision)
         seed_everything(settings.seed, verbose=False)
-        self.logger = RunLogger(run.path)
         self.trainer_options = with_defaults(config["trainer"], "trainer")
         optimizer = build(config["optimizer"], "optimizer")
         scheduler = build(config["scheduler"], "scheduler") if config["scheduler"] else None
         mistakes = Mistakes()
         self.validates, callbacks = False, list[Callback]()  # where a mistake comes before
+        self.loggers, self.added = Loggers({"logger": {}}, run), dict[str, Callback]()
+        with mistakes.collect():
+            self.loggers = Loggers(config, run)
+        with mistakes.collect():
+            self.added = build_callbacks(config, logs=any(self.loggers))
         with mistakes.collect():
             self.data = build(config["data"], "data")
             self.validates = self.data.val_size > 0 and self.trainer_options["limit_val_batches"] != 0
@@ -148,24 +157,30 @@ class AutoencoderJob(Job):
     def fit_and_test(self, start: StartingPoint) -> None:
         """Train from ``start`` on, with a validation of the last step, and test."""
         trainer, module = self.trainer, self.module
-        logs = trainer.logger is self.logger  # trainer.fast_dev_run has none
-        if logs and self.is_main_process and start.event_sizes is None:
-            self.logger.begin(self.options)
+        logs = self.is_main_process and not trainer.fast_dev_run  # type: ignore[attr-defined]
+        if logs:
+            self.loggers.begin(self.options, start.logged)
+            for doubt in self.loggers.doubts:
+                tell(doubt)
         if not self.validates and self.is_main_process:
             tell(f"data.val_size={self.data.val_size}: no validation metrics and no best.ckpt")
         with _misconfiguration_as_config_error(), stopping_together(trainer):
             trainer.fit(module, datamodule=self.data, ckpt_path=start.path, weights_only=True)
             self.stop.resume()
             if self.is_main_process:
-                self.run.record.note_fitted()
+                stopped = self._why_stopped()
+                self.run.record.note_fitted(stopped)
             is_validated = module.evaluated_at.get("val") == trainer.global_step  # not if stopped between two
             if self.validates and not is_validated:
                 trainer.validate(module, datamodule=self.data, verbose=False)
-            if self.validates and logs and self.is_main_process and not self.run.best_checkpoint.exists():
+            if self.validates and logs and not self.run.best_checkpoint.exists():
                 tell("no epoch ended with a validation that gave a best: no best.ckpt")
             trainer.test(module, datamodule=self.data, verbose=False)
         if logs:
-            self.logger.finish()
+            self.loggers.finish()
+            for logger in self.loggers:
+                if logger.watch:
+                    tell(f"logged:   {shell_line(*logger.watch)}")
 
     def write_results(self) -> None:
         """Write the metrics, the exported model and the front along a coefficient path, if the run took one."""
@@ -181,6 +196,11 @@ class AutoencoderJob(Job):
         target = self.module.objective.target
         verdict = None if target is None else target.verdict(self.module.results)
         return None if verdict is None else verdict._asdict()
+
+    def _why_stopped(self) -> str | None:
+        module = self.module
+        is_scheduled = module.make_scheduler is not None or module.objective.needs_an_end
+        return why_stopped(self.trainer, module.total_steps(), is_scheduled=is_scheduled)
 
     def _objective(self) -> Objective:
         """The objective, once the target has set what it sets in the method's spec, such as k."""
@@ -204,15 +224,17 @@ class AutoencoderJob(Job):
         return Objective(model, dead, target, threshold=self.active_threshold)
 
     def _check_schedules(self, objective: Objective) -> None:
-        """Raise ``ConfigError`` where training cannot be steered: no validation, no end, too few bits."""
+        """Raise ``ConfigError`` where training cannot be steered: no validation or metric, no end, too few bits."""
         trainer, mistakes = self.trainer_options, Mistakes()
-        if objective.target is not None and not self.validates:
-            reason = "a target is met on the validation split"
-            if self.data.val_size:
-                limit = trainer["limit_val_batches"]
-                mistakes.add(ConfigError("trainer.limit_val_batches", limit, reason, "above 0"))
-            else:
-                mistakes.add(ConfigError("data.val_size", 0, reason, "above 0"))
+        needed = [] if objective.target is None else ["a target is met on the validation split"]
+        with mistakes.collect():
+            losses = [f"train/{name}" for name in ("loss", "recon", *objective.coefficients)]
+            for name, metric in check_watched(self.added, losses):
+                needed.append(f"callbacks.{name} watches {metric}")
+        if not self.validates:
+            size, limit = self.data.val_size, trainer["limit_val_batches"]
+            key, value = ("trainer.limit_val_batches", limit) if size else ("data.val_size", size)
+            mistakes.add(*(ConfigError(key, value, reason, "above 0") for reason in needed))
         steered = {
             "a target's controller": objective.target is not None,
             "the threshold that codes single samples": objective.model.sparsity.traits.learns_threshold,
@@ -228,7 +250,7 @@ class AutoencoderJob(Job):
 
     def _callbacks(self) -> list[Callback]:
         config, mistakes = self.config, Mistakes()
-        found = [StatusProgress(self.run), ResumeState(self.logger), Health()]
+        found = [*self.added.values(), StatusProgress(self.run), ResumeState(self.loggers), Health()]
         with mistakes.collect():
             found.append(build(config["visuals"], "visuals"))
         with mistakes.collect():
@@ -247,7 +269,7 @@ class AutoencoderJob(Job):
             "profiler": options["profiler"] or NoProfiler(),
         }
         plugins = [SealedCheckpointIO(), cluster_environment(options)]
-        ours = {"logger": self.logger, "callbacks": [*progress, *callbacks], "plugins": plugins}
+        ours = {"logger": [*self.loggers], "callbacks": [*progress, *callbacks], "plugins": plugins}
         # Under Slurm, Lightning starts from an hpc_ckpt_*.ckpt in its root folder, such as an earlier version left in
         # a run's. No run begins with a file in this one.
         with _misconfiguration_as_config_error():

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from sparse_ae.coders import CoderModule
-from sparse_ae.config.build import TARGET, check_spec
+from sparse_ae.config.build import check_spec, selected
 from sparse_ae.config.errors import ConfigError, Mistakes
 from sparse_ae.data import DataModule
 from sparse_ae.reporting.columns import Flat, as_method, flat_config
@@ -24,8 +24,8 @@ class StartingPoint(NamedTuple):
 
     path: Path | None
     """A checkpoint; None to begin from nothing."""
-    event_sizes: dict[str, int] | None
-    """Sizes of the event files at the checkpoint, if it is the run's own."""
+    logged: dict[str, Any] | None
+    """State of each logger at the checkpoint, by name, if it is the run's own."""
     damaged: str | None = None
     """Why a newer checkpoint was passed over, if one was."""
 
@@ -110,18 +110,6 @@ def check_analyses(run: Run, config: Mapping[str, Any]) -> None:
     mistakes.check()
 
 
-def analyses_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The specs of the selected analyses, by name.
-
-    Options set for an analysis that was not selected have no ``_target_`` and are ignored. Raises ``ConfigError`` if
-    an entry is not a mapping.
-    """
-    for name, spec in config["analysis"].items():
-        if not isinstance(spec, Mapping):
-            raise ConfigError(f"analysis.{name}", spec, "not a group of options")
-    return {name: spec for name, spec in config["analysis"].items() if TARGET in spec}
-
-
 def missing_analyses(run: Run, config: Mapping[str, Any]) -> dict[str, Any]:
     """The specs of selected analyses that ``run`` has no result of."""
-    return {name: spec for name, spec in analyses_of(config).items() if not run.has_analysis(name)}
+    return {name: spec for name, spec in selected(config, "analysis").items() if not run.has_analysis(name)}

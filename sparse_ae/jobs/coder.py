@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from sparse_ae.atomic import link
 from sparse_ae.coders import DictionaryCoder, IterativeLearner, Learner
-from sparse_ae.config.build import build, check_config, with_defaults
+from sparse_ae.config.build import build, check_config, check_selected, with_defaults
 from sparse_ae.config.errors import ConfigError, Mistakes
 from sparse_ae.data import Split, usable_device
 from sparse_ae.jobs.base import Job, StartingPoint, check_analyses
 from sparse_ae.jobs.memory import check_bytes
+from sparse_ae.loggers import Loggers
 from sparse_ae.metrics import CodeMetrics, evaluate
 from sparse_ae.run.checkpoint import read_checkpoint, write_checkpoint
 from sparse_ae.run.directory import Run
 from sparse_ae.run.export import save_coder
 from sparse_ae.training.devices import set_rank
-from sparse_ae.training.logger import RunLogger
 from sparse_ae.training.process import tune_process
 from sparse_ae.training.progress import FitProgress
 from sparse_ae.training.stop import StopSignals
@@ -33,6 +33,7 @@ class Settings(NamedTuple):
     active_threshold: NonNegativeFloat
     threads: PositiveInt | None
     rerun: Literal["all", "failed", "none"]
+    fail_fast: bool
 
 
 class CoderJob(Job):
@@ -41,9 +42,11 @@ class CoderJob(Job):
     def __init__(self, config: Mapping[str, Any], run: Run) -> None:
         """Build data and learner. Raises ``ConfigError`` for every mistake in ``config``."""
         self.config, self.run, self.stop = config, run, StopSignals()
-        settings = check_config(
-            Settings, {"data": (), "coder": ()}, config, {"analysis": lambda: check_analyses(run, config)}
-        )
+        of_several = {
+            "analysis": lambda: check_analyses(run, config),
+            "logger": lambda: check_selected(config, "logger", ("run",)),
+        }
+        settings = check_config(Settings, {"data": (), "coder": ()}, config, of_several)
         self.active_threshold, self.rerun = settings.active_threshold, settings.rerun
         tune_process(settings.threads, "highest")
         set_rank(0)
@@ -55,6 +58,8 @@ class CoderJob(Job):
             self.data = build({**config["data"], "device": str(self.device)}, "data")
         with mistakes.collect():
             self.learner: Learner = build(config["coder"], "coder")
+        with mistakes.collect():
+            self.loggers = Loggers(config, run)
         mistakes.check()
         if "latent_dim" in config["coder"]:
             units = config["coder"]["latent_dim"]
@@ -67,7 +72,6 @@ class CoderJob(Job):
             raise error.under("coder") from error
         if not isinstance(self.learner, DictionaryCoder):
             self._check_room()
-        self.logger = RunLogger(run.path)
 
     @property
     def units(self) -> int | None:
@@ -79,8 +83,7 @@ class CoderJob(Job):
         data.prepare_data()
         if isinstance(self.learner, DictionaryCoder):  # on the atoms of another run, and so on its scale
             data.scale = self.learner.scale
-        if start.event_sizes is None:
-            self.logger.begin(self.options)
+        self.loggers.begin(self.options, start.logged)
         if isinstance(self.learner, DictionaryCoder):  # fitted, in a time of its own
             self.coder = self.learner
             self.run.record.note_progress(1.0)
@@ -90,8 +93,8 @@ class CoderJob(Job):
             self.run.record.note_fitted()
         splits: tuple[Split, ...] = ("val", "test") if self.data.val_size else ("test",)
         self.results = {name: value for split in splits for name, value in self._measure(split).items()}
-        self.logger.log_metrics(self.results, step=getattr(self.learner, "epochs", 0))
-        self.logger.finish()
+        self.loggers.log_metrics(self.results, step=getattr(self.learner, "epochs", 0))
+        self.loggers.finish()
 
     def write_results(self) -> None:
         self.run.add_metrics(self.results)
@@ -120,7 +123,7 @@ class CoderJob(Job):
             def after_epoch(state: Any) -> None:
                 epoch, values = learner.progress(state)
                 values = {f"train/{name}": value for name, value in values.items()}
-                self.logger.log_metrics(values, step=epoch)
+                self.loggers.log_metrics(values, step=epoch)
                 progress.tell(epoch, values)
                 self._save(state)
                 self.run.record.note_progress(epoch / learner.epochs)
@@ -130,7 +133,7 @@ class CoderJob(Job):
     def _save(self, state: Any) -> None:
         if self.run.last_checkpoint.exists():
             link(self.run.last_checkpoint, self.run.previous_checkpoint)
-        saved = {"learner": state._asdict(), "event_sizes": self.logger.sizes()}
+        saved = {"learner": state._asdict(), "logged": self.loggers.state_dict()}
         write_checkpoint(self.run.last_checkpoint, saved)
 
     def _measure(self, split: Split) -> dict[str, float]:

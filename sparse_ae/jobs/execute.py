@@ -12,9 +12,10 @@ from sparse_ae.analysis import Subject
 from sparse_ae.analysis.loading import test_sample
 from sparse_ae.analysis.write import write_analyses
 from sparse_ae.atomic import link
+from sparse_ae.config.build import selected
 from sparse_ae.config.errors import describe
 from sparse_ae.functional import block_rows
-from sparse_ae.jobs.base import Job, StartingPoint, analyses_of, missing_analyses
+from sparse_ae.jobs.base import Job, StartingPoint, missing_analyses
 from sparse_ae.reporting.console import tell, warn
 from sparse_ae.reporting.pages import write_run_page
 from sparse_ae.run.checkpoint import read_checkpoint
@@ -60,7 +61,7 @@ def _train(job: Job, sources: Mapping[str, str], sweep: str | None) -> None:
         job.fit_and_test(start)
         job.write_results()
         job.run.record.note_encoding(_seconds_per_sample(job))
-        _analyse(job, analyses_of(job.config))
+        _analyse(job, selected(job.config, "analysis"))
 
 
 @contextmanager
@@ -117,7 +118,7 @@ def starting_point(job: Job, sweep: str | None = None) -> StartingPoint:
         except CheckpointError as error:
             damaged.append(str(error))
             continue
-        return StartingPoint(path, checkpoint["event_sizes"], *damaged)
+        return StartingPoint(path, checkpoint["logged"], *damaged)
     raise RunError("", reason=f"{'; '.join(damaged)}; rerun=all starts over")
 
 
@@ -127,9 +128,9 @@ def _starts_over(run: Run, rerun: str, sweep: str | None) -> bool:
 
 
 def _begin(job: Job, sources: Mapping[str, str], start: StartingPoint, sweep: str | None) -> None:
-    """Mark the run as running, and put its files back to where ``start`` was written."""
+    """Mark the run as running, and put its checkpoints back to ``start``."""
     run, threads = job.run, torch.get_num_threads()
-    resumed, repeats = start.event_sizes is not None, start.damaged is not None
+    resumed, repeats = start.logged is not None, start.damaged is not None
     if start.damaged:
         warn(f"{start.damaged}; the checkpoint before it is used")
     if resumed:
@@ -138,8 +139,6 @@ def _begin(job: Job, sources: Mapping[str, str], start: StartingPoint, sweep: st
         if before.threads != threads:
             warn(f"threads={threads}: it had {before.threads} before; the last digits of its results may change")
     run.start(config=job.config, resumed=resumed, sources=sources, threads=threads, sweep=sweep, repeats=repeats)
-    if start.event_sizes is not None:
-        run.rewind_events(start.event_sizes)
     if start.damaged:  # or the next checkpoint would keep the damaged one as the one before
         link(run.previous_checkpoint, run.last_checkpoint)
 

@@ -85,6 +85,8 @@ def key_metrics(run: Run) -> str:
         for shown in KEY_METRICS
         if (text := shown.text(metrics.get(f"test/{shown.name}")))
     ]
+    if run.status.stopped:
+        parts.append("stopped early")
     target = run.status.target
     if target and not target["met"]:
         parts.append(f"target {target['measure']}={target['wanted']:g} missed")
@@ -98,10 +100,13 @@ def print_run(run: Run, *ideas: str) -> None:
     figures = [str(figure.relative_to(run.path)) for figure in run.figures]
     tell(f"run:      {path}")
     tell(f"took:     {', '.join(_times(run))}")
+    if stopped := run.status.stopped:
+        tell(f"stopped:  early, {stopped}")
     if figures:
         tell(f"figures:  {', '.join(figures)}")
     tell(f"report:   {path / 'report.html'}")
-    tell(f"watch:    {shell_line('tensorboard', '--logdir', path.parent)}")
+    if run.event_files:
+        tell(f"watch:    {shell_line('tensorboard', '--logdir', path.parent)}")
     for label, idea in zip(("next:", *[""] * len(ideas)), ideas, strict=False):
         tell(f"{label:<10}{idea}")
 

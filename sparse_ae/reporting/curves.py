@@ -1,5 +1,7 @@
-"""Training curves, read from TensorBoard's event files."""
+"""Training curves, read from TensorBoard's event files or from the table of the CSV logger."""
 
+import csv
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -29,13 +31,29 @@ def read_curves(run: Run, tags: Sequence[str]) -> dict[str, Curve]:
 
 
 def read_all_curves(run: Run) -> dict[str, Curve]:
-    """Return every scalar that the run has logged, joined over all of its event files.
+    """Return every scalar that the run has logged, joined over all of its event files; without any, of its table.
 
-    A resumed run has several files, and a running one may be writing one now.
+    A resumed run has several event files, and a running one may be writing one now.
     """
+    if not run.event_files:
+        return _read_table(run)
     events = EventAccumulator(str(run.path), size_guidance=_SCALARS_ONLY)
     events.Reload()
     return {tag: _curve((e.step, e.value) for e in events.Scalars(tag)) for tag in events.Tags()["scalars"]}
+
+
+def _read_table(run: Run) -> dict[str, Curve]:
+    """Scalars of ``metrics.csv``; a line that is still being written is left out."""
+    if not run.metrics_table.exists():
+        return {}
+    points = defaultdict(list)
+    with run.metrics_table.open(newline="") as file:
+        for row in csv.DictReader(line for line in file if line.endswith("\n")):
+            step = int(row.pop("step"))
+            for name, value in row.items():
+                if value:
+                    points[name].append((step, float(value)))
+    return {name: _curve(found) for name, found in points.items()}
 
 
 def _curve(points: Iterable[tuple[int, float]]) -> Curve:

@@ -33,6 +33,8 @@ class Entry(NamedTuple):
     """Options that change the result; empty if they cannot be read."""
     metrics: dict[str, float | None]
     """Metrics ``test/<name>``, None if undefined; empty unless the run is finished."""
+    stopped: str = ""
+    """Step and reason of a training that ended early; else empty."""
 
     @property
     def method(self) -> str:
@@ -102,7 +104,7 @@ def read_entry(path: Path, name: str) -> Entry:
         return Entry(run, name, DAMAGED, " ".join(str(damage).split()), {}, config, {})
     except _UNREADABLE as damage:
         return Entry(run, name, DAMAGED, f"cannot be read ({type(damage).__name__}: {damage})", {}, config, {})
-    return Entry(run, name, state, status.error or "", times, config, metrics)
+    return Entry(run, name, state, status.error or "", times, config, metrics, status.stopped or "")
 
 
 def _test_metrics(run: Run) -> dict[str, float | None]:

@@ -197,7 +197,9 @@ def _curves(entries: Sequence[Entry]) -> Drawing:
     title = "Training"
     read = [(entry, curves) for entry in entries if (curves := _read_curves(entry))]
     if not read:
-        return Drawing("curves", title, "Not drawn: no run has readable TensorBoard files with scalars.", None)
+        return Drawing(
+            "curves", title, "Not drawn: no run has readable TensorBoard files with scalars, or a metrics.csv.", None
+        )
     panels = [
         Curves(
             label,

@@ -91,6 +91,7 @@ def render_run(entry: Entry, links: Sequence[str] = ()) -> str:
         title=entry.name,
         state=entry.state,
         links=links,
+        stopped=entry.stopped,
         metrics=[(name, value_text(value)) for name, value in entry.metrics.items()],
         times=_times(entry),
         config=[(key, cell_text(value)) for key, value in entry.config.items()],

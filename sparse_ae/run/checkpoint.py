@@ -52,7 +52,7 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     except (RuntimeError, EOFError, UnpicklingError) as error:
         reason = f"cannot be read as a checkpoint ({str(error).splitlines()[0]})"
         raise CheckpointError(str(path), reason=reason) from error
-    if not isinstance(checkpoint, dict) or "event_sizes" not in checkpoint:
+    if not isinstance(checkpoint, dict) or "logged" not in checkpoint:
         raise CheckpointError(str(path), reason="not a training checkpoint of sparse_ae")
     return checkpoint
 

@@ -8,6 +8,7 @@
   checkpoints/{last,previous,best}.ckpt
   model.safetensors, model.json          weights and what rebuilds the model, no pickle
   events.out.tfevents.*                  TensorBoard
+  metrics.csv, hparams.yaml, wandb/      other loggers
   projector_config.pbtxt                 what its projector shows
   analysis/<name>/{result.json,*.npz,*.png,*.svg}
 """
@@ -46,6 +47,7 @@ class Run:
         self.previous_checkpoint = self.checkpoints / "previous.ckpt"
         self.best_checkpoint = self.checkpoints / "best.ckpt"
         self.log = self.path / "train.log"
+        self.metrics_table = self.path / "metrics.csv"
         self.weights = self.path / "model.safetensors"
         self.model_spec = self.path / "model.json"
         self.record = StatusRecord(self.path / "status.json")
@@ -174,9 +176,14 @@ class Run:
                 with self.lock():
                     self.record.mark_killed(error)
 
+    @property
+    def event_files(self) -> list[Path]:
+        """TensorBoard's files; empty if nothing was logged there."""
+        return sorted(self.path.glob(_EVENTS))
+
     def rewind_events(self, sizes: Mapping[str, int]) -> None:
         """Cut the event files back to ``sizes`` in bytes and remove newer ones: a resumed run logs the rest again."""
-        for path in self.path.glob(_EVENTS):
+        for path in self.event_files:
             size = sizes.get(path.name)
             if size is None:
                 path.unlink()
@@ -270,16 +277,18 @@ class Run:
         return self.path / ".hydra" / "config.yaml"
 
     def _clear(self) -> None:
-        for name in ("checkpoints", "analysis"):
+        for name in ("checkpoints", "analysis", "wandb"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for path in [
             self._metrics_file,
+            self.metrics_table,
+            self.path / "hparams.yaml",
             self.weights,
             self.model_spec,
             self.path / "report.html",
             self.path / "projector_config.pbtxt",
             *self.path.glob("units*.html"),
-            *self.path.glob(_EVENTS),
+            *self.event_files,
         ]:
             path.unlink(missing_ok=True)
 

@@ -5,11 +5,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from sparse_ae.config.build import TARGET
 from sparse_ae.data.activations.files import FILES as ACTIVATIONS
 from sparse_ae.data.content import FILES
 
 _NO_EFFECT_ON_RESULTS = (
     "analysis",
+    "callbacks.learning_rate_monitor",
     "checkpoint.every_n_minutes",
     "coder.run",  # its atoms are what matters
     "data.device",
@@ -20,6 +22,8 @@ _NO_EFFECT_ON_RESULTS = (
     *(f"data.{key}" for key in (*FILES, *ACTIVATIONS)),  # data.content is what matters
     "data.root",
     "data.storage",
+    "fail_fast",
+    "logger",
     "rerun",
     "threads",
     "trainer.enable_model_summary",
@@ -48,6 +52,10 @@ def relevant_config(config: Mapping[str, Any]) -> dict[str, Any]:
         for parent in parents:
             node = _section(node, parent)
         node.pop(leaf, None)
+    callbacks = _section(relevant, "callbacks")
+    relevant.pop("callbacks", None)
+    if chosen := {name: spec for name, spec in callbacks.items() if TARGET in _section(callbacks, name)}:
+        relevant["callbacks"] = chosen
     if relevant.get("resume") is True:  # what a repeated command does anyway
         relevant["resume"] = None
     return relevant

@@ -58,6 +58,8 @@ class Status(BaseModel):
     """Commit of the code, ``-dirty`` if tracked files differ from it; null for an installed copy."""
     error: str | None = None
     """Reason of a failure or an interruption, one line."""
+    stopped: str | None = None
+    """Reason why training ended before ``trainer.max_epochs``, one line; null if it did not."""
     target: dict[str, Any] | None = None
     """Verdict on the target of a finished run: measure, wanted, reached, met, reason."""
 
@@ -123,10 +125,13 @@ class StatusRecord:
         """Record the share of the training that is done, from 0 to 1."""
         self._update(progress=round(share, 4))
 
-    def note_fitted(self) -> None:
-        """Record that training is done. ``fit_seconds`` stay as they are if the run is resumed after this."""
+    def note_fitted(self, stopped: str | None = None) -> None:
+        """Record that training is done, and why if it was ``stopped`` early.
+
+        ``fit_seconds`` stay as they are if the run is resumed after this.
+        """
         seconds = self._wall_seconds()
-        self._update(progress=1.0, fit_seconds=self.read().fit_seconds or seconds)
+        self._update(progress=1.0, fit_seconds=self.read().fit_seconds or seconds, stopped=stopped)
 
     def note_encoding(self, seconds: float) -> None:
         """Record the time to encode one sample, given in seconds."""

@@ -15,6 +15,7 @@ from sparse_ae.reporting.console import console, key_metrics, shell_line
 from sparse_ae.run.directory import Run
 from sparse_ae.run.errors import RunError
 from sparse_ae.sweeps.plan import Planned, Rejected
+from sparse_ae.sweeps.process import StopFile
 
 _POLL_SECONDS = 0.5
 _PLAIN_SECONDS = 60
@@ -67,7 +68,8 @@ def summarize(
         together = Path(os.path.relpath(os.path.commonpath([folder.absolute() for folder in folders])))
         into = ["--into", together]
     out.print(f"report:   {shell_line('sparse-ae-report', *folders, *into)}", markup=False)
-    out.print(f"watch:    {shell_line('tensorboard', '--logdir', together)}", markup=False)
+    if any(p.run.event_files for p in planned):
+        out.print(f"watch:    {shell_line('tensorboard', '--logdir', together)}", markup=False)
 
 
 def _results(p: Planned) -> str:
@@ -98,8 +100,9 @@ class Watch:
     It reads their ``status.json``, so it works whatever process trains them.
     """
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[Run], stop: StopFile) -> None:
         self.runs = runs
+        self._stop_file = stop
         self._ended: set[Path] = set()
         self._out = console()
         self._started = time.monotonic()
@@ -134,6 +137,8 @@ class Watch:
     def _watch(self) -> None:
         while not self._stop.wait(_POLL_SECONDS):
             self._show_ended()
+            if self._stop_file.is_set and self._stop_file.signal is None:
+                self.say_once("stopping, because a run failed (fail_fast=true): the jobs save what they have")
             self._show_progress()
 
     def _show_ended(self) -> None:

@@ -65,6 +65,11 @@ class JobSpec(NamedTuple):
         return None if self.stop_file is None else self.stop_file.name.removeprefix(_STOP_PREFIX)
 
     @property
+    def fails_fast(self) -> bool:
+        """True if a failure of the job should stop the sweep."""
+        return self.stop_file is not None and bool(self.config.get("fail_fast"))
+
+    @property
     def is_to_stop(self) -> bool:
         """True if the sweep asks the job to stop."""
         return self.stop_file is not None and self.stop_file.exists()
@@ -97,7 +102,7 @@ def run_isolated(spec: JobSpec, gpu: str | None = None) -> None:
 
     The run's ``status.json`` records how it ended, also if the process was killed. A run that another process has
     locked is skipped. The process is asked to stop, with a checkpoint, when its sweep asks for that or when an
-    exception ends the wait.
+    exception ends the wait. With ``fail_fast``, a failure asks all jobs of the sweep to stop.
     """
     if spec.is_to_stop:
         return
@@ -110,6 +115,8 @@ def run_isolated(spec: JobSpec, gpu: str | None = None) -> None:
     finally:
         _end(process)
     code = process.exitcode or 0
+    if spec.stop_file is not None and spec.fails_fast and _has_failed(code):
+        spec.stop_file.touch()
     run = Run(spec.folder)
     if code < 0:
         killed = code == -signal.SIGKILL
@@ -132,6 +139,11 @@ def _without_main_module() -> Iterator[None]:
             yield
         finally:
             sys.modules["__main__"] = main
+
+
+def _has_failed(code: int) -> bool:
+    """True for the exit code of an error or a kill; False for one of a process that was asked to stop, 128 + signal."""
+    return code < 0 or 0 < code < 128
 
 
 def _end(process: Any) -> None:
@@ -193,6 +205,11 @@ class StopFile:
         self.breaks_off = False
         """True while a signal should also raise ``StopWaitingError``."""
         self._keep = False
+
+    @property
+    def is_set(self) -> bool:
+        """True once the jobs are asked to stop, by a signal or by a failure with ``fail_fast``."""
+        return self.path.exists()
 
     def __enter__(self) -> "StopFile":
         self._before = catch(self._ask)

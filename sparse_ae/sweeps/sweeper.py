@@ -21,6 +21,8 @@ from sparse_ae.sweeps.plan import Planned, Rejected, plan
 from sparse_ae.sweeps.plugin import plugin_launcher
 from sparse_ae.sweeps.process import StopFile, StopWaitingError, warm_up
 
+_FAILED_FAST = "not started, because another run failed before (fail_fast=true)"
+
 
 class _Launcher(NamedTuple):
     """Executor of jobs."""
@@ -60,7 +62,7 @@ def sweep(name: str, job: str, config: DictConfig, overrides: Sequence[str]) -> 
     if _waits_here(config):
         warm_up()
     planned, rejected = plan(job, config, list_jobs(config, of_runs(overrides)))
-    if not planned:
+    if not planned or (rejected and config.fail_fast):
         _raise(rejected)
     folders = _folders(planned, folder(config, "hydra.sweep.dir"))
     stop = StopFile(folders[0])
@@ -143,8 +145,8 @@ def _train(launcher: _Launcher, todo: Sequence[Planned], stop: StopFile) -> str 
     trouble = None
     elsewhere = [p for p in todo if p.is_elsewhere]
     mine = [p for p in todo if p not in elsewhere]
-    with Watch([p.run for p in todo]) as watch:
-        while (mine or elsewhere) and stop.signal is None:
+    with Watch([p.run for p in todo], stop) as watch:
+        while (mine or elsewhere) and not stop.is_set:
             if mine:
                 trouble = _launch(launcher, mine, stop) or trouble
                 elsewhere += [p for p in mine if p.is_elsewhere]
@@ -152,7 +154,7 @@ def _train(launcher: _Launcher, todo: Sequence[Planned], stop: StopFile) -> str 
                 watch.say_once(f"waiting for {len(elsewhere)} that another process is training")
             time.sleep(1.0 if elsewhere else 0.0)
             mine, elsewhere = _released(elsewhere)
-    return trouble
+    return _FAILED_FAST if stop.is_set and stop.signal is None else trouble
 
 
 def _released(elsewhere: Sequence[Planned]) -> tuple[list[Planned], list[Planned]]:

@@ -112,11 +112,6 @@ class RunCheckpoint(Checkpoint):
         self.best_score = state_dict["best_score"]
         self._is_best = state_dict["is_best"]
 
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Ignore the best value of another run."""
-        if not ours(pl_module).is_own(checkpoint):
-            del checkpoint["callbacks"][self.state_key]
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock. From here on a signal to stop waits for the end of a step."""
         self._saved_at = time.monotonic()

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sparse_ae.functional import block_rows
-from sparse_ae.training.logger import RunLogger
+from sparse_ae.loggers import RunLogger
 from sparse_ae.training.module import SparseAutoencoderModule, ours
 from sparse_ae.training.progress import tell
 
@@ -33,7 +33,7 @@ _RUNAWAY = 10.0
 
 
 class Health(Callback):
-    """Checks training at the start and after every epoch, and warns on the console, in the log and in TensorBoard.
+    """Checks training at the start and after every epoch, and warns on the console, in the log and in loggers.
 
     It changes no state of training.
     """
@@ -53,11 +53,6 @@ class Health(Callback):
         """Restore the state that ``state_dict`` saved."""
         self._told, self._norm_at_start = state_dict["told"], state_dict["norm"]
         self._steps, self._clipped = state_dict["steps"], torch.tensor(state_dict["clipped"])
-
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Do not inherit warnings that another run has already issued."""
-        if not ours(pl_module).is_own(checkpoint):
-            checkpoint["callbacks"].pop(self.state_key, None)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._norm_at_start:
@@ -122,8 +117,9 @@ class Health(Callback):
         self._told.append(name)
         log.warning(message)
         tell(trainer, f"warning: {message}")
-        if isinstance(trainer.logger, RunLogger):
-            trainer.logger.experiment.add_text(f"health/{name}", message, trainer.global_step)
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.add_text(f"health/{name}", message, trainer.global_step)
 
 
 def _decoder_norm(module: SparseAutoencoderModule) -> float:

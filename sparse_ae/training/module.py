@@ -111,6 +111,7 @@ class SparseAutoencoderModule(FastLightningModule):
 
     def on_train_start(self) -> None:
         self._total_steps = self.total_steps()
+        self._show_callbacks(self.results)  # of before a resume
 
     @torch.no_grad()
     def on_train_epoch_start(self) -> None:
@@ -294,8 +295,13 @@ class SparseAutoencoderModule(FastLightningModule):
     def _log(self, values: Mapping[str, float], step: int, *, keep: Mapping[str, float]) -> None:
         """Log ``values``; keep those of ``keep`` in ``results``. ``self.log`` would log them one step early."""
         self.results.update(keep)
-        if self.logger is not None:
-            self.logger.log_metrics(dict(values), step=step)
+        self._show_callbacks(keep)
+        for logger in self.loggers:
+            logger.log_metrics(dict(values), step=step)
+
+    def _show_callbacks(self, values: Mapping[str, float]) -> None:
+        """Put ``values`` where Lightning's callbacks look for the metrics that they watch."""
+        self.trainer.callback_metrics.update({k: torch.tensor(v, dtype=torch.float64) for k, v in values.items()})
 
     # Dead units.
 

@@ -7,26 +7,40 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from sparse_ae.training.logger import RunLogger
+from sparse_ae.loggers import Loggers
+from sparse_ae.training.module import ours
 
 
 class ResumeState(Callback):
-    """Saves and restores the global random generators, and records the sizes of event files.
+    """Saves and restores the global random generators, a callback's wish to stop, and the state of the loggers.
 
-    A resumed run truncates the event files to those sizes (``Run.rewind_events``), so that no step is logged twice.
+    Of another run's checkpoint, from which a new run starts, no callback but this one takes over its state.
     """
 
-    def __init__(self, logger: RunLogger) -> None:
-        self.logger = logger
+    def __init__(self, loggers: Loggers) -> None:
+        self.loggers = loggers
         self._random: dict[str, Any] | None = None
+        self._stops = False
 
     def state_dict(self) -> dict[str, Any]:
         """State of the random generators."""
         return {"random": _random_state()}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Record event-file sizes, at the top level, where they are read before training."""
-        checkpoint["event_sizes"] = self.logger.sizes()
+        """Record the loggers' states, at the top level, where they are read before training."""
+        checkpoint["logged"] = self.loggers.state_dict()
+        checkpoint["stops"] = bool(trainer.should_stop)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Forget what other callbacks of another run had found, such as that training should stop."""
+        if ours(pl_module).is_own(checkpoint):
+            self._stops = checkpoint["stops"]
+        else:
+            checkpoint["callbacks"] = {self.state_key: checkpoint["callbacks"][self.state_key]}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop where the run was about to stop."""
+        trainer.should_stop = trainer.should_stop or self._stops
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the state until setup has drawn its random numbers."""

@@ -1,4 +1,4 @@
-"""TensorBoard images and histograms, every few epochs."""
+"""Images and histograms for TensorBoard and other loggers that take them, every few epochs."""
 
 import numpy as np
 import torch
@@ -9,8 +9,8 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from sparse_ae.functional import block_rows, lifetime_sparsity
+from sparse_ae.loggers import RunLogger
 from sparse_ae.plotting.pictures import Array, View, own_scale
-from sparse_ae.training.logger import RunLogger
 from sparse_ae.training.module import ours
 
 _HISTOGRAM_SAMPLES = 1000
@@ -22,8 +22,9 @@ _LEAST_PIXELS = 24
 class Visuals(Callback):
     """Logs inputs above their reconstructions, the first atoms, and histograms of codes and lifetime sparsity.
 
-    This happens every ``every_n_epochs`` epochs and after the last, on validation samples, or on training samples
-    without a validation split. Vectors are heat maps in grey, see ``View``. Training state is not touched.
+    This happens every ``every_n_epochs`` epochs and after the last, which a callback may have made the last, on
+    validation samples, or on training samples without a validation split. Vectors are heat maps in grey, see ``View``.
+    Training state is not touched.
     """
 
     def __init__(
@@ -37,10 +38,12 @@ class Visuals(Callback):
     @torch.inference_mode()
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw, if due after this epoch."""
-        module, logger = ours(pl_module), pl_module.logger
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, RunLogger) and logger.draws]
         epoch = trainer.current_epoch + 1
-        if not isinstance(logger, RunLogger) or (epoch % self.every_n_epochs and epoch != trainer.max_epochs):
+        is_last = epoch == trainer.max_epochs or trainer.should_stop
+        if not loggers or (epoch % self.every_n_epochs and not is_last):
             return
+        module = ours(pl_module)
         data, model, step = module.data, module.model, trainer.global_step
         samples = max(block_rows(model.latent_dim, _HISTOGRAM_SAMPLES), self.n_images)
         x = data.first("val" if data.val_size else "train", samples).to(next(model.parameters()))
@@ -49,11 +52,14 @@ class Visuals(Callback):
         lifetime = module.lifetime("val")
         if lifetime is None:  # no validation at this step
             lifetime = lifetime_sparsity(z, module.threshold)
-        view, writer = View.of(_numpy(x), data.input_shape), logger.experiment
-        writer.add_image("reconstructions", pairs_grid(x[: self.n_images], x_hat, view), step)
-        writer.add_image("features", atoms_grid(model.dictionary[: self.n_features], view), step)
-        writer.add_histogram("codes", z.float().cpu(), step)
-        writer.add_histogram("lifetime_sparsity", lifetime.cpu(), step)
+        view = View.of(_numpy(x), data.input_shape)
+        pairs = pairs_grid(x[: self.n_images], x_hat, view)
+        atoms = atoms_grid(model.dictionary[: self.n_features], view)
+        for logger in loggers:
+            logger.add_image("reconstructions", pairs, step)
+            logger.add_image("features", atoms, step)
+            logger.add_histogram("codes", z.float().cpu(), step)
+            logger.add_histogram("lifetime_sparsity", lifetime.cpu(), step)
 
 
 def pairs_grid(x: Tensor, x_hat: Tensor, view: View) -> Tensor:

@@ -11,15 +11,17 @@ from sparse_ae.cli.options import groups, options
 from sparse_ae.config.build import check_arguments, locate
 from sparse_ae.sweeps.grid import list_jobs
 from sparse_ae.sweeps.plugin import plugin_launcher
-from tests.helpers import CONF, Cli
+from tests.helpers import CONF, OF_SEVERAL, Cli
 
 OF_HYDRA = ["env", "help", "hydra_help", "hydra_logging", "job_logging", "launcher", "output", "sweeper"]
 GROUPS = {
     "train": [
         "analysis",
+        "callbacks",
         "data",
         "dead",
         "experiment",
+        "logger",
         "model",
         "optimizer",
         "scheduler",
@@ -27,7 +29,7 @@ GROUPS = {
         "target",
         "trainer",
     ],
-    "fit": ["analysis", "coder", "data"],
+    "fit": ["analysis", "coder", "data", "logger"],
     "evaluate": ["data"],
     "analyse": ["analysis"],
 }
@@ -47,19 +49,19 @@ def test_help_lists_the_groups_of_the_command_and_all_their_options(cli: Cli, na
 
 @pytest.mark.parametrize("name", GROUPS)
 def test_every_option_that_is_offered_composes_and_fits_its_constructor(name: str) -> None:
-    """All analyses at once, and the first options of all other groups, then the second ones, and so on."""
+    """All options of lists at once, and the first options of all other groups, then the second ones, and so on."""
     with composing():
         offered = {group: options(group) for group in groups(compose(name, [])) if group != "experiment"}
         offered |= {f"hydra/{group}": options(f"hydra/{group}") for group in OF_HYDRA if name in ("train", "fit")}
         assert all(offered.values())
-        if "analysis" in offered:
-            offered["analysis"] = [f"[{','.join(offered['analysis'])}]"]
+        for group in offered.keys() & OF_SEVERAL:
+            offered[group] = [f"[{','.join(offered[group])}]"]
         for row in zip_longest(*offered.values()):
             chosen = {group: option for group, option in zip(offered, row, strict=True) if option is not None}
             seed = ["seed=1"] if name == "evaluate" else []  # which it takes from the run
             plain = task_config(compose(name, [*seed, *(f"{group}={option}" for group, option in chosen.items())]))
             for group in chosen.keys() & plain.keys():
-                for spec in filter(None, plain[group].values() if group == "analysis" else [plain[group]]):
+                for spec in filter(None, plain[group].values() if group in OF_SEVERAL else [plain[group]]):
                     arguments = {key: value for key, value in spec.items() if key not in ("_target_", "_partial_")}
                     check_arguments(locate(spec["_target_"], group), arguments, group, partial=True)
 
@@ -93,7 +95,7 @@ def test_every_launcher_that_is_offered_can_be_made(tmp_path_factory: pytest.Tem
 @pytest.mark.parametrize("name", GROUPS)
 def test_a_wrong_option_is_told_all_that_are_offered(cli: Cli, name: str) -> None:
     required = ["run=x"] if name in ("evaluate", "analyse") else []
-    wrong = {group: f"[{group}_]" if group == "analysis" else f"{group}_" for group in GROUPS[name]}
+    wrong = {group: f"[{group}_]" if group in OF_SEVERAL else f"{group}_" for group in GROUPS[name]}
     outcome = cli(f"sparse-ae-{name}", *required, *(f"{group}={option}" for group, option in wrong.items()))
     assert outcome.code == 1
     told = dict(re.findall(r"error: (\w+)=\w+: no such option.* \(expected (.*)\)$", outcome.err, flags=re.MULTILINE))

@@ -11,7 +11,7 @@ from sparse_ae.config.build import PARTIAL, TARGET, locate
 from sparse_ae.jobs.autoencoder import AutoencoderJob
 from sparse_ae.jobs.coder import CoderJob
 from sparse_ae.run.directory import Run
-from tests.helpers import CONF, plain_config
+from tests.helpers import CONF, OF_SEVERAL, plain_config
 
 SUPPLIED: dict[str, set[str]] = {
     "data": set(),
@@ -23,6 +23,8 @@ SUPPLIED: dict[str, set[str]] = {
     "optimizer": {"params"},
     "coder": set(),
     "analysis": {"subject", "subjects"},
+    "callbacks": set(),
+    "logger": {"run"},
 }
 """Parameters that the framework supplies, by group."""
 
@@ -38,9 +40,9 @@ def _options() -> list[Any]:
 def _spec(group: str, option: str) -> dict[str, Any]:
     name = "fit" if group == "coder" else "train"
     config: dict[str, Any] = plain_config(
-        f"{group}=[{option}]" if group == "analysis" else f"{group}={option}", name=name
+        f"{group}=[{option}]" if group in OF_SEVERAL else f"{group}={option}", name=name
     )
-    return config[group][option] if group == "analysis" else config[group]  # type: ignore[no-any-return]
+    return config[group][option] if group in OF_SEVERAL else config[group]  # type: ignore[no-any-return]
 
 
 def _free(path: Path) -> set[str]:

@@ -27,7 +27,7 @@ from tests.processes import start, wait_until
 FEW = ["data.val_size=59000", "analysis=[]", "threads=1"]
 """A thousand images to learn from."""
 SMALL = ["coder.latent_dim=24", "coder.n_nonzero=3", *FEW]
-KSVD = ["coder=ksvd", "coder.epochs=3", *SMALL]
+KSVD = ["coder=ksvd", "coder.epochs=3", "logger=[tensorboard,csv]", *SMALL]
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +129,7 @@ def test_killed_and_continued_it_is_the_same_run(fitted: Path, tmp_path: Path) -
     assert half.weights.read_bytes() == whole.weights.read_bytes()
     assert half.metrics == whole.metrics
     assert logged(half.path) == logged(whole.path)
+    assert half.metrics_table.read_bytes() == whole.metrics_table.read_bytes()
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(fitted: Path, tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def test_a_config_with_mistakes_has_a_name_too(change: dict[str, Any], name: str
         "checkpoint.monitor=val/l0",
         "resume=another.ckpt",
         "trainer.limit_train_batches=1",
+        "callbacks=[early_stopping]",
     ],
 )
 def test_what_changes_the_result_changes_the_hash(override: str) -> None:
@@ -74,6 +75,10 @@ def test_what_changes_the_result_changes_the_hash(override: str) -> None:
     "override",
     [
         "data.root=/elsewhere",
+        "callbacks=[learning_rate_monitor]",
+        "fail_fast=true",
+        "logger=[csv]",
+        "logger=[]",
         "sparsity.coefficient=0.010",
         "optimizer.weight_decay=0",
         "data.storage=host",

@@ -27,16 +27,21 @@ SHORT = [
     "data.batch_size=32",
     "trainer.limit_val_batches=2",
     "trainer.limit_test_batches=2",
+    "logger=[tensorboard,csv]",
 ]
 WARMUP = "sparsity.warmup_steps=12"
 
 
 def assert_same(run: Run, whole: Run) -> None:
-    """Check that two finished runs have the same weights and metrics and logged the same."""
+    """Check that two finished runs have the same weights and metrics and logged the same, each step once in order."""
     assert run.read_state() == whole.read_state() == "finished"
     assert run.weights.read_bytes() == whole.weights.read_bytes()
     assert run.metrics == whole.metrics
     assert logged(run.path) == logged(whole.path)
+    table = run.metrics_table.read_text()
+    assert table == whole.metrics_table.read_text()
+    steps = [int(line.partition(",")[0]) for line in table.splitlines()[1:]]
+    assert steps == sorted({*steps})
 
 
 def copy_run(run: Run, to: Path) -> Run:

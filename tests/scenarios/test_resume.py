@@ -111,7 +111,7 @@ def test_resume_global_random_states(tmp_path: Path) -> None:
 
     state = ResumeState(None)  # type: ignore[arg-type]
     np.random.randn()  # noqa: NPY002  # leaves a second normal number in the state
-    write_checkpoint(tmp_path / "state", {"event_sizes": {}, "state": state.state_dict()})
+    write_checkpoint(tmp_path / "state", {"logged": {}, "state": state.state_dict()})
     expected = draw()
     assert draw() != expected
     state.load_state_dict(read_checkpoint(tmp_path / "state")["state"])

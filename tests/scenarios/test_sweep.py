@@ -166,6 +166,36 @@ def test_stop_and_resume(tmp_path: Path, cli: Cli, sweep: Sweep) -> None:
     assert runs(tmp_path)["l1-w0.01-n16-s1"].status.attempts == 2
 
 
+@pytest.mark.parametrize("launcher", ["local", pytest.param("basic", marks=pytest.mark.slow)])
+def test_fail_fast(tmp_path: Path, sweep: Sweep, launcher: str) -> None:
+    """A file where the checkpoints of the first run should be; the same command goes on once it is removed."""
+    local = ["hydra.launcher.n_jobs=2", "threads=1"] if launcher == "local" else []
+    arguments = [*LONG, "trainer.limit_train_batches=50", "fail_fast=true", f"hydra/launcher={launcher}", *local]
+    arguments += ["seed=1,2,3", "hydra.sweep.subdir=s${seed}"]
+    first, second, third = (Run(tmp_path / "outputs" / "default" / f"s{seed}") for seed in (1, 2, 3))
+    first.path.mkdir(parents=True)
+    first.checkpoints.touch()
+    out = sweep(*arguments, code=1)
+    assert "stopping, because a run failed (fail_fast=true): the jobs save what they have" in out
+    table = " ".join(out[out.index("not finished") :].replace("│", " ").split())
+    assert "not started, because another run failed before (fail_fast=true)" in table
+    assert "retry: sparse-ae-train -m" in table
+    assert first.read_state() == "failed"
+    assert third.read_state() == "new"
+    assert second.read_state() == ("interrupted" if launcher == "local" else "new")
+    assert second.last_checkpoint.exists() == (launcher == "local")
+    assert not list(first.path.parent.glob(".stop-*"))
+    first.checkpoints.unlink()
+    assert "3 of 3 runs are finished" in sweep(*arguments)
+    assert [run.status.attempts for run in (first, second, third)] == [2, 2 if launcher == "local" else 1, 1]
+
+
+def test_fail_fast_begins_nothing_beside_mistakes(tmp_path: Path, cli: Cli) -> None:
+    outcome = cli("sparse-ae-train", "-m", *SMALL, "optimizer.lr=1e-3,-1", "fail_fast=true")
+    error = "sparse-ae-train: error: optimizer: Invalid learning rate: -1.0\n"
+    assert (outcome.code, outcome.err, list(tmp_path.iterdir())) == (1, error, [])
+
+
 @pytest.mark.slow
 def test_wait_for_another_process(tmp_path: Path, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is locked is waited for, and trained once it is free and not finished."""

@@ -19,9 +19,9 @@ def _begin(folder: Path, *overrides: str, command: str = "train") -> None:
         job = kind(task_config(config), Run(folder))
         folder.mkdir(parents=True)
         job.run.start(config=job.config, resumed=False, sources=sources(config), threads=1)
-    job.logger.begin(job.options)
-    job.logger.log_metrics({"test/mse": 0.5}, step=3)
-    job.logger.finish()
+    job.loggers.begin(job.options, None)
+    job.loggers.log_metrics({"test/mse": 0.5}, step=3)
+    job.loggers.finish()
 
 
 def test_a_sweep_over_methods_shows_the_keys_of_all(tmp_path: Path) -> None:
