@@ -1,13 +1,15 @@
 """sparse_ae: train, sweep, resume and analyse sparse autoencoders.
 
 The commands as functions (``train``, ``sweep``, ``fit``, ``evaluate``, ``analyse``), their runs (``open``, ``runs``),
-and ``load``, which gives a run's model. Networks, methods and coders are in ``models``, ``sparsity`` and ``coders``.
+and ``load``, which gives a run's model. Networks, methods and coders are in ``models``, ``sparsity`` and ``coders``,
+estimators for scikit-learn in ``sklearn``.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sparse_ae import sklearn
     from sparse_ae.run.export import load
     from sparse_ae.session.calls import analyse, evaluate, fit, runs, sweep, train
     from sparse_ae.session.calls import open_run as open
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["Run", "__version__", "analyse", "evaluate", "fit", "load", "open", "runs", "sweep", "train"]
+__all__ = ["Run", "__version__", "analyse", "evaluate", "fit", "load", "open", "runs", "sklearn", "sweep", "train"]
 
 _PLACES = {
     **{name: ("sparse_ae.session.calls", name) for name in ("analyse", "evaluate", "fit", "runs", "sweep", "train")},
@@ -31,6 +33,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("sparse-ae")
+    if name == "sklearn":
+        return import_module("sparse_ae.sklearn")
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _PLACES[name]

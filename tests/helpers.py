@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import pytest
 from omegaconf import OmegaConf
 
-from sparse_ae.cli.compose import compose, composing, conf_dir, task_config
+from sparse_ae.cli.compose import compose, composing, task_config
 from sparse_ae.commands import analyse, evaluate, fit, report, train
+from sparse_ae.config.groups import conf_dir
 from sparse_ae.data import MNIST
 from sparse_ae.jobs.autoencoder import AutoencoderJob
 from sparse_ae.jobs.coder import CoderJob

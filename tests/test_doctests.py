@@ -20,6 +20,8 @@ PARTS = (
     "data",
     "plotting",
     "training.objective",
+    "config",
+    "sklearn",
 )
 
 

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sparse_ae.cli.mistakes import ComposeError, check_options, check_overrides
 from sparse_ae.config.errors import ConfigError, UserError
+from sparse_ae.config.groups import conf_dir
 from sparse_ae.data.activations import files as activations
 from sparse_ae.data.content import FILES, identity, with_absolute_paths
 from sparse_ae.run.naming import run_name
@@ -64,13 +65,6 @@ def _options(config: DictConfig, keys: Iterable[str]) -> dict[str, Any]:
 OmegaConf.register_new_resolver("content_of", _content_of, replace=True)
 OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
 OmegaConf.register_new_resolver("weights_of", _weights_of, replace=True)
-
-
-def conf_dir() -> Path:
-    """``conf/`` inside an installed package, else beside it in a checkout."""
-    package = Path(__file__).parent.parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
 
 
 @contextmanager

@@ -12,9 +12,10 @@ import hydra
 from omegaconf import OmegaConf
 
 from sparse_ae import __version__
-from sparse_ae.cli.compose import compose, composing, conf_dir, task_config, without_hydra
+from sparse_ae.cli.compose import compose, composing, task_config, without_hydra
 from sparse_ae.cli.options import groups, options
 from sparse_ae.config.errors import ConfigError
+from sparse_ae.config.groups import conf_dir
 
 _QUESTIONS = ("help", "version", "cfg", "info", "shell_completion")
 _SWEEPS = ("train", "fit")

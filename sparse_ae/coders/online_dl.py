@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
@@ -65,9 +66,11 @@ class OnlineDictionaryLearning(Learner):
             max_no_improvement=None,
             random_state=self.seed,
         )
+        drawn = np.random.get_state()  # noqa: NPY002, its solver draws from there, for nothing and whatever the seed
         with warnings.catch_warnings():
             # The float32 codes of a batch need not converge while the dictionary is still being learned.
             warnings.simplefilter("ignore", ConvergenceWarning)
             learner.fit(centred.cpu().numpy())
+        np.random.set_state(drawn)  # noqa: NPY002
         atoms = torch.from_numpy(learner.components_).to(x)
         return OMP(F.normalize(atoms, dim=1), k=self.n_nonzero, mean=mean, selection=self.selection)
