@@ -13,8 +13,8 @@ from torch import Tensor
 from sparse_ae.coders.omp import SparseCodes
 from sparse_ae.functional import blocks
 
-MOST_CODES = 2**27
-"""Largest number of codes that analyses store, 2 GB: of samples with more the first are taken."""
+MOST_CODES = 2**26
+"""Largest number of codes != 0 that analyses store, 1 GB: of a sample with more the first rows are taken."""
 _DENSE_FROM = 0.15
 """Share of codes != 0 from which a dense product is faster, as for ``models.sparse_products``."""
 

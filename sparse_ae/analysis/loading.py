@@ -107,7 +107,7 @@ def test_sample(coder: CoderModule, data: DataModule, device: str, threshold: fl
         data.input_shape,
         threshold,
         lambda: read("train", room)[0],
-        lambda split: read(split, most),
+        lambda split: read(split, min(room, 2 * coded)),  # probes store codes once, others by sample and by unit
         _left_out(coder, size, room, coded),
         data.examples("test", len(x)),
         partial(data.language, "test") if isinstance(data, Activations) else None,

@@ -20,7 +20,7 @@ from sklearn.svm import LinearSVC
 from torch import Tensor
 
 from sparse_ae.analysis.base import LISTED, NOT_EMPTY, Label, Result, Subject, classes_needed
-from sparse_ae.analysis.codes import MOST_CODES, Codes
+from sparse_ae.analysis.codes import Codes
 from sparse_ae.analysis.statistics import stratified
 from sparse_ae.coders import PCA
 from sparse_ae.config.errors import ConfigError
@@ -35,6 +35,8 @@ _NAMES = {"logistic": "logistic regression", "svm": "linear SVM"}
 _NAME, _CODES = "probe", "codes"
 _TOLERANCE, _MOST_STEPS = 1e-6, 3000
 """Tolerance of logistic regression's gradient, and its largest number of steps."""
+_MOST_FEATURES = 2**27
+"""Largest number of random features of all samples."""
 _LEAST_DRAWN = 1e-4
 """Error drawn in place of no error at all: a logarithmic axis has no 0."""
 
@@ -177,7 +179,7 @@ def _encoders(subject: Subject, splits: Mapping[str, tuple[Tensor, Tensor]], see
     units = codes.shape[1]
     sizes = dict.fromkeys(min(max(1, n), dim) for n in (units, round(len(codes.values) / len(codes))))
     mean = train.mean(dim=0)
-    random = min(units, max(1, MOST_CODES // sum(len(label) for _, label in splits.values())))
+    random = min(units, max(1, _MOST_FEATURES // sum(len(label) for _, label in splits.values())))
     weight = torch.randn(dim, random, generator=torch.Generator().manual_seed(seed))
     return {
         _CODES: subject.encode,

@@ -85,7 +85,7 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stability, "_MOST_COSINES", 2**16)
     monkeypatch.setattr(stability, "_MOST_PAIRED", 256)
     monkeypatch.setattr(stability, "_MOST_MATCHED", 100)
-    monkeypatch.setattr(probe, "MOST_CODES", 2**17)
+    monkeypatch.setattr(probe, "_MOST_FEATURES", 2**17)
 
 
 def _coder(seed: int = 0) -> SparseAutoencoder:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparse_ae.analysis import Subject, importance
+from sparse_ae.analysis import Subject, ablation, importance
 from sparse_ae.analysis.ablation import AffineAblation, DecodedAblation, ablate
 from sparse_ae.plotting.style import to_png
 from tests.analysis.subjects import FixedCoder, subject_of
@@ -54,15 +54,15 @@ def _mse(subject: Subject, keep: list[int]) -> float:
 @pytest.mark.parametrize(("coder", "kind"), [(Shifted, AffineAblation), (Bent, DecodedAblation)])
 def test_importance_and_curves_against_leaving_units_out(coder: type[FixedCoder], kind: type) -> None:
     subject = _subject(coder)
-    ablation = ablate(subject, decodings=10_000)
-    assert isinstance(ablation, kind)
+    found = ablate(subject, decodings=10_000)
+    assert isinstance(found, kind)
     everyone = list(range(7))
     expected = [_mse(subject, [j for j in everyone if j != i]) - _mse(subject, everyone) for i in everyone]
-    np.testing.assert_allclose(ablation.importance, expected, atol=1e-7)
-    assert ablation.importance[3] == 0
+    np.testing.assert_allclose(found.importance, expected, atol=1e-7)
+    assert found.importance[3] == 0
     order = [4, 0, 6, 3, 1, 5, 2]
     np.testing.assert_allclose(
-        ablation.kept(torch.tensor(order), [0, 2, 5, 7]), [_mse(subject, order[:m]) for m in (0, 2, 5, 7)], rtol=1e-5
+        found.kept(torch.tensor(order), [0, 2, 5, 7]), [_mse(subject, order[:m]) for m in (0, 2, 5, 7)], rtol=1e-5
     )
 
 
@@ -82,11 +82,49 @@ def _errors_in(subject: Subject, order: Tensor) -> list[float]:
 
 def test_greedy_selection_takes_the_best_next_unit() -> None:
     subject = _subject(Shifted)
-    ablation = ablate(subject, decodings=1)
-    assert isinstance(ablation, AffineAblation)
-    decoded = DecodedAblation(ablation.samples, subject)
-    for order in (ablation.greedy_order(), decoded.greedy_order(), decoded.greedy_order(growth=1)):
+    found = ablate(subject, decodings=1)
+    assert isinstance(found, AffineAblation)
+    decoded = DecodedAblation(found.samples, subject)
+    for order in (found.greedy_order(), decoded.greedy_order(), decoded.greedy_order(growth=1)):
         np.testing.assert_allclose(_errors_in(subject, order), _greedy_errors(subject), rtol=1e-6)  # there may be ties
+
+
+def _wide(coder: type[FixedCoder]) -> Subject:
+    """Two codes a sample, of 40 units."""
+    generator = torch.Generator().manual_seed(5)
+    unit = torch.rand(60, 40, generator=generator).topk(2, dim=1).indices
+    return _subject(coder, torch.zeros(60, 40).scatter_(1, unit, torch.randn(60, 2, generator=generator)))
+
+
+@pytest.mark.parametrize("pairs", [2**24, 240, 40])
+def test_of_many_units_only_those_that_are_active_together_are_compared(
+    pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All pairs of units, the 4 of each sample, those of 10 samples."""
+    monkeypatch.setattr(ablation, "_PAIRS", pairs)
+    subject = _wide(Shifted)
+    found = ablate(subject)
+    assert isinstance(found, AffineAblation)
+    assert len(found.samples) == min(pairs // 4, 60)
+    part = Subject(subject.coder, subject.sample._replace(x=subject.x[found.samples], label=None))
+    everyone = list(range(40))
+    expected = [_mse(part, [j for j in everyone if j != i]) - _mse(part, everyone) for i in everyone]
+    np.testing.assert_allclose(found.importance, expected, atol=1e-7)
+    order = found.greedy_order()
+    np.testing.assert_allclose(found.kept(order, range(41)), _errors_in(part, order), rtol=1e-5)
+    np.testing.assert_allclose(_errors_in(part, order)[:8], _greedy_errors(part)[:8], rtol=1e-5)
+
+
+def test_a_greedy_search_by_decoding_ends_after_some_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = _wide(Bent)
+    whole = DecodedAblation(torch.arange(60), subject).greedy_order()
+    monkeypatch.setattr(ablation, "_GREEDY_UNITS", 8)
+    found = DecodedAblation(torch.arange(60), subject)
+    order = found.greedy_order().tolist()
+    assert sorted(order) == list(range(40))
+    assert order[0] == whole[0]
+    by_importance = found.importance.argsort(descending=True, stable=True).tolist()
+    assert order[8:] == [unit for unit in by_importance if unit not in order[:8]]
 
 
 class Perceptron(FixedCoder):
@@ -104,12 +142,12 @@ def test_greedy_selection_behind_a_perceptron_against_trying_each_unit() -> None
     z[:, 5] = 0
     x = Perceptron(z, z, z).decode(z * (1 + 0.3 * torch.randn(z.shape, generator=generator)))
     subject = Subject(Perceptron(x, z, torch.zeros(12, 16)), subject_of(z, x=x, label=torch.arange(60) % 3).sample)
-    ablation, best = DecodedAblation(torch.arange(60), subject), _greedy_errors(subject)
-    np.testing.assert_allclose(_errors_in(subject, ablation.greedy_order(growth=1)), best, rtol=1e-6)
-    blocks = _errors_in(subject, ablation.greedy_order())
+    found, best = DecodedAblation(torch.arange(60), subject), _greedy_errors(subject)
+    np.testing.assert_allclose(_errors_in(subject, found.greedy_order(growth=1)), best, rtol=1e-6)
+    blocks = _errors_in(subject, found.greedy_order())
     assert blocks[:2] == pytest.approx(best[:2])
     assert np.mean(blocks) < 1.05 * np.mean(best)
-    assert np.mean(_errors_in(subject, ablation.importance.argsort(descending=True))) > 1.05 * np.mean(best)
+    assert np.mean(_errors_in(subject, found.importance.argsort(descending=True))) > 1.05 * np.mean(best)
 
 
 def test_a_linear_decoder_is_found_by_trying() -> None:

@@ -10,8 +10,9 @@ import pytest
 import torch
 import yaml
 
-from sparse_ae.analysis import Label, Result
+from sparse_ae.analysis import Label, Result, loading
 from sparse_ae.analysis.base import labels_of
+from sparse_ae.analysis.loading import read_run
 from sparse_ae.analysis.statistics import difference, mean_defined
 from sparse_ae.analysis.write import write_analyses
 from sparse_ae.config.build import locate
@@ -76,6 +77,28 @@ def test_labels_are_written_beside_the_numbers(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "analysis" / "mine-best" / "result.json").read_text())
     assert written["labels"] == {"mse": "MSE (per value)"}
     assert written["units"] == 3
+
+
+def test_codes_that_do_not_fit_cut_the_sample_and_it_is_said(
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = read_run(Run(finished_run), weights="final", threshold=None, device="cpu")
+    whole = loading.test_sample(stored.coder, stored.data, "cpu", 0.1)
+    assert (len(whole.x), whole.left_out) == (10_000, "")
+    most = int(stored.coder.encode(whole.x[:2000]).count_nonzero())
+    monkeypatch.setattr(loading, "MOST_CODES", most)
+    sample = loading.test_sample(stored.coder, stored.data, "cpu", 0.1)
+    n = len(sample.x)
+    assert n == pytest.approx(2000, rel=0.1)
+    assert torch.equal(sample.x, whole.x[:n])
+    assert sample.label is not None
+    assert len(sample.label) == n
+    expected = f"model.latent_dim=128: analyses take the first {n:,} of 10,000 test rows, {most:,} codes != 0"
+    assert sample.left_out == expected
+    monkeypatch.setattr(loading, "_MOST_VALUES", 784 * 50)
+    sample = loading.test_sample(stored.coder, stored.data, "cpu", 0.1)
+    assert sample.left_out == "data: analyses take the first 50 of 10,000 test rows, 39,200 values"
+    assert len(sample.train_rows()) == 50
 
 
 @pytest.mark.parametrize(

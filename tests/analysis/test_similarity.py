@@ -12,6 +12,7 @@ from sklearn.cluster import DBSCAN, AgglomerativeClustering
 from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import cosine_similarity
 
+from sparse_ae import functional
 from sparse_ae.analysis import Result, similarity
 from sparse_ae.plotting.style import to_png
 from tests.analysis.subjects import subject_of
@@ -83,6 +84,36 @@ def test_cosines_and_duplicates_against_scikit_learn() -> None:
     assert 1 < (sizes > 1).sum() < 12
     assert similarity.duplicate_groups(F.normalize(atoms, dim=1), 0.95) == sorted(sizes[sizes > 1])[::-1]
     assert result.numbers["duplicate_units"] == sizes[sizes > 1].sum()
+
+
+def test_of_many_units_some_are_clustered_and_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    atoms = torch.randn(40, 16, generator=torch.Generator().manual_seed(0))
+    atoms[30:] = -1.0001 * atoms[20:30]
+    every = _run(atoms)
+    monkeypatch.setattr(similarity, "_MOST", 14)
+    monkeypatch.setattr(functional, "BLOCK", 120)  # 3 rows at a time
+    some = _run(atoms)
+    assert some.arrays["shown"].tolist() == list(range(0, 40, 3))
+    for name in ("coherence", "nearest_cosine", "duplicate_units", "duplicate_groups", "units"):
+        assert some.numbers[name] == pytest.approx(every.numbers[name])
+    assert (some.numbers["duplicate_units"], some.numbers["compared_units"]) == (20, 14)
+    np.testing.assert_allclose(some.arrays["nearest_cosine"], every.arrays["nearest_cosine"], rtol=1e-6)
+    assert some.arrays["cosine"].shape == (14, 14)
+    assert (some.arrays["cluster"] >= 0).nonzero()[0].tolist() == some.arrays["shown"].tolist()
+    assert some.embedding is not None
+    assert len(some.embedding.labels) == 14
+    assert some.numbers["random_nearest_cosine"] == pytest.approx(every.numbers["random_nearest_cosine"], abs=0.1)
+    counts = [patch.get_data().values.sum() for patch in some.figures["nearest"].axes[0].patches]
+    assert counts == pytest.approx([40, 40])
+
+
+def test_duplicates_are_joined_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chain, each like the next, whose links lie apart; a pair; and one alone."""
+    angles = torch.deg2rad(torch.tensor([0.0, 20, 120, 40, 10, 30, 123, 80, 50]))
+    directions = torch.stack([angles.cos(), angles.sin()], dim=1)
+    for block in (9, 20, 2**22):
+        monkeypatch.setattr(functional, "BLOCK", block)
+        assert similarity.duplicate_groups(directions, 0.98) == [6, 2]
 
 
 def test_the_order_keeps_clusters_together() -> None:

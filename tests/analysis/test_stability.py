@@ -84,6 +84,17 @@ def test_the_matching_is_the_best_of_all() -> None:
         np.testing.assert_allclose(found.cosine, signed, atol=1e-6)
 
 
+def test_of_many_atoms_some_are_found_among_those_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    first, order = torch.randn(50, 16, generator=generator), torch.randperm(50, generator=generator)
+    monkeypatch.setattr(stability, "_MOST_COSINES", 50)
+    monkeypatch.setattr(stability, "_MOST_MATCHED", 8)
+    found = stability.match_atoms(first, -first[order])
+    assert sorted(found.first) == list(range(0, 50, 7))
+    assert order[found.second].tolist() == found.first.tolist()
+    np.testing.assert_allclose(found.cosine, -1, rtol=1e-6)
+
+
 def test_the_same_atoms_in_another_order_and_with_another_sign_are_found(run: Run, tmp_path: Path) -> None:
     order = [3, 0, 4, 1, 2]
     _make_run(tmp_path / "other", -ATOMS[order])

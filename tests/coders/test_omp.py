@@ -9,7 +9,7 @@ import torch
 from sklearn.linear_model import orthogonal_mp_gram
 from torch import Tensor
 
-from sparse_ae.coders import OMP
+from sparse_ae.coders import OMP, omp
 from sparse_ae.coders.omp import sparse_codes
 
 
@@ -52,6 +52,17 @@ def test_against_scikit_learn(n_atoms: int, dim: int, k: int) -> None:
         atol=1e-4,
         rtol=0,
     )
+
+
+@pytest.mark.parametrize("selection", ["correlation", "error"])
+def test_it_is_the_same_where_the_products_of_all_atoms_would_not_fit(
+    selection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, atoms = random_problem(64, 16)
+    expected = pursue(x, atoms, 7, selection=selection)
+    monkeypatch.setattr(omp, "_GRAM_VALUES", 0)
+    assert omp._Gram(atoms).whole is None
+    torch.testing.assert_close(pursue(x, atoms, 7, selection=selection), expected, atol=1e-9, rtol=0)
 
 
 @pytest.mark.parametrize("tolerance", [8.0, 1.0, 1e-3, 0.0])
