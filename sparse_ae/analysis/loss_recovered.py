@@ -70,8 +70,9 @@ def analyse(subject: Subject, *, n_contexts: PositiveInt | None = 100, seed: Non
     keep their own. That is what SAELens does with the tokens which it ignores.
 
     - Causal models: cross-entropy of the next token, for predictions made at replaced activations, as in SAELens.
-    - Masked models: cross-entropy at masked tokens. 15 % of the rows' tokens in each context, at least one, become the
-      mask token; they are drawn by ``seed`` and the number of the context. The activations of all rows are replaced.
+    - Masked models: cross-entropy at masked tokens. Of the rows' tokens in each context that are not special, 15 % and
+      at least one become the mask token, never another; they are drawn by ``seed`` and the number of the context. The
+      activations of all rows are replaced, those of the mask token too.
 
     Standard errors are over documents, or over contexts where splits share documents, and by linearisation of ratios of
     sums (Cochran, *Sampling Techniques*, 1977). Sources: Bricken et al., "Towards Monosemanticity", 2023; Gao et al.,

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from sparse_ae.config.errors import ConfigError
+from sparse_ae.data.activations.cutting import special_ids
 from sparse_ae.data.activations.head import Batch, HeadedModel, Kind, Replace
 from sparse_ae.data.activations.tokens import Contexts, Tokens
 from sparse_ae.data.rows import Rows
@@ -64,7 +65,7 @@ class Language(NamedTuple):
 
         Activations that are rows of the split are replaced: special tokens, padding, rows left out for their norm, and
         tokens of other splits keep theirs. A causal model's predictions are scored if they are made at a replaced
-        activation and the context has a next token. A masked model's are scored at masked tokens: of the tokens of a
+        activation and the context has a next token. A masked model's are scored at masked tokens: of the words of a
         context that give rows, 15 % but at least one are drawn by ``seed`` and the number of the context, and replaced
         with the mask token in the input. The activations of all rows are replaced then, at masked tokens and others.
 
@@ -121,7 +122,9 @@ class Language(NamedTuple):
             own = self.tokens.position[row] + 1 < length[owner]
             target, seen = token.flatten()[place[own] + 1], token
         else:
-            own = torch.cat([_drawn(len(own), seed, number) for number, own in zip(numbers, rows, strict=True)])
+            can = ~torch.isin(token.flatten()[place], torch.tensor(sorted(special_ids(model.tokenizer))))
+            of_context = can.split([len(own) for own in rows])
+            own = torch.cat([_drawn(can, seed, number) for number, can in zip(numbers, of_context, strict=True)])
             target, seen = token.flatten()[place[own]], token.clone()
             seen.view(-1)[place[own]] = model.mask_token
         return _Scored(Batch(seen, mask, place, place[own]), token, target, row, row[own])
@@ -149,12 +152,14 @@ class _Scored(NamedTuple):
     """Rows of the split at which predictions are scored, ``(n,)``."""
 
 
-def _drawn(n: int, seed: int, number: int) -> Tensor:
-    """True for 15 % of n tokens, but at least one, ``(n,)``."""
-    chosen = torch.zeros(n, dtype=torch.bool)
+def _drawn(can: Tensor, seed: int, number: int) -> Tensor:
+    """True for 15 % of the tokens of a context that ``can`` be drawn, ``(n,)``, but at least one."""
+    places = can.nonzero()[:, 0]
     generator = torch.Generator().manual_seed(stream_seed(seed, number))
-    chosen[torch.randperm(n, generator=generator)[: max(1, round(_MASKED_SHARE * n))]] = True
-    return chosen
+    order = torch.randperm(len(places), generator=generator)
+    drawn = torch.zeros_like(can)
+    drawn[places[order[: max(1, round(_MASKED_SHARE * len(places)))]]] = True
+    return drawn
 
 
 def _scores(model: HeadedModel, scored: _Scored, layer: str, replacements: Iterable[Replace]) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -13,6 +14,8 @@ from sparse_ae.atomic import write_atomically
 
 SHARD_ROWS = 2**15
 """Number of rows of a shard, which may exceed it by less than a context."""
+_AT_ONCE = 2**12
+"""Number of contexts whose rows are counted at a time."""
 
 
 class Span(NamedTuple):
@@ -52,7 +55,9 @@ class Contexts(NamedTuple):
         """Return the contexts of each shard: a function of the text and of no option that only changes the speed."""
         if not self.number:
             return []
-        rows = np.add.reduceat(self.is_row.numpy(), self.start[:-1].numpy(), dtype=np.int64)  # no context is empty
+        firsts = range(0, self.number, _AT_ONCE)
+        counts = [self._counts(Span(first, min(first + _AT_ONCE, self.number))) for first in firsts]
+        rows = np.concatenate(counts)
         before = torch.from_numpy(rows.cumsum() - rows)
         is_first = torch.cat([torch.ones(1), (before // SHARD_ROWS).diff()])
         first = is_first.nonzero()[:, 0].tolist()
@@ -85,6 +90,11 @@ class Contexts(NamedTuple):
             token[inside] = self.token[place].long()
             is_row[inside] = self.is_row[place]
             yield TokenBatch(token, inside.long(), is_row.flatten().nonzero()[:, 0])
+
+    def _counts(self, span: Span) -> npt.NDArray[np.int64]:
+        """Number of rows of each context in ``span``, none of which is empty."""
+        begin = (self.start[span.first : span.last] - self.start[span.first]).numpy()
+        return np.add.reduceat(self.is_row[self._place(span)].numpy(), begin, dtype=np.int64)  # copies as int64
 
     def _place(self, span: Span) -> slice:
         return slice(int(self.start[span.first]), int(self.start[span.last]))

@@ -183,6 +183,17 @@ def test_a_masked_model_by_hand(options: dict[str, dict[str, Any]], models: dict
         assert found.kl["new"][own].tolist() == pytest.approx(expected.tolist(), rel=1e-3, abs=1e-6)
 
 
+def test_special_tokens_are_never_masked(options: dict[str, dict[str, Any]]) -> None:
+    data = prepared(options["bert"], special_tokens=True, context=5)
+    language = data.language("test")
+    batches = list(language._batches(language.load(), None, 0))
+    token = torch.cat([batch.token.flatten()[batch.batch.replaced] for batch in batches])
+    assert {2, 3} < set(token.tolist())  # rows, and their activations are replaced
+    target = torch.cat([batch.target for batch in batches])
+    assert not {2, 3} & set(target.tolist())
+    assert len(target) == len(data.tokens("test").context.unique())  # one of three words
+
+
 def _but_ends(output: Tensor) -> Tensor:
     """Zeros, but for the first and the last token."""
     kept = torch.zeros_like(output)

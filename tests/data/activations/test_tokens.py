@@ -191,6 +191,7 @@ def test_empty_text(of_bert: Any) -> None:
 
 def test_shards_begin_at_contexts_and_tell_rows_by_text_alone(of_bert: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sparse_ae.data.activations.tokens.SHARD_ROWS", 4)
+    monkeypatch.setattr("sparse_ae.data.activations.tokens._AT_ONCE", 2)
     found = contexts(of_bert, TEXTS * 3)
     spans = found.shards()
     assert spans == [(0, 1), (1, 3), (3, 4), (4, 5), (5, 7), (7, 8), (8, 9)]
