@@ -16,7 +16,7 @@ from sparse_ae.data.scale import Moments, Normalization
 from sparse_ae.dead import DeadUnits
 from sparse_ae.models import Network
 from sparse_ae.models import SparseAutoencoder as Model
-from sparse_ae.sklearn.base import FLOATS, ROWS, CodingTransformer, as_tensor
+from sparse_ae.sklearn.base import BORROWED, FLOATS, ROWS, CodingTransformer, as_tensor
 from sparse_ae.sklearn.loop import TrainingLoop
 from sparse_ae.sklearn.parameters import check_taken, chosen_class, default, made, parameters, renamed, seed_of
 from sparse_ae.sparsity import Sparsity
@@ -118,7 +118,7 @@ class SparseAutoencoder(CodingTransformer):
 
     def _begin(self, x: Tensor, *, ends: bool) -> TrainingLoop:
         """Loop before its first pass, initialised from ``x (n, D)``."""
-        with renamed():
+        with renamed(), BORROWED:
             chosen = parameters(self)
             normalize, batch_size = chosen["normalize"], chosen["batch_size"]
             moments = Moments.of(x.split(ROWS), covariance=normalize == "whiten")

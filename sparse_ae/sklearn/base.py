@@ -1,6 +1,7 @@
 """Base class of the estimators: what a fitted coder does for scikit-learn."""
 
 from collections.abc import Iterator
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ FLOATS = (np.float64, np.float32)
 """Types of data that are kept; others become the first."""
 ROWS = 10_000
 """Number of rows that are coded at a time."""
+BORROWED = Lock()
+"""Held while torch's generator and its number of threads, which all threads share, are not as the user has them."""
 
 Floats = npt.NDArray[Any]
 

@@ -11,7 +11,7 @@ from sparse_ae.coders import DictionaryCoder, Learner
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.config.groups import targets
 from sparse_ae.data.scale import Moments
-from sparse_ae.sklearn.base import FLOATS, ROWS, CodingTransformer, as_tensor
+from sparse_ae.sklearn.base import BORROWED, FLOATS, ROWS, CodingTransformer, as_tensor
 from sparse_ae.sklearn.parameters import check_taken, chosen_class, default, made, parameters, renamed, seed_of
 
 _ON_ATOMS = {"omp": "sparse_ae.coders.OMP", "fista": "sparse_ae.coders.L1Coder"}
@@ -65,7 +65,8 @@ class SparseCoder(CodingTransformer):
         x = as_tensor(validate_data(self, X, dtype=FLOATS, ensure_min_samples=2 if self.dictionary is None else 1))
         with renamed():
             self.model_: DictionaryCoder = self._learner(x.numpy().dtype).fit(x)
-        self.mean_ = Moments.of(x.split(ROWS)).mean.numpy()
+        with BORROWED:
+            self.mean_ = Moments.of(x.split(ROWS)).mean.numpy()
         return self
 
     def _learner(self, dtype: npt.DTypeLike) -> Learner:
@@ -81,7 +82,7 @@ class SparseCoder(CodingTransformer):
             raise ConfigError("dictionary", reason=f"method={method} learns atoms", expected=expected)
         supplied: dict[str, Any]
         if codes_on_given:
-            atoms = check_array(dictionary, dtype=dtype, input_name="dictionary")
+            atoms = check_array(dictionary, dtype=dtype, input_name="dictionary", copy=True)
             own, supplied = {"k": k}, {"dictionary": as_tensor(atoms)}
         else:
             n, usual = chosen["n_components"] or self.n_features_in_, default(kind, "n_nonzero")

@@ -82,6 +82,7 @@ class TrainingLoop:
         model = self.objective.model
         model.train().scale = Scale()
         try:
-            yield
+            with torch.enable_grad():
+                yield
         finally:
             model.eval().scale = self.scale

@@ -17,12 +17,12 @@ from sparse_ae.config.errors import ConfigError, ConfigErrors, did_you_mean, lis
 _NAMES = {
     r"\b(model\.)?latent_dim\b": "n_components",
     r"\b(method\.)?n_nonzero\b": "k",
-    r"\bsparsity\b(?=[.=]|$)": "method",
-    r"\bmodel\b(?=[.=]|$)": "network",
+    r"^sparsity$|\bsparsity(?==|\.\w)": "method",
+    r"^model$|\bmodel(?==|\.\w)": "network",
     r"^method\.(k|coefficient)$": r"\1",
     r"\btarget=population\b": "another method",
     r"\btarget=none\b": "target_l0=None",
-    r"\btarget(\.value)?\b(?=[.=]|$)": "target_l0",
+    r"^target(\.value)?$|\btarget(\.value)?(?==)": "target_l0",
     r"\bnull\b": "None",
 }
 """Names of options on the command line, and those of parameters here."""

@@ -3,6 +3,7 @@
 import io
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,8 @@ def test_codes_on_given_atoms_are_scikit_learns(digits: Floats, method: str) -> 
     expected = sparse_encode(digits[:50], atoms, algorithm=algorithm, **theirs[method])
     np.testing.assert_allclose(coder.transform(digits[:50]), expected, atol=1e-2 if method == "fista" else 1e-8)
     np.testing.assert_array_equal(coder.components_, atoms)
+    atoms[:] = 1
+    assert not np.array_equal(coder.components_, atoms)
 
 
 def test_ksvd_is_the_frameworks(digits: Floats) -> None:
@@ -366,6 +369,18 @@ def test_generators_and_settings_stay(digits: Floats) -> None:
     SparseAutoencoder(network="mlp", normalize="whiten", **SMALL).fit(digits).partial_fit(digits).score(digits)
     SparseCoder(8, method="online_dl", random_state=0).fit(digits).score(digits)
     assert state() == before
+    with torch.no_grad():
+        assert SparseAutoencoder(**SMALL).fit(digits).n_iter_ == 3
+
+
+def test_fits_in_threads_are_those_of_one(digits: Floats) -> None:
+    coder = SparseAutoencoder(512, network="mlp", max_iter=1, random_state=0)
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(4) as pool:
+        atoms = list(pool.map(lambda _: clone(coder).fit(digits[:20]).components_, range(12)))
+    for found in atoms:
+        np.testing.assert_array_equal(found, atoms[0])
+    assert torch.get_num_threads() == threads
 
 
 def test_types_of_data(digits: Floats) -> None:
