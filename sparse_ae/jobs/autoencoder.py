@@ -167,6 +167,9 @@ class AutoencoderJob(Job):
         with _misconfiguration_as_config_error(), stopping_together(trainer):
             trainer.fit(module, datamodule=self.data, ckpt_path=start.path, weights_only=True)
             self.stop.resume()
+            if not module.has_begun:  # Lightning leaves out the end of what it need not begin
+                for callback in self.added.values():
+                    callback.on_train_end(trainer, module)
             if self.is_main_process:
                 stopped = self._why_stopped()
                 self.run.record.note_fitted(stopped)

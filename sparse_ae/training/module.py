@@ -72,6 +72,8 @@ class SparseAutoencoderModule(FastLightningModule):
         """Last value of every number that ``metrics.json`` will hold: training means, metrics of each split."""
         self.evaluated_at: dict[str, int] = {}
         """Step of each split's last evaluation."""
+        self.has_begun = False
+        """True once training began in this process, which one that resumes a trained run does not do."""
         self._loss: Loss | None = None
         self._losses = StepLosses(objective.coefficients)
         self._splits: dict[str, CodeMetrics] = {}
@@ -110,6 +112,7 @@ class SparseAutoencoderModule(FastLightningModule):
             self.objective.setup_(statistics)
 
     def on_train_start(self) -> None:
+        self.has_begun = True
         self._total_steps = self.total_steps()
         self._show_callbacks(self.results)  # of before a resume
 

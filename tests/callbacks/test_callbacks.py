@@ -1,4 +1,4 @@
-"""Early stopping: when, with which words, and the same after a kill."""
+"""Early stopping and other callbacks: when, with which words, and the same after a kill."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +50,23 @@ def test_a_run_that_is_killed_after_it_stopped_trains_no_further(whole: Run, tmp
     assert run.read_state() == "interrupted"
     assert_same(train_run(run.path, *STOPS, NEVER), whole)
     assert run.status.stopped == whole.status.stopped
+
+
+def test_what_a_callback_does_at_the_end_is_done_after_a_kill_too(tmp_path: Path) -> None:
+    """Lightning's average of the weights takes their place only then."""
+    average = "lightning.pytorch.callbacks.EMAWeightAveraging"
+    overrides = [
+        *SHORT,
+        "trainer.max_epochs=1",
+        f"+callbacks.average._target_={average}",
+        "+callbacks.average.decay=0.9",
+    ]
+    whole = train_run(tmp_path / "whole", *overrides)
+    with _crash_in_test():
+        train_run(tmp_path / "run", *overrides)
+    assert_same(train_run(tmp_path / "run", *overrides), whole)
+    last = train_run(tmp_path / "last", *SHORT, "trainer.max_epochs=1")
+    assert last.weights.read_bytes() != whole.weights.read_bytes()
 
 
 @contextmanager
