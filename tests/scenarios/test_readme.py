@@ -61,9 +61,12 @@ def test_command(words: list[str], cli: Cli, finished_run: Path, linear_run: Pat
     check(cli, program, arguments, {"RUN": finished_run, "LINEAR": linear_run})
 
 
-@pytest.mark.parametrize("code", blocks(README, "python"), ids=lambda code: code.splitlines()[0])
-def test_python(code: str, finished_run: Path) -> None:
-    exec(compile(code.replace("outputs/default/RUN", str(finished_run)), "README.md", "exec"), {})
+@pytest.mark.filterwarnings("ignore::FutureWarning:lightning")  # of torch's trees
+def test_python(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks are one session."""
+    monkeypatch.chdir(tmp_path)
+    code = "".join(blocks(README, "python")).replace("outputs/default/RUN", str(finished_run))
+    exec(compile(code, "README.md", "exec"), {})
 
 
 @pytest.mark.slow
@@ -83,8 +86,6 @@ def test_commands_executed(cli: Cli, tmp_path: Path) -> None:
         for path in (tmp_path / "outputs" / "default").glob("*-w0.01-n128-s42-*"):  # those of the default options
             runs.setdefault(path.name.split("-")[0], path)
     assert (tmp_path / "outputs/sparsity_weight_l1/report.html").exists()
-    for code in blocks(README, "python"):
-        exec(compile(code.replace("outputs/default/RUN", str(runs["kl"])), "README.md", "exec"), {})
 
 
 def _linear(folder: Path) -> Path | None:
