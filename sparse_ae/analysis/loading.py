@@ -96,4 +96,6 @@ def test_sample(data: DataModule, device: str, threshold: float) -> Sample:
 
     x, label = labelled("test")
     language = partial(data.language, "test") if isinstance(data, Activations) else None
-    return Sample(x.to(device), label, data.input_shape, threshold, lambda: labelled("train")[0], labelled, language)
+    return Sample(
+        x.to(device), label, data.input_shape, threshold, lambda: labelled("train")[0], labelled, language=language
+    )
