@@ -9,7 +9,7 @@ import torch
 
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data.activations.corpus import Piece
-from sparse_ae.data.activations.tokens import Contexts
+from sparse_ae.data.activations.tokens import Contexts, special_ids
 
 Packing = Literal["pack", "pad"]
 Ids = npt.NDArray[np.int32]
@@ -53,15 +53,6 @@ def cut(
     if last is not None:
         writer.end_document(last, separator)
     return writer.finish()
-
-
-def special_ids(tokenizer: Any) -> set[int]:
-    """Ids of the tokens that stand for no text: all special ones but that of an unknown word."""
-    named = {name: token for name, token in tokenizer.special_tokens_map.items() if name != "unk_token"}
-    tokens = [token for value in named.values() for token in ([value] if isinstance(value, str) else value)]
-    known = tokenizer.get_vocab()
-    unnamed = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return {known[token] for token in tokens if token in known} | (unnamed - {tokenizer.unk_token_id})
 
 
 class _Around(NamedTuple):

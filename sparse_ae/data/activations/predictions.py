@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.data.activations.cutting import special_ids
 from sparse_ae.data.activations.head import Batch, HeadedModel, Kind, Replace
-from sparse_ae.data.activations.tokens import Contexts, Tokens
+from sparse_ae.data.activations.tokens import Contexts, Tokens, special_ids
 from sparse_ae.data.rows import Rows
 from sparse_ae.functional import stream_seed
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from sparse_ae.data.activations.cutting import special_ids
 from sparse_ae.data.activations.pieces import Pieces
-from sparse_ae.data.activations.tokens import Tokens
+from sparse_ae.data.activations.tokens import Tokens, special_ids
 from sparse_ae.data.examples import Piece, Window
 from sparse_ae.data.splits import Split
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -131,3 +131,12 @@ class TokenBatch(NamedTuple):
     """1 for tokens, 0 for padding, int64 ``(B, T)``."""
     rows: Tensor
     """Places of the tokens that give rows in the flattened batch, ``(n_rows,)``."""
+
+
+def special_ids(tokenizer: Any) -> set[int]:
+    """Ids of the tokens that stand for no text: all special ones but that of an unknown word."""
+    named = {name: token for name, token in tokenizer.special_tokens_map.items() if name != "unk_token"}
+    tokens = [token for value in named.values() for token in ([value] if isinstance(value, str) else value)]
+    known = tokenizer.get_vocab()
+    unnamed = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return {known[token] for token in tokens if token in known} | (unnamed - {tokenizer.unk_token_id})

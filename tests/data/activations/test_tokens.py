@@ -13,9 +13,9 @@ from transformers import PreTrainedTokenizerFast
 
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data.activations.corpus import pieces, text_files
-from sparse_ae.data.activations.cutting import cut, special_ids
+from sparse_ae.data.activations.cutting import cut
 from sparse_ae.data.activations.loading import load_tokenizer
-from sparse_ae.data.activations.tokens import Contexts, Span
+from sparse_ae.data.activations.tokens import Contexts, Span, special_ids
 
 TEXTS = ["the cat sat on the mat .", "", "dog ran"]
 """Documents of 7, no and 2 words."""
