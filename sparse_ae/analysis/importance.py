@@ -15,13 +15,15 @@ from scipy.stats import spearmanr
 
 from sparse_ae.analysis.ablation import AffineAblation, ablate
 from sparse_ae.analysis.base import Label, Result, Subject
-from sparse_ae.analysis.statistics import log_spaced, ratio, units_needed, variances
+from sparse_ae.analysis.statistics import evenly_spread, log_spaced, ratio, units_needed, variances
 from sparse_ae.plotting.curves import curves_over_units
 from sparse_ae.plotting.mosaic import feature_grid
 from sparse_ae.plotting.style import BLUE, Array, finish, log_positions, note
 
 _STEPS = 24
 """Points of a curve over the number of units."""
+_MOST_DRAWN = 4096
+"""Largest number of units drawn."""
 _KEPT, _GREEDY = "the most important kept", "the units chosen greedily kept"
 _HARMFUL = "#CC79A7"
 
@@ -34,7 +36,7 @@ class Numbers(NamedTuple):
     dead_units: int
     """Number of units whose code is never != 0."""
     affine_decoder: bool
-    """True if the decoder is affine, so that importance is exact and over all samples."""
+    """True if the decoder is affine, so that importance is exact."""
     samples: int
     """Number of samples that importance is computed on."""
     harmful_units: Annotated[int, Label("harmful units (MSE falls without)")]
@@ -57,8 +59,8 @@ def analyse(subject: Subject, *, n_atoms: PositiveInt = 25) -> Result:
     Beside it stands the MSE with m units kept, or removed, in all samples: the most important ones, or greedily chosen
     ones, each of which leaves the lowest MSE beside those before it.
 
-    Exact, over all samples, for affine decoders. For others importance is over a part of the samples where these have
-    more than 80 codes (``ablate``). Which unit comes next greedily is then an approximation
+    Exact, over all samples, for affine decoders of up to 4,096 units. For others importance is over a part of the
+    samples where these have many codes (``ablate``). Which unit comes next greedily is then an approximation
     (``DecodedAblation.greedy_order``); the errors that the chosen ones leave are exact.
 
     Arrays: ``importance`` and ``lifetime`` ``(N,)``; ``kept (K,)``, numbers of units, and ``mse (curves, K)`` with
@@ -137,13 +139,15 @@ def _panels(
 ) -> Figure:
     """Three panels: importance sorted, importance against lifetime sparsity, and the MSE curves over units kept.
 
-    ``importance, lifetime, used (N,)``; units not ``used`` are dead: counted, not drawn.
+    ``importance, lifetime, used (N,)``; units not ``used`` are dead: counted, not drawn. Of more than 4,096 others,
+    4,096 are drawn, evenly spread over the ranks.
     """
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     order = np.argsort(-importance[used], kind="stable")
-    value, share = importance[used][order], lifetime[used][order]
-    _magnitudes(left, np.arange(1.0, len(value) + 1), value)
+    rank = evenly_spread(len(order), _MOST_DRAWN).numpy()
+    value, share = importance[used][order[rank]], lifetime[used][order[rank]]
+    _magnitudes(left, rank + 1.0, value)
     left.set(title="Sorted", xlabel="rank among the units", ylabel="importance (|increase in MSE|)")
     spread = share.max(initial=0) > 10 * share.min(initial=1)  # less than a decade has hardly a tick on a log axis
     _magnitudes(middle, log_positions(middle, "x", share) if spread else share, value)

@@ -18,7 +18,6 @@ from sparse_ae.functional import (
     INACTIVE_BELOW,
     always_on_units,
     inactive_units,
-    lifetime_sparsity,
     population_sparsity,
 )
 from sparse_ae.plotting.histograms import Histogram, code_histogram, log_share_histogram, ridges, share_histogram
@@ -108,13 +107,17 @@ class Activity(NamedTuple):
 
 def overview(subject: Subject) -> Figure:
     """Population and lifetime sparsity at the sample's threshold, and the distribution of all codes."""
-    codes, threshold = subject.codes, subject.sample.threshold
-    above, dead = _above(codes, threshold), int(subject.dead.sum())
+    return _overview(subject, _above(subject))
+
+
+def _overview(subject: Subject, above: Activity) -> Figure:
+    codes, dead = subject.codes, int(subject.dead.sum())
     counts, edges = np.histogram(codes.values.numpy(), bins=_BINS, range=codes.range)
     zeros = math.prod(codes.shape) - len(codes.values)
     counts += np.histogram([0], bins=edges)[0] * zeros
     panel = Histogram(counts, edges, xlabel="code", log=False)
-    return _sparsity_panels(above, panel, threshold, title=f"{_size(codes)}: {_extremes(above, dead)}")
+    title = f"{_size(codes)}: {_extremes(above, dead)}"
+    return _sparsity_panels(above, panel, subject.sample.threshold, title=title)
 
 
 def analyse(subject: Subject) -> Result:
@@ -125,7 +128,8 @@ def analyse(subject: Subject) -> Result:
     """
     codes, threshold = subject.codes, subject.sample.threshold
     (samples, units), (low, high) = codes.shape, codes.range
-    above, nonzero = _above(codes, threshold), _activity(codes, 0, "code != 0")
+    above = _above(subject)
+    nonzero = Activity("code != 0", *((part.counts.double() / part.shape[1]).numpy() for part in (codes, codes.T)))
     population = sparseness(codes)
     lifetime = {f"{name}_lifetime": values for name, values in sparseness(codes.T).items()}
     curves = threshold_curves(codes, np.union1d(np.geomspace(1e-4, max(1.0, -low, high), 25), [0, threshold]))
@@ -154,7 +158,7 @@ def analyse(subject: Subject) -> Result:
     magnitudes = Histogram(counts, 10**edges, xlabel="|code| of codes != 0, log", log=True)
     undefined = f"undefined for {numbers.all_zero_samples} all-zero samples, {dead} dead units"
     figures = {
-        "sparsity": overview(subject),
+        "sparsity": _overview(subject, above),
         "nonzero": _sparsity_panels(nonzero, magnitudes, threshold, title=f"{size}: {_extremes(nonzero, dead)}"),
         "lifetime": _lifetime_panels([above, nonzero], title=f"Lifetime sparsity, {size}"),
         **_of_classes([above, nonzero], subject.label, title=f"Population sparsity by class, {size}"),
@@ -173,14 +177,11 @@ def analyse(subject: Subject) -> Result:
     return Result.of(numbers, figures, small | ({} if subject.label is None else {"label": subject.label.numpy()}))
 
 
-def _above(codes: Codes, threshold: float) -> Activity:
-    return _activity(codes, threshold, f"{'|code|' if codes.range[0] < 0 else 'code'} > {threshold:g}")
-
-
-def _activity(codes: Codes, threshold: float, name: str) -> Activity:
+def _above(subject: Subject) -> Activity:
+    codes, threshold = subject.codes, subject.sample.threshold
     population = codes.per_sample(lambda z: population_sparsity(z, threshold))
-    lifetime = codes.per_unit(lambda z: lifetime_sparsity(z, threshold))
-    return Activity(name, population.numpy(), lifetime.numpy())
+    name = f"{'|code|' if codes.range[0] < 0 else 'code'} > {threshold:g}"
+    return Activity(name, population.numpy(), subject.lifetime.numpy())
 
 
 def _size(codes: Codes) -> str:

@@ -35,7 +35,9 @@ def share_histogram(axes: Axes, shares: Array, *, of: int, xlabel: str, ylabel: 
     counts, edges = np.histogram(shares, bins=share_edges(shares, of=of))
     axes.stairs(counts, edges, fill=True, color=BLUE)
     mean = float(shares.mean()) if len(shares) else math.nan
-    axes.axvline(mean, color=GREY, linestyle="--", linewidth=1, label=f"mean {mean:.3f}")
+    axes.axvline(
+        mean, color=GREY, linestyle="--", linewidth=1, label=f"mean {mean:{'.2g' if 0 < mean < 0.01 else '.3f'}}"
+    )
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.yaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     axes.legend(frameon=False)
