@@ -74,6 +74,12 @@ class Search(BaseModel):
         front = np.flatnonzero(non_dominated(*costs))
         return [complete[i] for i in front[np.argsort(costs[0][front], kind="stable")]]
 
+    @property
+    def best_so_far(self) -> Array:
+        """Best value ``(T,)`` of the first metric among each complete trial and those before it."""
+        best: Array = np.minimum.accumulate(self.costs()[0])
+        return best if self.direction[0] == "minimize" else -best
+
     def costs(self) -> Array:
         """Values ``(M, T)`` of the complete trials, with a sign by which less is better."""
         signs = np.array([1.0 if direction == "minimize" else -1.0 for direction in self.direction])

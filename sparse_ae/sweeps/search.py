@@ -1,5 +1,6 @@
 """Search: a sweep whose jobs are chosen from ranges, batch by batch, by what the runs before them have reached."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -36,8 +37,8 @@ if TYPE_CHECKING:  # it imports Optuna, which is an extra
     from sparse_ae.sweeps.study import Study
 
 _JOURNAL, _LOCK = "search.journal", ".search.lock"
-_TRIES = 8
-"""Number of trials among which one that can be composed should be."""
+_TRIES = 4
+"""Number of trials of which one should be valid."""
 
 
 class SearchSweeper(NamedTuple):
@@ -86,12 +87,16 @@ class _Settings(NamedTuple):
 
     def identity(self, first: JobSpec) -> dict[str, Any]:
         """Everything that tells this search from others; ``first`` is a trial of it."""
-        own = self._asdict()
-        ranges = {key: list(of_key) for key, of_key in self.space.ranges.items()}
-        return {key: own[key] for key in ("metric", "direction", "sampler", "seed")} | {
-            "ranges": ranges,
+        identity = {
+            "metric": self.metric,
+            "direction": self.direction,
+            "sampler": self.sampler,
+            "seed": self.seed,
+            "ranges": self.space.ranges,
             "other options": config_hash(first.config),
         }
+        as_read: dict[str, Any] = json.loads(json.dumps(identity))
+        return as_read
 
 
 def is_search(config: DictConfig) -> bool:
@@ -168,24 +173,28 @@ def _check_metrics(metric: Sequence[str]) -> None:
 
 
 def _first(job: str, config: DictConfig, settings: _Settings, *, check: bool) -> JobSpec:
-    """The first trial that can be composed; with ``check`` one that can be trained.
+    """The first trial that can be composed. With ``check``, one of the first can also be trained.
 
-    Raises ``ConfigError`` or ``RunError`` if there is none, or if nothing is validated.
+    Raises ``ConfigError`` or ``RunError`` if there is none, and if nothing is validated.
     """
-    study, rejected = settings.study(None), list[Rejected]()
+    study, first, mistakes = settings.study(None), None, dict[tuple[str, str], Rejected]()
     for _ in range(_TRIES):
         overrides = settings.space.overrides(study.ask())
+        refused = list[Rejected]()
         try:
             spec = job_spec(job, compose_job(config, overrides))
+            first = first or spec
+            if check:
+                _, refused = plan(job, config, [overrides])
         except ConfigError as error:
-            rejected.append(Rejected(overrides, error))
-            continue
-        refused = plan(job, config, [overrides])[1] if check else []
+            refused = [Rejected(overrides, error)]
         if not refused:
-            _check_validation(spec)
-            return spec
-        rejected += refused
-    raise_mistakes(rejected)
+            if check:
+                _check_validation(spec)
+            return first or spec
+        for rejected in refused:  # once, whatever the number that was drawn
+            mistakes.setdefault((rejected.error.key, rejected.error.reason), rejected)
+    raise_mistakes(list(mistakes.values()))
     raise AssertionError
 
 

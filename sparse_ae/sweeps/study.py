@@ -3,7 +3,6 @@
 Importing this module imports Optuna.
 """
 
-import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -84,7 +83,7 @@ class Study:
 
     def note_identity(self, identity: Mapping[str, Any]) -> None:
         """Record everything that tells this search from others."""
-        self._study.set_user_attr(_IDENTITY, json.loads(json.dumps(identity)))
+        self._study.set_user_attr(_IDENTITY, dict(identity))
 
     @property
     def running(self) -> dict[int, dict[str, Any]]:
