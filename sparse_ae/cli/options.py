@@ -40,11 +40,15 @@ def _options(loader: ConfigLoader, group: str, *overrides: str) -> list[str]:
 
 
 def installation(group: str, option: str) -> str:
-    """``; pip install 'sparse-ae[ray]'`` for a launcher that needs a plugin, else nothing."""
+    """``; pip install 'sparse-ae[ray]'`` for an option of Hydra's that needs an extra, else nothing."""
     plugin = _EXTENDED.get(option, option)
-    if group != "hydra/launcher" or plugin not in _EXTENDED.values():
+    if group == "hydra/launcher" and plugin in _EXTENDED.values():
+        extra = "ray" if plugin == "ray" else "slurm"
+    elif (group, option) == ("hydra/sweeper", "search"):
+        extra = "search"
+    else:
         return ""
-    return f"; pip install 'sparse-ae[{'ray' if plugin == 'ray' else 'slurm'}]' brings it"
+    return f"; pip install 'sparse-ae[{extra}]' brings it"
 
 
 def search_path(overrides: Sequence[str]) -> list[str]:

@@ -82,8 +82,7 @@ def axes_of(values: Mapping[str, Any]) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     for key, value in values.items():
-        if _section(key) == "hydra":
-            raise ConfigError(key, value, "is of the sweep and not of its runs", "a key outside of the sweeper's axes")
+        check_of_a_run(key, value)
         if isinstance(value, str):
             found |= axes(read([f"{key}={value}"]))
         elif isinstance(value, list):
@@ -97,6 +96,17 @@ def axes_of(values: Mapping[str, Any]) -> dict[str, list[str]]:
     return found
 
 
+def check_of_a_run(key: str, value: Any) -> None:
+    """Raise ``ConfigError`` for an axis of the sweeper's config, ``key``, that is a setting of Hydra's."""
+    if _section(key) == "hydra":
+        raise ConfigError(key, value, "is of the sweep and not of its runs", "a key outside of the sweeper's axes")
+
+
+def is_of_the_sweep(key: str) -> bool:
+    """True for a key, or a choice of folders, that belongs to a sweep as a whole and not to one of its runs."""
+    return _section(key) in (*_OF_THE_SWEEP, "experiment")
+
+
 def fixed(overrides: Sequence[str]) -> list[str]:
     """Overrides that the settings of a sweep itself are composed from: those of Hydra, and of whole options.
 
@@ -106,7 +116,7 @@ def fixed(overrides: Sequence[str]) -> list[str]:
     """
     single = []
     for typed, override in {override.get_key_element(): override for override in parse(overrides)}.items():
-        key, values = typed.lstrip("+~"), _values(override)
+        key, values = typed.lstrip("+~"), [] if _is_interval(override) else _values(override)
         if len(values) == 1:
             single += values if key.startswith("hydra") or "." not in key else []
         elif _section(key) in _OF_THE_SWEEP:
@@ -210,9 +220,14 @@ def _values(override: Override) -> list[str]:
     text = override.input_line or override.get_key_element()
     if not override.is_sweep_override():
         return [text]
-    if not override.is_discrete_sweep():
-        raise ConfigError(text, reason="not a list of values", expected="a,b,c, choice(a,b,c) or range(1,4)")
+    if _is_interval(override):
+        expected = "a,b,c, choice(a,b,c) or range(1,4); hydra/sweeper=search takes intervals"
+        raise ConfigError(text, reason="not a list of values", expected=expected)
     return [f"{override.get_key_element()}={value}" for value in override.sweep_iterator(_swept)]
+
+
+def _is_interval(override: Override) -> bool:
+    return override.is_sweep_override() and not override.is_discrete_sweep()
 
 
 def _swept(value: Any) -> str:

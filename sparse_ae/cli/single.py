@@ -4,6 +4,7 @@ from pkgutil import resolve_name
 
 from hydra.core.utils import run_job
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from sparse_ae.atomic import make_writable
@@ -25,6 +26,7 @@ class SingleRun:
     """
 
     def __init__(self, kind: str, config: DictConfig) -> None:
+        _check_sweeper(config)
         self.config = config
         self.run = Run(folder(config, "hydra.run.dir").absolute())  # the job may change its working directory
         self.job: Job = resolve_name(kind)(task_config(config), self.run)
@@ -73,3 +75,10 @@ class SingleRun:
         if failure:
             raise failure[0]
         return bool(ended.return_value)
+
+
+def _check_sweeper(config: DictConfig) -> None:
+    """Raise ``ConfigError`` for a search that was asked for by name, and of which one run would come."""
+    if config.hydra.mode != RunMode.MULTIRUN and "hydra/sweeper=search" in config.hydra.overrides.hydra:
+        reason = "belongs to a sweep, which needs -m, or sparse_ae.sweep"
+        raise ConfigError("hydra/sweeper", "search", reason)

@@ -34,12 +34,13 @@ def report(folders: Sequence[Path], into: Path) -> None:
     from sparse_ae.reporting.console import print_sweep, tell
     from sparse_ae.reporting.figures import draw
     from sparse_ae.reporting.pages import render_sweep
+    from sparse_ae.reporting.search_figures import draw_searches
 
     sweep = collect(folders)
     title = ", ".join(folder.resolve().name for folder in folders)
     figures = into / "report"
     make_writable(figures if sweep.finished else into)
-    drawings = draw(sweep)
+    drawings = [*(draw_searches(folders) if sweep.finished else []), *draw(sweep)]
     for drawing in drawings:
         path = figures / f"{drawing.name}.png"
         if drawing.png is None:

@@ -56,11 +56,9 @@ def sweep(
     if outcome.signal is not None:
         raise KeyboardInterrupt("stopped; the same call resumes the sweep")
     if outcome.exit_code:
-        bad = [f"{p.run.path.name}: {p.run.record.read_last().error or p.state}" for p in outcome.unfinished]
-        bad += [f"{' '.join(r.overrides)}: {r.why}" for r in outcome.rejected]
-        total = len(outcome.planned) + len(outcome.rejected)
-        raise UserError("", reason=f"{len(bad)} of {total} runs are not finished: {'; '.join(bad)}")
-    return [Run(p.run.path) for p in outcome.planned]
+        bad = outcome.failures
+        raise UserError("", reason=f"{len(bad)} of {outcome.total} runs are not finished: {'; '.join(bad)}")
+    return [Run(run.path) for run in outcome.runs]
 
 
 def evaluate(run: Directory | str | Path, *overrides: str, data: Any = None, labels: Any = None) -> dict[str, float]:

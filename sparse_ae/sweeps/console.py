@@ -30,10 +30,11 @@ def announce(
     out.print(f"{', '.join(map(str, folders))}: {len(planned)} runs, {len(todo)} to train", markup=False)
     for p in planned:
         if p not in todo:
-            what = _results(p) if p.state == "finished" else _why(p)
+            what = _results(p) if p.state == "finished" else why(p)
             out.print(f"skipped  {p.run.path.name}  already {p.state}  {what}", markup=False)
         for overrides in p.same:
-            out.print(f"duplicate of {p.run.path.name}: {' '.join(overrides)}", markup=False)
+            own = [override for override in overrides if override not in p.overrides] or overrides
+            out.print(f"duplicate of {p.run.path.name}: {' '.join(own)}", markup=False)
     for r in rejected:
         out.print(f"left out {' '.join(r.overrides)}  {r.why}", markup=False)
 
@@ -57,18 +58,24 @@ def summarize(
         for column in ("run", "state", "why"):
             table.add_column(column, overflow="fold")
         for p in bad:
-            table.add_row(escape(p.run.path.name), p.state, escape(_why(p, trouble)))
+            table.add_row(escape(p.run.path.name), p.state, escape(why(p, trouble)))
         for r in rejected:
             table.add_row(escape(" ".join(r.overrides)), "bad override", escape(r.why))
         out.print(table)
     if bad:
         out.print(f"retry:    {shell_line(*retry)}", markup=False)
+    suggest(folders, [p.run for p in planned])
+
+
+def suggest(folders: Sequence[Path], runs: Sequence[Run]) -> None:
+    """Print the commands that report on a sweep's ``folders`` and that show what its ``runs`` logged."""
+    out = console()
     together, into = folders[0], list[str | Path]()
     if len(folders) > 1:
         together = Path(os.path.relpath(os.path.commonpath([folder.absolute() for folder in folders])))
         into = ["--into", together]
     out.print(f"report:   {shell_line('sparse-ae-report', *folders, *into)}", markup=False)
-    if any(p.run.event_files for p in planned):
+    if any(run.event_files for run in runs):
         out.print(f"watch:    {shell_line('tensorboard', '--logdir', together)}", markup=False)
 
 
@@ -79,7 +86,7 @@ def _results(p: Planned) -> str:
         return str(damage)
 
 
-def _why(p: Planned, trouble: str | None = None) -> str:
+def why(p: Planned, trouble: str | None = None) -> str:
     """Reason that a run is not finished; ``trouble`` is one that it may not have started."""
     try:
         error = p.run.status.error

@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
 from sparse_ae.cli.overrides import axes, axes_of, parse
-from sparse_ae.config.build import TARGET, check_spec
 from sparse_ae.config.errors import ConfigError
+from sparse_ae.sweeps.options import options_of
 from sparse_ae.sweeps.plan import compose_job
 
 IsGroup = Callable[[str], bool]
@@ -33,7 +32,7 @@ def list_jobs(config: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
     Of several experiments asked for, each brings its own axes. Raises ``ConfigError`` for a sweeper that is not
     ``GridSweeper`` or has mistakes, and for axes without values.
     """
-    own = _sweeper(config)
+    own = options_of(config, GridSweeper)
     experiments = axes(arguments).get("experiment", [])
     if len(experiments) < 2:
         return expand(own.params, own.grids, arguments, _is_group)
@@ -43,23 +42,10 @@ def list_jobs(config: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
 
 def _jobs_of(config: DictConfig, experiment: str, others: Sequence[str]) -> list[list[str]]:
     composed = compose_job(config, [experiment])
-    own = _sweeper(composed)
+    own = options_of(composed, GridSweeper)
     if composed.hydra.launcher != config.hydra.launcher:
         raise ConfigError(experiment, reason="sets hydra.launcher; of several experiments none may")
     return expand(own.params, own.grids, [experiment, *others], _is_group)
-
-
-def _sweeper(config: DictConfig) -> GridSweeper:
-    """The sweeper of a composed ``config``, checked."""
-    target = OmegaConf.select(config, f"hydra.sweeper.{TARGET}")
-    if target != f"{__name__}.{GridSweeper.__name__}":
-        raise ConfigError(f"hydra.sweeper.{TARGET}", target, "not supported", "hydra/sweeper=grid")
-    try:
-        spec = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(error.full_key or "hydra.sweeper", reason=str(error).splitlines()[0]) from error
-    assert isinstance(spec, dict)
-    return GridSweeper(**check_spec({str(key): value for key, value in spec.items()}, "hydra.sweeper")[1])
 
 
 def _is_group(key: str) -> bool:

@@ -2,9 +2,9 @@
 
 import os
 import queue
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import joblib
 import psutil
@@ -65,24 +65,29 @@ class LocalLauncher:
         """``n_jobs`` at a time; None: as many as the machine has room for."""
         self.n_jobs = n_jobs
         self.jobs_per_gpu = jobs_per_gpu
+        self._told: Share | None = None
 
-    def launch(self, jobs: Sequence[JobSpec]) -> None:
-        """Execute ``jobs`` and wait for their end."""
-        config = jobs[0].config
+    def divide(self, todo: int, config: Mapping[str, Any]) -> Share:
+        """Divide this machine between ``todo`` jobs with a ``config`` such as this."""
         asked = config.get("trainer", {}).get("accelerator") or config["data"].get("device")
-        cores = joblib.cpu_count()  # respects a container's limit
-        divided = share(
-            len(jobs),
+        return share(
+            todo,
             n_jobs=self.n_jobs,
             jobs_per_gpu=self.jobs_per_gpu,
             threads=config["threads"],
             gpus=[] if asked == "cpu" else visible_gpus(),
-            cores=cores,
+            cores=joblib.cpu_count(),  # respects a container's limit
             memory=psutil.virtual_memory().available,
         )
+
+    def launch(self, jobs: Sequence[JobSpec]) -> None:
+        """Execute ``jobs`` and wait for their end."""
+        divided = self.divide(len(jobs), jobs[0].config)
         each = f"{divided.threads} thread{'s' if divided.threads > 1 else ''} each"
         on = f", on GPU {', '.join(dict.fromkeys(divided.gpus))}" if divided.gpus else ""
-        tell(f"{divided.jobs} at a time, {each}{on} ({cores} cores)")
+        if divided != self._told:
+            tell(f"{divided.jobs} at a time, {each}{on} ({joblib.cpu_count()} cores)")
+            self._told = divided
 
         free: queue.Queue[str | None] = queue.Queue()
         for slot in range(divided.jobs):

@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from sparse_ae.cli.compose import explained, folder, sources, task_config
-from sparse_ae.config.errors import ConfigError, UserError
+from sparse_ae.config.errors import ConfigError, Mistakes, UserError
 from sparse_ae.jobs.base import missing_analyses
 from sparse_ae.jobs.execute import is_settled, starting_point
 from sparse_ae.run.directory import Run
@@ -91,7 +91,7 @@ def plan(kind: str, config: DictConfig, jobs: Sequence[list[str]]) -> tuple[list
             if twin is None:
                 planned[spec.folder] = new
             else:
-                twin.same.append(own)
+                twin.same.append(overrides)
     return list(planned.values()), rejected
 
 
@@ -107,6 +107,16 @@ def _check(new: Planned, twin: Planned | None) -> None:
     if new.state != "damaged" and not is_settled(new.run, new.spec.config):
         starting_point(job)
         job.inspect()
+
+
+def raise_mistakes(rejected: Sequence[Rejected]) -> None:
+    """Raise the mistakes of all jobs, each once."""
+    mistakes = Mistakes()
+    for job in rejected:
+        if not isinstance(job.error, ConfigError):
+            raise job.error
+        mistakes.add(*job.error.errors)
+    mistakes.check()
 
 
 def compose_job(config: DictConfig, overrides: Sequence[str]) -> DictConfig:

@@ -178,7 +178,7 @@ TRAIN = [
     (["hydra/launcher=locl"], r"hydra/launcher=locl: no such option; did you mean local\?"),
     # Hydra's own settings
     (["hydra/launcher=ray_aws"], r"hydra/launcher=ray_aws: no such option"),
-    (["hydra/sweeper=basic"], r"hydra/sweeper=basic: no such option \(expected grid\)"),
+    (["hydra/sweeper=basic"], r"hydra/sweeper=basic: no such option \(expected grid, search\)"),
     (["hydra/callbacks=x"], r"hydra/callbacks=x: no such group of options \(expected data, "),
     (["hydra=config"], r"hydra=config: "),
     (["hydra.run.dir=null"], r"hydra\.run\.dir=null: cannot be null"),
@@ -306,8 +306,8 @@ def test_every_value_of_a_sweep_is_a_mistake(cli: Cli, tmp_path: Path) -> None:
         (["seed=1,2", "sparsity.coefficient=x"], r"sparsity\.coefficient=x: should be a valid number"),
         (["hydra.mode=RUN", "seed=-1,-1"], r"seed=-1: should be greater than or equal to 0"),
         (["sparsity=glob(l*)", "seed=-1"], r"seed=-1: should be greater than or equal to 0"),
-        (["hydra/sweeper=basic", "seed=1"], r"hydra/sweeper=basic: no such option \(expected grid\)"),
-        (["~hydra/sweeper", "seed=1"], r"~hydra/sweeper: cannot be left out \(expected grid\)"),
+        (["hydra/sweeper=basic", "seed=1"], r"hydra/sweeper=basic: no such option \(expected grid, search\)"),
+        (["~hydra/sweeper", "seed=1"], r"~hydra/sweeper: cannot be left out \(expected grid, search\)"),
         (
             ["hydra.sweeper=null", "seed=1"],
             r"hydra\.sweeper\._target_=null: not supported \(expected hydra/sweeper=grid",

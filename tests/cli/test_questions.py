@@ -62,7 +62,7 @@ def test_completion(cli: Cli, monkeypatch: pytest.MonkeyPatch, shell: str) -> No
     assert {"data=", "coder="} <= fit
     assert "coder=" not in train
     assert not {"model=", "experiment=", "sparsity="} & fit
-    assert words("sparse-ae-train", "hydra/sweeper=") == {"hydra/sweeper=grid"}
+    assert words("sparse-ae-train", "hydra/sweeper=") == {"hydra/sweeper=grid", "hydra/sweeper=search"}
     assert words("sparse-ae-train", "sparsity=l") == {"sparsity=l1"}
 
 

@@ -63,7 +63,7 @@ def only_checked() -> Iterator[None]:
         patch.setattr(single, "execute", lambda *_: False)
         patch.setattr(sweeper, "list_jobs", some_jobs)
         patch.setattr(sweeper, "warm_up", lambda: None)
-        patch.setattr(sweeper, "_train", lambda *_: None)
+        patch.setattr(sweeper, "train", lambda *_: None)
         patch.setattr(evaluate, "_evaluate", lambda *_: None)
         patch.setattr(analyse, "_analyse", lambda *_, **__: None)
         patch.setattr(analyse, "_analyse_all", lambda *_, **__: None)
