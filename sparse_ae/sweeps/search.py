@@ -123,7 +123,7 @@ def search(name: str, job: str, config: DictConfig, overrides: Sequence[str]) ->
         study = settings.study(place / _JOURNAL)
         _check_same(place, study, settings.identity(first))
         trouble = None
-        while (trials := _next_batch(study, size, settings.n_trials)) and not stop.is_set and trouble is None:
+        while not stop.is_set and trouble is None and (trials := _next_batch(study, size, settings.n_trials)):
             trouble = _execute(trials, study, settings, job, config, launcher, stop, place)
         found = study.record()
         again = [text for text in overrides if not text.startswith(("rerun=", "hydra.mode="))]

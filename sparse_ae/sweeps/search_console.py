@@ -24,7 +24,7 @@ def announce_batch(
 ) -> None:
     """Print a line for each trial of a batch: its options and run, or why it has none."""
     out = console()
-    out.print(f"{place}: {min(len(made) + min(made), n_trials)} of {n_trials} trials", markup=False)
+    out.print(f"{place}: {len(made)} trials at a time, {n_trials} in all", markup=False)
     for number, trial in made.items():
         own = " ".join(space.own(params[number]))
         if isinstance(trial, Rejected):
