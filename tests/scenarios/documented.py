@@ -11,7 +11,7 @@ import pytest
 
 from sparse_ae.cli import single
 from sparse_ae.commands import analyse, evaluate, report
-from sparse_ae.sweeps import sweeper
+from sparse_ae.sweeps import search, sweeper
 from tests.helpers import Cli
 
 LIMITS = [f"trainer.limit_{split}_batches=2" for split in ("train", "val", "test")]
@@ -63,7 +63,8 @@ def only_checked() -> Iterator[None]:
         patch.setattr(single, "execute", lambda *_: False)
         patch.setattr(sweeper, "list_jobs", some_jobs)
         patch.setattr(sweeper, "warm_up", lambda: None)
-        patch.setattr(sweeper, "train", lambda *_: None)
+        for kind in (sweeper, search):
+            patch.setattr(kind, "train", lambda *_: None)
         patch.setattr(evaluate, "_evaluate", lambda *_: None)
         patch.setattr(analyse, "_analyse", lambda *_, **__: None)
         patch.setattr(analyse, "_analyse_all", lambda *_, **__: None)
@@ -83,4 +84,4 @@ def check(cli: Cli, program: str, arguments: list[str], runs: dict[str, Path]) -
     assert outcome.code == int(is_sweep), (program, arguments, outcome.err)  # a sweep sees that nothing is finished
     assert outcome.err == ""
     assert "left out" not in outcome.out
-    assert not is_sweep or "to train" in outcome.out
+    assert not is_sweep or "to train" in outcome.out or "hydra/sweeper=search" in arguments

@@ -85,7 +85,7 @@ def test_commands_executed(cli: Cli, tmp_path: Path) -> None:
         assert outcome.code == 0, (program, arguments, outcome.err)
         for path in (tmp_path / "outputs" / "default").glob("*-w0.01-n128-s42-*"):  # those of the default options
             runs.setdefault(path.name.split("-")[0], path)
-    assert (tmp_path / "outputs/sparsity_weight_l1/report.html").exists()
+    assert (tmp_path / "outputs/default/report.html").exists()
 
 
 def _linear(folder: Path) -> Path | None:
