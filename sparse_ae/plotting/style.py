@@ -69,7 +69,7 @@ def log_positions(axes: Axes, which: str, values: Array) -> Array:
         axis.set_major_formatter(ticker.FixedFormatter(["0", *_log_labels(ticks)]))
         line = axes.axvline if which == "x" else axes.axhline
         line(float(np.sqrt(zero * low)), color=GREY, linestyle=":", linewidth=1)
-    elif len(ticks) > 1:
+    elif sum(low <= tick <= high for tick in ticks) > 1:  # those beyond the values may be off the axis
         axis.set_major_locator(ticker.FixedLocator(ticks))
         axis.set_major_formatter(ticker.FixedFormatter(_log_labels(ticks)))
     else:  # less than a few tenths of a decade

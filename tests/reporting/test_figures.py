@@ -66,6 +66,13 @@ def test_ticks_of_a_logarithmic_axis(values: list[float], ticks: dict[float, str
     } == ticks
 
 
+def test_a_short_logarithmic_axis_shows_two_ticks_or_more() -> None:
+    axes = Figure().subplots()
+    axes.plot([1, 2], log_positions(axes, "y", np.array([0.115, 0.281])))
+    low, high = axes.get_ylim()
+    assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 2
+
+
 def test_a_mean_over_repetitions_of_which_one_is_zero_is_theirs_and_not_that_of_their_places() -> None:
     x, y = np.array([1, 1, 10, 10.0]), np.array([0, 4, 0, 0.0])
     figure = sweep_panels(x, [Panel("y", y, log=True)], ["l1"] * 4, [""] * 4, xlabel="weight", title="t")

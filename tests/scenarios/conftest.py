@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sparse_ae.run.directory import Run
+from tests.data.activations.models import make_bert, make_corpus
 from tests.helpers import Cli, train_run
 from tests.scenarios.crashes import SHORT, PowerCut, crashing
 from tests.scenarios.sweeps import Sweep
@@ -37,3 +38,12 @@ def linear_run(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Pat
     """A run with a linear decoder, hardly trained."""
     short = ["trainer.max_epochs=1", "trainer.limit_train_batches=5", "analysis=[]"]
     return train_run(tmp_path_factory.mktemp("linear") / "run", "model=linear", "sparsity=l1", *short).path
+
+
+@pytest.fixture(scope="session")
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small language model, ``MODEL``, and text for it, ``corpus``."""
+    folder = tmp_path_factory.mktemp("activations")
+    make_bert(folder / "MODEL", layers=4, longest=256)
+    make_corpus(folder / "corpus", n=100)
+    return folder

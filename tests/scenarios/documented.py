@@ -33,9 +33,10 @@ def commands(page: Path) -> list[list[str]]:
 
 
 def limited_fit(arguments: list[str]) -> list[str]:
-    """A fit of few small atoms to a thousand images or patches."""
+    """A fit of few small atoms to a thousand images, patches or tokens at most."""
     (coder,) = (a.removeprefix("coder=") for a in arguments if a.startswith("coder="))
-    limits = {"data.n": "1000"} if "data=natural_patches" in arguments else {"data.val_size": "59000"}
+    few = {"data=natural_patches", "data=activations"} & set(arguments)
+    limits = {"data.n": "1000"} if few else {"data.val_size": "59000"}
     if coder in ("omp", "fista", "ista"):
         limits |= {} if coder == "omp" else {"coder.steps": "10"}
     elif coder == "pca":

@@ -12,6 +12,7 @@ BOOKS = sorted((ROOT / "experiments").glob("*/README.md"))
 FEW_LABELS = ["analysis=[probe]", "analysis.probe.all_labels=false", "analysis.probe.labels_per_class=[5]"]
 EXERCISES = {"sparsity_weight", "l1_vs_kl", "overcomplete", "selectivity", "truncation", "robustness"}
 SMALLER = {
+    "activations": ["seed=1", "sparsity=topk", "target.value=16", "model.latent_dim=64"],
     "equal_sparsity": ["seed=1", "sparsity=l1", "model.latent_dim=16"],
     "l1_vs_kl": ["seed=1,2", "sparsity=l1", "model.latent_dim=16"],
     "l1_vs_kl_matched": ["seed=1,2", "sparsity=kl", "target.value=0.2", "model.latent_dim=16"],
@@ -27,6 +28,13 @@ SMALLER = {
     "best_l0_10": ["seed=1", "model.latent_dim=64", "model.start=random"],
     "best_l0_32": ["seed=1", "model.latent_dim=64", "model.start=random"],
 }
+
+
+@pytest.fixture(autouse=True)
+def own_data(tmp_path: Path, language_model: Path) -> None:
+    """The model and the text that the commands of a book name."""
+    (tmp_path / "minilm").symlink_to(language_model / "MODEL")
+    (tmp_path / "corpus").symlink_to(language_model / "corpus")
 
 
 def test_exercises_have_books() -> None:

@@ -13,20 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.activations.models import make_bert, make_corpus
 from tests.helpers import COMMANDS, ROOT, Cli
 from tests.scenarios.documented import LIMITS, blocks, check, commands, limited_fit
 
 README = ROOT / "README.md"
-
-
-@pytest.fixture(scope="module")
-def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model and the text that the README calls a user's own."""
-    folder = tmp_path_factory.mktemp("activations")
-    make_bert(folder / "MODEL", layers=4, longest=256)
-    make_corpus(folder / "corpus")
-    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -167,8 +167,10 @@ def test_line_of_epoch(cli: Cli, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_experiment(cli: Cli, experiment: str) -> None:
-    outcome = cli("sparse-ae-train", f"experiment={experiment}", "trainer.fast_dev_run=true", "analysis=[]")
+def test_experiment(cli: Cli, experiment: str, language_model: Path) -> None:
+    own = [f"data.model={language_model / 'MODEL'}", f"data.text={language_model / 'corpus'}"]
+    needed = own if experiment == "activations" else []
+    outcome = cli("sparse-ae-train", f"experiment={experiment}", "trainer.fast_dev_run=true", "analysis=[]", *needed)
     assert outcome.code == 0, outcome.err
 
 
