@@ -115,6 +115,7 @@ class DecodedAblation:
         units = self.codes.shape[1]
         most = int(min(_GREEDY_CODES, _GREEDY_DECODED_CODES // units) / _per_sample(self.subject.codes))
         samples = stratified(self.subject.strata[self.samples], max(min(_GREEDY_SAMPLES, most), 1))
+        x, codes = self.subject.x[self.samples[samples]], self.codes.take(samples)
         chosen = torch.zeros(units, dtype=torch.bool)
         order: list[int] = []
         by_importance = self.importance.argsort(descending=True, stable=True)
@@ -124,29 +125,34 @@ class DecodedAblation:
                 return torch.tensor(order + rest.tolist())
             rest = rest[:_GREEDY_UNITS]
             block = max((growth - 1) * len(order), 1)
-            best = rest[forward_selection(*self._additions(samples, chosen, rest), min(block, len(rest)))]
+            best = rest[forward_selection(*self._additions(x, codes, chosen, rest), min(block, len(rest)))]
             chosen[best] = True
             order += best.tolist()
         return torch.tensor(order)
 
-    def _additions(self, samples: Tensor, chosen: Tensor, rest: Tensor) -> tuple[Tensor, sparse.csr_array]:
-        """Sums over ``samples`` of <x - x_hat, v_i> ``(n,)`` and <v_i, v_j> ``(n, n)``, for the units ``rest (n,)``.
+    def _additions(self, x: Tensor, codes: Codes, chosen: Tensor, rest: Tensor) -> tuple[Tensor, sparse.csr_array]:
+        """Sums over samples of <x - x_hat, v_i> ``(n,)`` and <v_i, v_j> ``(n, n)``, for the units ``rest (n,)``.
 
         x_hat is decoded from the units ``chosen (N,)``; v_i is the contribution of another unit i to it.
         """
         linear, quadratic = torch.zeros(len(rest)), torch.zeros(len(rest), len(rest))
-        for sample in samples.tolist():
-            x, z = self.subject.x[self.samples[sample]], self.codes.rows(slice(sample, sample + 1))[0]
-            added = z[rest].nonzero()[:, 0]
-            x_hat = self.subject.decode((z * chosen)[None])[0]
-            parts = []
-            for unit in rest[added].split(block_rows(len(z), _DECODED_AT_ONCE)):
-                beside = (z * chosen).repeat(len(unit), 1).scatter_(1, unit[:, None], z[unit][:, None])
-                parts.append(self.subject.decode(beside) - x_hat)
-            v = torch.cat(parts)
-            linear[added] += v @ (x - x_hat)
-            quadratic[added[:, None], added] += v @ v.T
+        for rows, block in codes.row_blocks():
+            for target, z in zip(x[rows], block, strict=True):
+                added = z[rest].nonzero()[:, 0]
+                x_hat, v = self._contributions(z, chosen, rest[added])
+                linear[added] += v @ (target - x_hat)
+                quadratic[added[:, None], added] += v @ v.T
         return linear.double(), sparse.csr_array(quadratic.double().numpy())
+
+    def _contributions(self, z: Tensor, chosen: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
+        """decode(z_S) ``(D,)`` of the ``chosen`` units S, and decode(z_S + z_i) - decode(z_S) of each ``unit (n,)``."""
+        parts, first = [], torch.tensor([-1])  # no unit beside those chosen
+        for part in torch.cat([first, unit]).split(block_rows(len(z), _DECODED_AT_ONCE)):
+            codes = (z * chosen).repeat(len(part), 1)
+            codes[torch.arange(len(part)), part] += torch.where(part < 0, 0, z[part])
+            parts.append(self.subject.decode(codes))
+        decoded = torch.cat(parts)
+        return decoded[0], decoded[1:] - decoded[0]
 
 
 def forward_selection(linear: Tensor, quadratic: sparse.csr_array, most: int) -> Tensor:
