@@ -26,10 +26,11 @@ class SingleRun:
     """
 
     def __init__(self, kind: str, config: DictConfig) -> None:
-        _check_sweeper(config)
         self.config = config
+        plain = task_config(config)
         self.run = Run(folder(config, "hydra.run.dir").absolute())  # the job may change its working directory
-        self.job: Job = resolve_name(kind)(task_config(config), self.run)
+        _check_sweeper(config)
+        self.job: Job = resolve_name(kind)(plain, self.run)
         self._context = hydra_context(config)
 
     def is_done(self) -> bool:

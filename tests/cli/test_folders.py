@@ -31,8 +31,8 @@ def test_every_command_finds_it_and_the_next_command_can_be_copied(
     command, run, *_ = shlex.split(outcome.out.splitlines()[-1])
     assert command == "sparse-ae-analyse"
     for argument in (run, f"run={name}"):
-        outcome = cli("sparse-ae-evaluate", argument, "data=mnist", "data.batch_size=0")
-        assert "data.batch_size=0: " in outcome.err, outcome.err  # which is said of a run that was found
+        outcome = cli("sparse-ae-evaluate", argument, "data=mnist", "data.eval_batch_size=0")
+        assert "data.eval_batch_size=0: " in outcome.err, outcome.err  # which is said of a run that was found
 
 
 def test_a_run_may_change_the_working_directory(cli: Cli, tmp_path: Path, finished_run: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 @pytest.mark.parametrize("program", ["train", "fit", "evaluate", "analyse", "report"])
 def test_help_does_not_import_torch(tmp_path: Path, program: str) -> None:
     code = (
-        f"import sys\nsys.argv = ['{program}', '--help']\nfrom sparse_ae.{program} import main\n"
+        f"import sys\nsys.argv = ['{program}', '--help']\nfrom sparse_ae.commands.{program} import main\n"
         "try: main()\nexcept SystemExit as stop: assert not stop.code\n"
         "assert not {'torch', 'lightning', 'matplotlib', 'tensorboard'} & sys.modules.keys()"
     )
