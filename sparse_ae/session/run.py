@@ -40,6 +40,9 @@ class Picture(bytes):
     def _repr_png_(self) -> bytes:
         return bytes(self)
 
+    def __repr__(self) -> str:
+        return f"Picture({len(self)} bytes)"
+
 
 class Analysis(NamedTuple):
     """Results of an analysis of a run."""
@@ -116,10 +119,10 @@ class Run(Directory):
 
 
 def _small(path: Path) -> bytes:
-    """A figure at the width of a notebook, in a tenth of the bytes."""
+    """A figure at the width of a notebook, as JPEG in a tenth of the bytes."""
     with Image.open(path) as picture:
         picture.thumbnail((_PIXELS, _PIXELS))
-        picture.convert("RGB").quantize(256).save(buffer := io.BytesIO(), format="png", optimize=True)
+        picture.convert("RGB").save(buffer := io.BytesIO(), format="jpeg", quality=80)
     return buffer.getvalue()
 
 
@@ -128,5 +131,6 @@ def _table(values: dict[str, Any]) -> str:
     return f"<table>{''.join(cells)}</table>" if values else ""
 
 
-def _image(png: bytes) -> str:
-    return f'<img style="max-width: 100%" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+def _image(content: bytes) -> str:
+    kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
+    return f'<img style="max-width: 100%" src="data:image/{kind};base64,{base64.b64encode(content).decode()}">'

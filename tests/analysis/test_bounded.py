@@ -128,6 +128,7 @@ class Bent:
         return torch.sigmoid(self.linear.decode(z))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["features", "importance", "truncation"])
 def test_analyses_of_other_decoders(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ablation, "_GREEDY_SAMPLES", 5)

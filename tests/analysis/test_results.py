@@ -79,6 +79,7 @@ def test_labels_are_written_beside_the_numbers(tmp_path: Path) -> None:
     assert written["units"] == 3
 
 
+@pytest.mark.slow
 def test_codes_that_do_not_fit_cut_the_sample_and_it_is_said(
     finished_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

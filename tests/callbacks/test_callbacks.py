@@ -52,6 +52,7 @@ def test_a_run_that_is_killed_after_it_stopped_trains_no_further(whole: Run, tmp
     assert run.status.stopped == whole.status.stopped
 
 
+@pytest.mark.slow
 def test_what_a_callback_does_at_the_end_is_done_after_a_kill_too(tmp_path: Path) -> None:
     """Lightning's average of the weights takes their place only then."""
     average = "lightning.pytorch.callbacks.EMAWeightAveraging"

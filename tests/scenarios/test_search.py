@@ -131,6 +131,7 @@ def test_a_folder_holds_one_search_and_one_process(copy: Path, cli: Cli) -> None
     assert re.fullmatch(rf"sparse-ae-train: error: {PLACE}: is being searched by process \d+ on .*\n", outcome.err)
 
 
+@pytest.mark.slow
 def test_a_trial_that_makes_no_run_is_left_out(tmp_path: Path, cli: Cli) -> None:
     write_data(tmp_path)
     arguments = [*SEARCH, "sparsity=topk", "sparsity.k=4,99", "hydra.sweeper.n_trials=4"]
