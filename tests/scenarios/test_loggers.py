@@ -57,7 +57,7 @@ def test_no_logger_is_told_and_reports_leave_out_the_curves(tmp_path: Path, cli:
     run = sparse_ae.open("out/run")
     assert (run.event_files, run.metrics_table.exists()) == ([], False)
     assert len(run.history) == 0
-    assert "data:image/png" in run._repr_html_()  # its atoms
+    assert "data:image/" in run._repr_html_()  # its atoms
     assert cli("sparse-ae-report", "out").code == 0
     assert not (tmp_path / "out" / "report" / "curves.png").exists()
     assert "Not drawn: no run has readable TensorBoard files" in (tmp_path / "out" / "report.html").read_text()
