@@ -11,7 +11,7 @@ from scipy import sparse
 from torch import Tensor
 
 from sparse_ae.coders.omp import SparseCodes
-from sparse_ae.functional import blocks
+from sparse_ae.functional import blocks, blockwise
 
 MOST_CODES = 2**26
 """Largest number of codes != 0 that analyses store, 1 GB: of a sample with more the first rows are taken."""
@@ -141,13 +141,12 @@ class Codes:
     # Everything, block by block.
 
     def per_sample(self, function: Callable[..., Tensor], *others: "Codes") -> Tensor:
-        """``function`` of dense codes ``(b, N)``, and of those of ``others`` like them, over all samples, ``(B,)``."""
-        parts = (function(z, *(other.rows(part) for other in others)) for part, z in self.row_blocks())
-        return torch.cat(list(parts))
+        """``function`` of dense codes ``(b, N)``, and of ``others`` beside them, over all samples, ``(B, ...)``."""
+        return blockwise(*self.shape, lambda part: function(*(codes.rows(part) for codes in (self, *others))))
 
     def per_unit(self, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """``function`` of dense codes ``(B, n)``, over all units, ``(N,)``."""
-        return torch.cat([function(z) for _, z in self.unit_blocks()])
+        """``function`` of dense codes ``(B, n)``, over all units, ``(N, ...)``."""
+        return self.T.per_sample(lambda z: function(z.T))
 
     def take(self, index: Tensor) -> "Codes":
         """Codes of some samples, not dense."""
@@ -155,14 +154,17 @@ class Codes:
 
     def top(self, k: int) -> tuple[Tensor, Tensor]:
         """The k largest codes of each unit, the largest first, and their samples: ``(N, k)`` each."""
-        parts = [z.topk(k, dim=1) for _, z in self.T.row_blocks()]
-        return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
+        samples = torch.zeros(len(self.T), k, dtype=torch.long)
+        values = torch.zeros(samples.shape)
+        for part, z in self.T.row_blocks():
+            values[part], samples[part] = z.topk(k, dim=1)
+        return values, samples
 
     def __matmul__(self, other: Tensor) -> Tensor:
         """Product ``(B, D)`` with ``other (N, D)``, in the type of that."""
         if self.is_sparse:
             return torch.from_numpy(self.by_sample @ other.numpy())
-        return torch.cat([z.to(other) @ other for _, z in self.row_blocks()])
+        return self.per_sample(lambda z: z.to(other) @ other)
 
 
 def _of_numpy(index: Tensor | slice) -> "slice | np.ndarray[tuple[int], np.dtype[np.int64]]":

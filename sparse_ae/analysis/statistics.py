@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sparse_ae.analysis.base import Subject
 from sparse_ae.analysis.codes import Codes
-from sparse_ae.functional import always_on_units, blocks, hoyer, inactive_units, treves_rolls, vinje_gallant
+from sparse_ae.functional import always_on_units, blocks, blockwise, hoyer, inactive_units, treves_rolls, vinje_gallant
 
 Array = npt.NDArray[np.floating]
 
@@ -221,26 +221,26 @@ def permutation_null(ranks: sparse.csr_array, classes: Classes, permutations: in
 
     ``(permutations, N)`` from ranks ``(N, B)``, in float32.
     """
-    units, samples = ranks.shape
-    contrasts = torch.from_numpy(classes.contrasts).float()
-    null = []
-    for part in blocks(units, samples):
+    (units, samples), contrasts = ranks.shape, torch.from_numpy(classes.contrasts).float()
+
+    def null(part: slice) -> Tensor:
         own = ranks[part].toarray()
         own -= own.mean(axis=1, keepdims=True)
         own /= np.maximum(own.std(axis=1, keepdims=True), 1e-12)
-        null.append(_largest_by_chance(torch.from_numpy(own).float(), contrasts, permutations))
-    return torch.cat(null, dim=1).numpy()
+        return _largest_by_chance(torch.from_numpy(own).float(), contrasts, permutations)
+
+    return blockwise(units, samples, null).T.numpy()
 
 
 def _largest_by_chance(standard: Tensor, contrasts: Tensor, permutations: int) -> Tensor:
-    """max_c standard @ shuffled contrasts, ``(permutations, n)``: one product for several permutations at a time."""
+    """max_c standard @ shuffled contrasts, ``(n, permutations)``: one product for several permutations at a time."""
     generator, largest = torch.Generator().manual_seed(0), []
     for start in range(0, permutations, _PERMUTATIONS_AT_ONCE):
         count = min(_PERMUTATIONS_AT_ONCE, permutations - start)
         shuffled = [contrasts[torch.randperm(len(contrasts), generator=generator)] for _ in range(count)]
         products = standard @ torch.cat(shuffled, dim=1)
-        largest.append(products.unflatten(1, (count, contrasts.shape[1])).amax(dim=2).T)
-    return torch.cat(largest)
+        largest.append(products.unflatten(1, (count, contrasts.shape[1])).amax(dim=2))
+    return torch.cat(largest, dim=1)
 
 
 def pooled_p_values(observed: Array, null: npt.NDArray[np.float32]) -> Array:
