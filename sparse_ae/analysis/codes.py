@@ -13,8 +13,10 @@ from torch import Tensor
 from sparse_ae.coders.omp import SparseCodes
 from sparse_ae.functional import blocks, blockwise
 
-MOST_CODES = 2**26
-"""Largest number of codes != 0 that analyses store, 1 GB: of a sample with more the first rows are taken."""
+MOST_CODES = 3 * 2**24
+"""Largest number of codes != 0 that analyses store, of a sample with more those of the first rows: 4 GB with all that
+is made of them.
+"""
 _DENSE_FROM = 0.15
 """Share of codes != 0 from which a dense product is faster, as for ``models.sparse_products``."""
 
@@ -104,10 +106,11 @@ class Codes:
     @cached_property
     def sizes(self) -> sparse.csr_array:
         """|code| of the codes != 0 of each sample in ascending order, beside their units: not sorted by these."""
-        size, starts = np.abs(self.by_sample.data), self.by_sample.indptr
-        orders = [start + size[start:end].argsort(kind="stable") for start, end in pairwise(starts.tolist())]
-        order = np.concatenate(orders)
-        return sparse.csr_array((size[order], self.by_sample.indices[order], starts), shape=self.shape)
+        size, unit, starts = np.abs(self.by_sample.data), self.by_sample.indices.copy(), self.by_sample.indptr
+        for start, end in pairwise(starts.tolist()):
+            order = size[start:end].argsort(kind="stable")
+            size[start:end], unit[start:end] = size[start:end][order], unit[start:end][order]
+        return sparse.csr_array((size, unit, starts), shape=self.shape)
 
     def compact(self) -> SparseCodes:
         """Codes != 0 of each sample side by side, ``(B, k)`` with the largest number k; see ``SparseCodes``."""

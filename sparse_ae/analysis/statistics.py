@@ -177,16 +177,15 @@ def classes_of(label: npt.NDArray[np.int64]) -> Classes:
 
 def ranks_above_zero(codes: Codes) -> sparse.csr_array:
     """Ranks of each unit's |codes|, ties at their mean rank, less the rank that codes of 0 share: ``(N, B)``."""
-    sizes = codes.T.sizes
-    count = codes.T.counts.numpy()
-    unit = np.repeat(np.arange(len(count)), count)
-    is_first = np.ones(len(unit), dtype=bool)  # of equal sizes
-    is_first[1:] = (unit[1:] != unit[:-1]) | (sizes.data[1:] != sizes.data[:-1])
+    sizes, count = codes.T.sizes, codes.T.counts.numpy()
+    is_first = np.ones(len(sizes.data), dtype=bool)  # of equal sizes of a unit
+    is_first[1:] = sizes.data[1:] != sizes.data[:-1]
+    is_first[sizes.indptr[:-1][count > 0]] = True
     first = np.flatnonzero(is_first)
-    ties = np.diff(np.append(first, len(unit)))
-    place = np.repeat(first + (ties - 1) / 2, ties) - sizes.indptr[unit]  # from 0, among the unit's codes != 0
-    zeros = len(codes) - count
-    return sparse.csr_array((place + (zeros[unit] + 1) / 2, sizes.indices, sizes.indptr), shape=sizes.shape)
+    ties = np.diff(np.append(first, len(is_first)))
+    ranks = np.repeat(first + (ties - 1) / 2, ties)  # from 0, among the codes != 0 of all units
+    ranks += np.repeat((len(codes) - count + 1) / 2 - sizes.indptr[:-1], count)
+    return sparse.csr_array((ranks, sizes.indices, sizes.indptr), shape=sizes.shape)
 
 
 def spread(ranks: sparse.csr_array) -> Array:
