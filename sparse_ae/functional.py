@@ -4,7 +4,7 @@ Shapes: ``x, x_hat (B, D)``, codes ``z (B, N)``, atoms ``(N, D)``. Nothing here 
 data-dependent branches, so that they run under ``torch.func.vmap``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -288,6 +288,25 @@ def blocks(samples: int, units: int) -> Iterator[slice]:
     size = block_rows(max(units, 1), max(samples, 1))
     for start in range(0, max(samples, 1), size):
         yield slice(start, min(start + size, samples))
+
+
+def blockwise(samples: int, units: int, function: Callable[[slice], Tensor]) -> Tensor:
+    """``function`` of each of ``blocks(samples, units)``, ``(b, ...)``, as one tensor ``(samples, ...)``.
+
+    That is there before the second block: small results kept between large blocks would leave holes in memory.
+
+    >>> blockwise(100, 65536, lambda part: torch.full((part.stop - part.start,), part.start)).unique()
+    tensor([ 0, 64])
+    """
+    first, *others = blocks(samples, units)
+    result = function(first)
+    if not others:
+        return result
+    whole = result.new_empty(samples, *result.shape[1:])
+    whole[first] = result
+    for part in others:
+        whole[part] = function(part)
+    return whole
 
 
 def epoch_order(n_samples: int, *key: int) -> Tensor:

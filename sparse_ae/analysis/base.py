@@ -16,7 +16,7 @@ from sparse_ae.coders import Coder
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data.activations.predictions import Language
 from sparse_ae.data.examples import Text
-from sparse_ae.functional import block_rows, blocks, lifetime_sparsity
+from sparse_ae.functional import block_rows, blockwise, lifetime_sparsity
 from sparse_ae.plotting.pictures import View
 from sparse_ae.run.directory import Run
 
@@ -176,12 +176,13 @@ class Subject:
         """decode(s_i e_i) - decode(0) for each unit i and its ``size (N,)``, ``(N, D)``."""
         if self.is_linear:
             return size[:, None] * self.atoms
-        parts = []
-        for part in blocks(len(size), len(size)):
+
+        def decoded(part: slice) -> Tensor:
             one_hot = torch.zeros(part.stop - part.start, len(size))
             one_hot.diagonal(part.start).copy_(size[part])
-            parts.append(self.decode(one_hot) - self.empty)
-        return torch.cat(parts)
+            return self.decode(one_hot) - self.empty
+
+        return blockwise(len(size), len(size), decoded)
 
     def encode(self, x: Tensor) -> Codes:
         """Codes ``(B', N)`` of any data ``(B', D)``."""
@@ -199,7 +200,7 @@ class Subject:
             return self._decode(z)
         if self.is_linear:
             return z @ self.atoms + self.empty
-        return torch.cat([self._decode(part) for _, part in z.row_blocks()])
+        return z.per_sample(self._decode)
 
     @torch.inference_mode()
     def _decode(self, z: Tensor) -> Tensor:

@@ -11,10 +11,12 @@ from scipy import sparse
 from torch import Tensor
 
 from sparse_ae.coders.omp import SparseCodes
-from sparse_ae.functional import blocks
+from sparse_ae.functional import blocks, blockwise
 
-MOST_CODES = 2**26
-"""Largest number of codes != 0 that analyses store, 1 GB: of a sample with more the first rows are taken."""
+MOST_CODES = 3 * 2**24
+"""Largest number of codes != 0 that analyses store, of a sample with more those of the first rows: 4 GB with all that
+is made of them.
+"""
 _DENSE_FROM = 0.15
 """Share of codes != 0 from which a dense product is faster, as for ``models.sparse_products``."""
 
@@ -104,10 +106,11 @@ class Codes:
     @cached_property
     def sizes(self) -> sparse.csr_array:
         """|code| of the codes != 0 of each sample in ascending order, beside their units: not sorted by these."""
-        size, starts = np.abs(self.by_sample.data), self.by_sample.indptr
-        orders = [start + size[start:end].argsort(kind="stable") for start, end in pairwise(starts.tolist())]
-        order = np.concatenate(orders)
-        return sparse.csr_array((size[order], self.by_sample.indices[order], starts), shape=self.shape)
+        size, unit, starts = np.abs(self.by_sample.data), self.by_sample.indices.copy(), self.by_sample.indptr
+        for start, end in pairwise(starts.tolist()):
+            order = size[start:end].argsort(kind="stable")
+            size[start:end], unit[start:end] = size[start:end][order], unit[start:end][order]
+        return sparse.csr_array((size, unit, starts), shape=self.shape)
 
     def compact(self) -> SparseCodes:
         """Codes != 0 of each sample side by side, ``(B, k)`` with the largest number k; see ``SparseCodes``."""
@@ -141,13 +144,12 @@ class Codes:
     # Everything, block by block.
 
     def per_sample(self, function: Callable[..., Tensor], *others: "Codes") -> Tensor:
-        """``function`` of dense codes ``(b, N)``, and of those of ``others`` like them, over all samples, ``(B,)``."""
-        parts = (function(z, *(other.rows(part) for other in others)) for part, z in self.row_blocks())
-        return torch.cat(list(parts))
+        """``function`` of dense codes ``(b, N)``, and of ``others`` beside them, over all samples, ``(B, ...)``."""
+        return blockwise(*self.shape, lambda part: function(*(codes.rows(part) for codes in (self, *others))))
 
     def per_unit(self, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """``function`` of dense codes ``(B, n)``, over all units, ``(N,)``."""
-        return torch.cat([function(z) for _, z in self.unit_blocks()])
+        """``function`` of dense codes ``(B, n)``, over all units, ``(N, ...)``."""
+        return self.T.per_sample(lambda z: function(z.T))
 
     def take(self, index: Tensor) -> "Codes":
         """Codes of some samples, not dense."""
@@ -155,14 +157,17 @@ class Codes:
 
     def top(self, k: int) -> tuple[Tensor, Tensor]:
         """The k largest codes of each unit, the largest first, and their samples: ``(N, k)`` each."""
-        parts = [z.topk(k, dim=1) for _, z in self.T.row_blocks()]
-        return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
+        samples = torch.zeros(len(self.T), k, dtype=torch.long)
+        values = torch.zeros(samples.shape)
+        for part, z in self.T.row_blocks():
+            values[part], samples[part] = z.topk(k, dim=1)
+        return values, samples
 
     def __matmul__(self, other: Tensor) -> Tensor:
         """Product ``(B, D)`` with ``other (N, D)``, in the type of that."""
         if self.is_sparse:
             return torch.from_numpy(self.by_sample @ other.numpy())
-        return torch.cat([z.to(other) @ other for _, z in self.row_blocks()])
+        return self.per_sample(lambda z: z.to(other) @ other)
 
 
 def _of_numpy(index: Tensor | slice) -> "slice | np.ndarray[tuple[int], np.dtype[np.int64]]":

@@ -124,12 +124,13 @@ def selectivity_index(means: Array) -> Array:
 
 def measure(codes: Codes, classes: Classes, threshold: float, permutations: int) -> Units:
     """Measure all units."""
-    activity, ranks = abs(codes.by_unit), ranks_above_zero(codes)
+    activity, ranks = codes.T.sizes, ranks_above_zero(codes)
     class_mean = activity @ classes.member / classes.counts
     aurocs = 0.5 + ranks @ classes.contrasts
     auroc = aurocs.max(axis=1)
     tested, p_value = _testable(away_from_median(ranks), classes), np.ones_like(auroc)
-    spreads, null = spread(ranks[tested]), permutation_null(ranks[tested], classes, permutations)
+    own = ranks[tested]
+    spreads, null = spread(own), permutation_null(own, classes, permutations)
     if tested.any():
         p_value[tested] = false_discovery_control(pooled_p_values((auroc[tested] - 0.5) / spreads, null))
     return Units(

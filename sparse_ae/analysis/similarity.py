@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sparse_ae.analysis.base import Embedding, Label, Result, Subject
 from sparse_ae.analysis.statistics import evenly_spread
-from sparse_ae.functional import blocks
+from sparse_ae.functional import blocks, blockwise
 from sparse_ae.plotting.pictures import View, caption, own_scale
 from sparse_ae.plotting.style import BLUE, GREY, Array, finish, note
 
@@ -72,12 +72,13 @@ def nearest_cosines(directions: Tensor, most: int | None = None) -> Array:
     n = len(directions)
     if n < 2:
         return np.empty(0, dtype=np.float32)
-    parts = []
-    for part in blocks(min(n, most or n), n):
+
+    def nearest(part: slice) -> Tensor:
         others = _cosines(directions[part], directions).abs_()
         others.diagonal(part.start).zero_()
-        parts.append(others.amax(dim=1))
-    return torch.cat(parts).numpy()
+        return others.amax(dim=1)
+
+    return blockwise(min(n, most or n), n, nearest).numpy()
 
 
 def duplicate_groups(directions: Tensor, above: float) -> list[int]:

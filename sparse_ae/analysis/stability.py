@@ -16,7 +16,7 @@ from torch import Tensor
 from sparse_ae.analysis.base import NOT_EMPTY, FinishedRun, Label, Result, Subject
 from sparse_ae.analysis.statistics import evenly_spread, mean_defined
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.functional import blocks
+from sparse_ae.functional import blockwise
 from sparse_ae.plotting.mosaic import Block, mosaic
 from sparse_ae.plotting.style import GREY, Array, finish, looks, note
 from sparse_ae.run.directory import Run
@@ -179,14 +179,12 @@ def match_atoms(first: Tensor, second: Tensor) -> Matching:
     if len(first) * len(second) <= _MOST_COSINES:
         return match(cosines_between(first, second))
     some = evenly_spread(len(first), _MOST_MATCHED)
-    near = [
-        torch.from_numpy(cosines_between(first[some[part]], second))
-        .abs()
-        .topk(min(_NEAREST, len(second)), dim=1)
-        .indices
-        for part in blocks(len(some), len(second))
-    ]
-    others = torch.cat(near).unique()
+
+    def near(part: slice) -> Tensor:
+        cosines = torch.from_numpy(cosines_between(first[some[part]], second)).abs()
+        return cosines.topk(min(_NEAREST, len(second)), dim=1).indices
+
+    others = blockwise(len(some), len(second), near).unique()
     found = match(cosines_between(first[some], second[others]))
     return Matching(some.numpy()[found.first], others.numpy()[found.second], found.cosine)
 

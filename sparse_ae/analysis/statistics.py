@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sparse_ae.analysis.base import Subject
 from sparse_ae.analysis.codes import Codes
-from sparse_ae.functional import always_on_units, blocks, hoyer, inactive_units, treves_rolls, vinje_gallant
+from sparse_ae.functional import always_on_units, blocks, blockwise, hoyer, inactive_units, treves_rolls, vinje_gallant
 
 Array = npt.NDArray[np.floating]
 
@@ -177,16 +177,15 @@ def classes_of(label: npt.NDArray[np.int64]) -> Classes:
 
 def ranks_above_zero(codes: Codes) -> sparse.csr_array:
     """Ranks of each unit's |codes|, ties at their mean rank, less the rank that codes of 0 share: ``(N, B)``."""
-    sizes = codes.T.sizes
-    count = codes.T.counts.numpy()
-    unit = np.repeat(np.arange(len(count)), count)
-    is_first = np.ones(len(unit), dtype=bool)  # of equal sizes
-    is_first[1:] = (unit[1:] != unit[:-1]) | (sizes.data[1:] != sizes.data[:-1])
+    sizes, count = codes.T.sizes, codes.T.counts.numpy()
+    is_first = np.ones(len(sizes.data), dtype=bool)  # of equal sizes of a unit
+    is_first[1:] = sizes.data[1:] != sizes.data[:-1]
+    is_first[sizes.indptr[:-1][count > 0]] = True
     first = np.flatnonzero(is_first)
-    ties = np.diff(np.append(first, len(unit)))
-    place = np.repeat(first + (ties - 1) / 2, ties) - sizes.indptr[unit]  # from 0, among the unit's codes != 0
-    zeros = len(codes) - count
-    return sparse.csr_array((place + (zeros[unit] + 1) / 2, sizes.indices, sizes.indptr), shape=sizes.shape)
+    ties = np.diff(np.append(first, len(is_first)))
+    ranks = np.repeat(first + (ties - 1) / 2, ties)  # from 0, among the codes != 0 of all units
+    ranks += np.repeat((len(codes) - count + 1) / 2 - sizes.indptr[:-1], count)
+    return sparse.csr_array((ranks, sizes.indices, sizes.indptr), shape=sizes.shape)
 
 
 def spread(ranks: sparse.csr_array) -> Array:
@@ -221,26 +220,26 @@ def permutation_null(ranks: sparse.csr_array, classes: Classes, permutations: in
 
     ``(permutations, N)`` from ranks ``(N, B)``, in float32.
     """
-    units, samples = ranks.shape
-    contrasts = torch.from_numpy(classes.contrasts).float()
-    null = []
-    for part in blocks(units, samples):
+    (units, samples), contrasts = ranks.shape, torch.from_numpy(classes.contrasts).float()
+
+    def null(part: slice) -> Tensor:
         own = ranks[part].toarray()
         own -= own.mean(axis=1, keepdims=True)
         own /= np.maximum(own.std(axis=1, keepdims=True), 1e-12)
-        null.append(_largest_by_chance(torch.from_numpy(own).float(), contrasts, permutations))
-    return torch.cat(null, dim=1).numpy()
+        return _largest_by_chance(torch.from_numpy(own).float(), contrasts, permutations)
+
+    return blockwise(units, samples, null).T.numpy()
 
 
 def _largest_by_chance(standard: Tensor, contrasts: Tensor, permutations: int) -> Tensor:
-    """max_c standard @ shuffled contrasts, ``(permutations, n)``: one product for several permutations at a time."""
+    """max_c standard @ shuffled contrasts, ``(n, permutations)``: one product for several permutations at a time."""
     generator, largest = torch.Generator().manual_seed(0), []
     for start in range(0, permutations, _PERMUTATIONS_AT_ONCE):
         count = min(_PERMUTATIONS_AT_ONCE, permutations - start)
         shuffled = [contrasts[torch.randperm(len(contrasts), generator=generator)] for _ in range(count)]
         products = standard @ torch.cat(shuffled, dim=1)
-        largest.append(products.unflatten(1, (count, contrasts.shape[1])).amax(dim=2).T)
-    return torch.cat(largest)
+        largest.append(products.unflatten(1, (count, contrasts.shape[1])).amax(dim=2))
+    return torch.cat(largest, dim=1)
 
 
 def pooled_p_values(observed: Array, null: npt.NDArray[np.float32]) -> Array:

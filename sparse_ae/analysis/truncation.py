@@ -14,7 +14,7 @@ from sparse_ae.analysis.base import Label, Result, Subject
 from sparse_ae.analysis.codes import Codes
 from sparse_ae.analysis.statistics import log_spaced, ratio, sample_errors, stratified, units_needed, variances
 from sparse_ae.coders.omp import SparseCodes
-from sparse_ae.functional import blocks
+from sparse_ae.functional import blockwise
 from sparse_ae.plotting.curves import curves_over_units
 from sparse_ae.plotting.mosaic import Block, mosaic
 from sparse_ae.plotting.style import BLUE, GREY, Array, class_ticks, finish, lighter
@@ -130,11 +130,11 @@ def _most_samples(codes: Codes) -> int:
 
 def _random(atom: Tensor, units: int, generator: torch.Generator) -> Tensor:
     """Random key of each code, ``(B, k)``: those of its sample and unit, whatever the other codes are."""
-    parts = [
-        torch.rand(part.stop - part.start, units, generator=generator).gather(1, atom[part])
-        for part in blocks(len(atom), units)
-    ]
-    return torch.cat(parts)
+    return blockwise(
+        len(atom),
+        units,
+        lambda part: torch.rand(part.stop - part.start, units, generator=generator).gather(1, atom[part]),
+    )
 
 
 class Curve(NamedTuple):

@@ -15,7 +15,7 @@ from sparse_ae.coders.omp import OMP, Selection, SparseCodes, sparse_codes
 from sparse_ae.coders.preprocessing import scale, unit
 from sparse_ae.config.checked import checked
 from sparse_ae.config.errors import UserError
-from sparse_ae.functional import blocks, epoch_order
+from sparse_ae.functional import blockwise, epoch_order
 
 DUPLICATE_ABOVE = 0.99
 """Duplicate atoms have a larger |cosine|."""
@@ -178,11 +178,12 @@ def replace_(atoms: Tensor, uses: Tensor, x: Tensor, error: Tensor) -> Tensor:
     """
     by_use = uses.argsort(descending=True, stable=True)
     sorted_atoms = atoms[by_use]
-    nearest = [
-        (sorted_atoms[part] @ sorted_atoms.T).abs().tril_(part.start - 1).amax(dim=1)
-        for part in blocks(len(atoms), len(atoms))
-    ]
-    alike = torch.cat(nearest) > DUPLICATE_ABOVE
+    nearest = blockwise(
+        len(atoms),
+        len(atoms),
+        lambda part: (sorted_atoms[part] @ sorted_atoms.T).abs().tril_(part.start - 1).amax(dim=1),
+    )
+    alike = nearest > DUPLICATE_ABOVE
     bad = by_use[alike | (uses[by_use] == 0)]
     worst = error.argsort(descending=True, stable=True)
     worst = worst[error[worst] > 100 * torch.finfo(x.dtype).eps * x.norm(dim=1).square()[worst]]

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sparse_ae.dead.base import DeadUnits, Moment
-from sparse_ae.functional import blocks
+from sparse_ae.functional import blockwise
 from sparse_ae.models import SparseAutoencoder
 
 
@@ -45,8 +45,11 @@ class Resample(DeadUnits):
         if moment.epoch % self.every_epochs or moment.progress > self.until or not len(units):
             return 0
         x = moment.samples()
-        parts = (x[part] for part in blocks(len(x), model.latent_dim))
-        error = torch.cat([(own - model.decode(model.encode(own))).square().sum(dim=1) for own in parts])
+
+        def errors(part: slice) -> Tensor:
+            return (x[part] - model.decode(model.encode(x[part]))).square().sum(dim=1)
+
+        error = blockwise(len(x), model.latent_dim, errors)
         drawn = torch.multinomial(error.double().square().cpu(), len(units), True, generator=moment.generator)
         chosen = x[drawn.to(x.device)]
         changed = [*model.network.replace_units_(units, chosen, self.scale), *model.sparsity.reset_units_(units)]

@@ -8,7 +8,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from sparse_ae.functional import blocks
+from sparse_ae.functional import blockwise
 from sparse_ae.models.network import Network
 
 
@@ -55,12 +55,14 @@ class MLP(Network):
     @property
     def dictionary(self) -> Tensor:
         """decode(I) ``(N, D)``: each unit decoded alone at 1."""
-        atoms, like = [], next(self.decoder.parameters())
-        for part in blocks(self.latent_dim, self.latent_dim):
+        like = next(self.decoder.parameters())
+
+        def decoded(part: slice) -> Tensor:
             one_hot = like.new_zeros(part.stop - part.start, self.latent_dim)
             one_hot.diagonal(part.start).fill_(1)
-            atoms.append(self.decode(one_hot))
-        return torch.cat(atoms)
+            return self.decode(one_hot)
+
+        return blockwise(self.latent_dim, self.latent_dim, decoded)
 
 
 def _perceptron(widths: list[int]) -> nn.Sequential:
