@@ -7,31 +7,18 @@ from contextlib import closing
 import torch
 from torch import Tensor
 
-from sparse_ae.data.loader import Loader, Shift, ToFloat, to_unit_interval
-from sparse_ae.data.order import EpochSampler, Window
+from sparse_ae.data.loader import Loader
+from sparse_ae.data.order import Window
 from sparse_ae.data.rows import Rows
 
 
-class DiskLoader(Loader):
+class DiskLoader(Loader[Rows]):
     """Batches of ``rows (n, D)``, ascending in their file, in the order of ``sampler``.
 
     The batches are those of a ``ResidentLoader`` with the same sampler. At most two windows of the sampler are in
     memory, as stored. An exception of ``rows`` is raised by the iterator, which ends with it. An iterator that is
     closed or collected ends its thread at the next block.
     """
-
-    def __init__(
-        self,
-        rows: Rows,
-        sampler: EpochSampler,
-        batch_size: int,
-        to_float: ToFloat = to_unit_interval,
-        *,
-        shift: Shift | None = None,
-        pin: bool = False,
-    ) -> None:
-        super().__init__(sampler, batch_size, to_float, shift, pin)
-        self.rows = rows
 
     def chunks(self) -> Generator[Tensor, None, None]:
         """Yield the rows of each batch, which may come from two windows."""

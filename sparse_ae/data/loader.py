@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from sparse_ae.data.order import EpochSampler
 from sparse_ae.functional import stream_seed
 
+R = TypeVar("R")
 ToFloat = Callable[[Tensor], Tensor]
 """Maps stored rows ``(B, D)`` to floats."""
 
@@ -67,8 +68,8 @@ class Shift(NamedTuple):
         return x.reshape(-1, *self.shape).roll(by, dims=(-2, -1)).flatten(1)
 
 
-class Loader(ABC):
-    """Batches in the order of ``sampler``: a subclass finds the rows, so that all storage yields the same batches.
+class Loader(ABC, Generic[R]):
+    """Batches of ``rows (n, D)`` in the order of ``sampler``; a subclass says how those of its storage are read.
 
     - ``to_float``: from stored rows to floats, batch by batch.
     - ``shift``: augmentation of training images.
@@ -81,12 +82,15 @@ class Loader(ABC):
 
     def __init__(
         self,
+        rows: R,
         sampler: EpochSampler,
         batch_size: int,
-        to_float: ToFloat,
-        shift: Shift | None,
-        pin: bool,
+        to_float: ToFloat = to_unit_interval,
+        *,
+        shift: Shift | None = None,
+        pin: bool = False,
     ) -> None:
+        self.rows = rows
         self.sampler = sampler
         self.batch_size = batch_size
         self.to_float = to_float
@@ -114,7 +118,7 @@ class Loader(ABC):
                 yield Batch(x, x)
 
 
-class ResidentLoader(Loader):
+class ResidentLoader(Loader[Tensor]):
     """Batches of ``rows (n, D)``, on their device, in the order of ``sampler``.
 
     Rows in host memory give batches in host memory, which Lightning moves.
@@ -123,19 +127,6 @@ class ResidentLoader(Loader):
     >>> [batch.x.shape for batch in loader]
     [torch.Size([2, 3]), torch.Size([1, 3])]
     """
-
-    def __init__(
-        self,
-        rows: Tensor,
-        sampler: EpochSampler,
-        batch_size: int,
-        to_float: ToFloat = to_unit_interval,
-        *,
-        shift: Shift | None = None,
-        pin: bool = False,
-    ) -> None:
-        super().__init__(sampler, batch_size, to_float, shift, pin)
-        self.rows = rows
 
     def chunks(self) -> Generator[Tensor, None, None]:
         """Yield the rows of each batch by indexing."""

@@ -27,7 +27,7 @@ from sparse_ae.data.splits import Parts, Size, Split, draw, n_rows
 from sparse_ae.data.storage import Storage, Tier, choose_tier
 from sparse_ae.data.transformed import TransformedRows, transformed_loader
 
-AnyLoader = Loader | DataLoader[Batch]
+AnyLoader = Loader[Any] | DataLoader[Batch]
 
 _BLOCK_BYTES = 2**20
 """Size of the contiguous blocks that a window of rows on disk is made of."""

@@ -69,18 +69,25 @@ def _table(run: Run) -> dict[str, Points]:
     return {name: list(column.dropna().items()) for name, column in table.items()}
 
 
-@pytest.mark.slow
-def test_a_killed_run_continues_its_run_of_mlflow(tmp_path: Path) -> None:
-    """It has each step once, as an uninterrupted one."""
-    pytest.importorskip("mlflow")
-    overrides = [*SHORT, "trainer.limit_train_batches=50", "checkpoint.every_n_minutes=0.001", "logger=[csv,mlflow]"]
-    run = Run(tmp_path / "run")
+def _killed_and_resumed(folder: Path, tracker: str) -> Run:
+    """A finished run, with ``tracker`` beside the table, that was killed once it had a checkpoint."""
+    pytest.importorskip(tracker)
+    overrides = [*SHORT, "trainer.limit_train_batches=50", "checkpoint.every_n_minutes=0.001"]
+    overrides.append(f"logger=[csv,{tracker}]")
+    run = Run(folder)
     process = start(run.path, *overrides)
     wait_until(run.last_checkpoint.exists)
     process.kill()
     process.join()
     start(run.path, *overrides).join()
     assert (run.read_state(), run.status.attempts) == ("finished", 2)
+    return run
+
+
+@pytest.mark.slow
+def test_a_killed_run_continues_its_run_of_mlflow(tmp_path: Path) -> None:
+    """It has each step once, as an uninterrupted one."""
+    run = _killed_and_resumed(tmp_path / "run", "mlflow")
     logged = _mlflow(run)
     assert logged == _table(run)
     assert {"train/loss", "val/mse", "test/mse"} <= logged.keys()
@@ -90,15 +97,7 @@ def test_a_killed_run_continues_its_run_of_mlflow(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_killed_run_has_two_folders_of_one_id_in_wandb(tmp_path: Path) -> None:
-    pytest.importorskip("wandb")
-    overrides = [*SHORT, "trainer.limit_train_batches=50", "checkpoint.every_n_minutes=0.001", "logger=[csv,wandb]"]
-    run = Run(tmp_path / "run")
-    process = start(run.path, *overrides)
-    wait_until(run.last_checkpoint.exists)
-    process.kill()
-    process.join()
-    start(run.path, *overrides).join()
-    assert (run.read_state(), run.status.attempts) == ("finished", 2)
+    run = _killed_and_resumed(tmp_path / "run", "wandb")
     first, second = sorted((run.path / "wandb").glob("offline-run-*"))
     assert first.name.rpartition("-")[2] == second.name.rpartition("-")[2]
     expected = _table(run)

@@ -13,7 +13,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 from sparse_ae.commands.report import report
-from tests.reporting.browsing import needs_browser, resize
+from tests.reporting.browsing import dress, needs_browser, resize, shown_whole
 
 pytestmark = [pytest.mark.slow, needs_browser]
 
@@ -123,14 +123,9 @@ def test_an_error_text_is_shown_and_not_run(opened: webdriver.Chrome) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
 def test_no_page_wider_than_the_window(opened: webdriver.Chrome, width: int, scheme: str) -> None:
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    resize(opened, width)
-    wide = (
-        "return [document.documentElement, document.getElementById('details')].map(e => e.scrollWidth - e.clientWidth)"
-    )
-    assert opened.execute_script(wide) == [0, 0]
+    dress(opened, width, scheme)
+    assert shown_whole(opened)
     opened.find_elements(By.CSS_SELECTOR, "#runs tbody button")[0].click()
-    assert opened.execute_script(wide) == [0, 0]
+    assert shown_whole(opened)
     ground = opened.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 27)"}[scheme]

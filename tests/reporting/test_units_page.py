@@ -10,7 +10,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from sparse_ae.data.activations.pieces import visible
-from tests.reporting.browsing import needs_browser, resize
+from tests.reporting.browsing import dress, needs_browser, resize, shown_whole
 from tests.reporting.units import HOSTILE, TAKE, run_on_text, units_of
 
 pytestmark = [pytest.mark.slow, needs_browser]
@@ -200,12 +200,7 @@ def test_a_script_in_the_page_would_not_run(browser: webdriver.Chrome, page: Pat
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
 def test_no_page_wider_than_the_window(opened: webdriver.Chrome, width: int, scheme: str) -> None:
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    resize(opened, width)
-    wide = (
-        "return [document.documentElement, document.getElementById('details')].map(e => e.scrollWidth - e.clientWidth)"
-    )
-    assert opened.execute_script(wide) == [0, 0]
+    dress(opened, width, scheme)
+    assert shown_whole(opened)
     opened.find_elements(By.CSS_SELECTOR, "#units tbody button")[0].click()
-    assert opened.execute_script(wide) == [0, 0]
+    assert shown_whole(opened)
