@@ -190,8 +190,7 @@ def test_a_forked_worker_that_outlives_its_parent_keeps_no_lock(file: Path) -> N
         "import os, sys, time; from pathlib import Path; from sparse_ae.lock import hold\n"
         "with hold(Path(sys.argv[1])):\n"
         "    if os.fork() == 0:\n"
-        "        time.sleep(100)\n"
-        "    print(flush=True)\n"
+        "        print(flush=True)\n"  # by the child, so that it has run its hooks of a fork
         "    time.sleep(100)\n"
     )
     arguments = [sys.executable, "-c", code, file]

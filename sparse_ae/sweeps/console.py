@@ -133,6 +133,7 @@ class Watch:
         self._stop.set()
         self._thread.join()
         self._show_ended()
+        self._show_stop()  # the jobs may have ended within one interval
         self._line.stop()
 
     def say_once(self, line: str) -> None:
@@ -144,9 +145,12 @@ class Watch:
     def _watch(self) -> None:
         while not self._stop.wait(_POLL_SECONDS):
             self._show_ended()
-            if self._stop_file.is_set and self._stop_file.signal is None:
-                self.say_once("stopping, because a run failed (fail_fast=true): the jobs save what they have")
+            self._show_stop()
             self._show_progress()
+
+    def _show_stop(self) -> None:
+        if self._stop_file.is_set and self._stop_file.signal is None:
+            self.say_once("stopping, because a run failed (fail_fast=true): the jobs save what they have")
 
     def _show_ended(self) -> None:
         for run in self.runs:
