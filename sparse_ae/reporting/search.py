@@ -15,7 +15,7 @@ from sparse_ae.plotting.style import Array
 from sparse_ae.run.errors import RunError
 
 Direction = Literal["minimize", "maximize"]
-State = Literal["running", "complete", "failed"]
+State = Literal["running", "complete", "failed", "pruned"]
 
 
 class Trial(BaseModel):
@@ -30,7 +30,7 @@ class Trial(BaseModel):
     run: str | None
     """Folder of its run, below the search's; None if its overrides made none."""
     values: list[float]
-    """Value of each metric; empty unless it is complete."""
+    """Value of each metric: the last one of a pruned trial, none of one that runs or failed."""
     params: dict[str, Any]
     """Number, or text of the choice, under each key."""
     why: str = ""

@@ -36,13 +36,15 @@ def _draw(search: Search, name: str, title: str) -> Drawing:
     if not complete:
         return Drawing(name, title, "Not drawn: no trial is finished.", None)
     failed = sum(trial.state == "failed" for trial in search.trials)
-    counts = f"{len(complete)} trials are finished, {failed} failed. "
+    pruned = [trial for trial in search.trials if trial.state == "pruned"]
+    counts = f"{len(complete)} trials are finished, {failed} failed, {len(pruned)} were pruned. "
     values = np.array([trial.values for trial in complete], dtype=float).T
     if len(search.metric) == 1:
         figure = search_panel(
             np.array([trial.number for trial in complete], dtype=float),
             values[0],
             search.best_so_far,
+            pruned=np.array([(trial.number, *trial.values) for trial in pruned], dtype=float).reshape(-1, 2).T,
             ylabel=search.metric[0],
             title="What the search has reached",
         )

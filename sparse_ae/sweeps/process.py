@@ -18,6 +18,7 @@ from pkgutil import resolve_name
 from types import FrameType, ModuleType
 from typing import Any, NamedTuple
 
+from sparse_ae.atomic import write_atomically
 from sparse_ae.run.directory import Run
 from sparse_ae.run.errors import RunBusyError
 from sparse_ae.training.stop import SIGNALS, catch, leave_console, restore
@@ -71,12 +72,24 @@ class JobSpec(NamedTuple):
 
     @property
     def is_to_stop(self) -> bool:
-        """True if the sweep asks the job to stop."""
-        return self.stop_file is not None and self.stop_file.exists()
+        """True if the sweep asks the job to stop, alone or with all others."""
+        file = self.stop_file
+        return file is not None and (file.exists() or _own_file(file, self.folder).exists())
+
+    @property
+    def why_to_stop(self) -> str:
+        """Reason that this job alone is asked to stop; empty if it is not."""
+        file = self.stop_file and _own_file(self.stop_file, self.folder)
+        return file.read_text() if file and file.exists() else ""
 
     def build(self) -> Any:
         """The job, built and not yet started. Raises ``ConfigError`` for every mistake in its config."""
         return resolve_name(self.kind)(self.config, Run(self.folder))
+
+
+def _own_file(stop_file: Path, folder: Path) -> Path:
+    """File that asks only the job in ``folder`` to stop, of the sweep with a ``stop_file``."""
+    return stop_file.with_name(f"{stop_file.name}.{folder.name}")
 
 
 def warm_up() -> None:
@@ -171,7 +184,9 @@ def _work(spec: JobSpec, gpu: str | None) -> None:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     with suppress(RunBusyError):  # another process trains it
-        execute(spec.build(), spec.sources, spec.sweep)
+        job = spec.build()
+        job.stop.ask_why = lambda: spec.why_to_stop
+        execute(job, spec.sources, spec.sweep)
 
 
 def _stop_with_parent() -> None:
@@ -222,7 +237,16 @@ class StopFile:
     def __exit__(self, *exception: object) -> None:
         restore(self._before)
         if not self._keep:
-            self.path.unlink(missing_ok=True)
+            for file in self.path.parent.glob(f"{self.path.name}*"):
+                file.unlink(missing_ok=True)
+
+    def ask(self, run: Run, why: str) -> None:
+        """Ask the job of one ``run`` to stop; its status will say ``why``."""
+        write_atomically(_own_file(self.path, run.path), why.encode())
+
+    def take_back(self, run: Run) -> None:
+        """Let the job of one ``run`` train that was asked to stop."""
+        _own_file(self.path, run.path).unlink(missing_ok=True)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         leave_console(number)

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -30,6 +30,7 @@ from sparse_ae.sweeps.options import is_chosen, options_of
 from sparse_ae.sweeps.outcome import Outcome
 from sparse_ae.sweeps.plan import Planned, Rejected, compose_job, job_spec, plan, raise_mistakes
 from sparse_ae.sweeps.process import JobSpec, StopFile
+from sparse_ae.sweeps.pruning import Pruning
 from sparse_ae.sweeps.ranges import Space, space
 from sparse_ae.sweeps.search_console import announce_batch, summarize_search
 
@@ -58,6 +59,10 @@ class SearchSweeper(NamedTuple):
     """Method of choosing: Optuna's ``TPESampler``, ``RandomSampler`` or ``NSGAIISampler``."""
     seed: NonNegativeInt = 0
     """Seed of the sampler."""
+    pruner: Literal["median"] | None = None
+    """Method of stopping trials early, by their curves: Optuna's ``MedianPruner``; None: no trial is stopped."""
+    spared: NonNegativeInt = 2
+    """Number of validations that each trial has before it may be pruned."""
     stop_file: str | None = None
     """File by which the sweep asks its jobs to stop; set by the sweep itself."""
 
@@ -71,6 +76,7 @@ class _Settings(NamedTuple):
     sampler: str
     seed: int
     n_trials: int
+    spared: int | None
 
     def study(self, file: Path | None) -> "Study":
         """The study in ``file``; None for one that is only in memory."""
@@ -83,6 +89,7 @@ class _Settings(NamedTuple):
             direction=self.direction,
             sampler=self.sampler,
             seed=self.seed,
+            spared=self.spared,
         )
 
     def identity(self, first: JobSpec) -> dict[str, Any]:
@@ -93,6 +100,7 @@ class _Settings(NamedTuple):
             "sampler": self.sampler,
             "seed": self.seed,
             "ranges": self.space.ranges,
+            "pruning": self.spared,
             "other options": config_hash(first.config),
         }
         as_read: dict[str, Any] = json.loads(json.dumps(identity))
@@ -127,7 +135,8 @@ def search(name: str, job: str, config: DictConfig, overrides: Sequence[str]) ->
             trouble = _execute(trials, study, settings, job, config, launcher, stop, place)
         found = study.record()
         again = [text for text in overrides if not text.startswith(("rerun=", "hydra.mode="))]
-        runs = [Run(place / run) for run in dict.fromkeys(trial.run for trial in found.trials) if run is not None]
+        whole = [trial.run for trial in found.trials if trial.state != "pruned"]
+        runs = [Run(place / run) for run in dict.fromkeys(whole) if run is not None]
         summarize_search(found, settings.n_trials, settings.space, place, runs, name, again, trouble)
     failures = [f"trial {trial.number}, {trial.run}: {trial.why}" for trial in found.trials if trial.why]
     if trouble is not None and trouble not in failures:
@@ -154,11 +163,15 @@ def _settings(config: DictConfig, overrides: Sequence[str]) -> tuple[SearchSweep
             )
     with mistakes.collect():
         choices = space(options.params, of_runs(overrides))
+    if options.pruner is not None and len(metric) > 1:
+        reason = "trials are compared by one curve"
+        mistakes.add(ConfigError("hydra.sweeper.pruner", options.pruner, reason, "null, or one hydra.sweeper.metric"))
     if config.rerun == "all":
         reason = f"a search resumes its study; delete {_JOURNAL} to begin another"
         mistakes.add(ConfigError("rerun", "all", reason, "failed or none"))
     mistakes.check()
-    return options, _Settings(metric, direction, choices, options.sampler, options.seed, options.n_trials)
+    spared = None if options.pruner is None else options.spared
+    return options, _Settings(metric, direction, choices, options.sampler, options.seed, options.n_trials, spared)
 
 
 def _check_metrics(metric: Sequence[str]) -> None:
@@ -190,7 +203,7 @@ def _first(job: str, config: DictConfig, settings: _Settings, *, check: bool) ->
             refused = [Rejected(overrides, error)]
         if not refused:
             if check:
-                _check_validation(spec)
+                _check_validation(spec, is_pruned=settings.spared is not None)
             return first or spec
         for rejected in refused:  # once, whatever the number that was drawn
             mistakes.setdefault((rejected.error.key, rejected.error.reason), rejected)
@@ -198,12 +211,18 @@ def _first(job: str, config: DictConfig, settings: _Settings, *, check: bool) ->
     raise AssertionError
 
 
-def _check_validation(spec: JobSpec) -> None:
-    reason = "a search selects on the validation split"
-    if not spec.build().data.val_size:
+def _check_validation(spec: JobSpec, *, is_pruned: bool) -> None:
+    """Raise ``ConfigError`` if a trial has no validation or, where trials are pruned, no curve of it."""
+    reason, job = "a search selects on the validation split", spec.build()
+    if not job.data.val_size:
         raise ConfigError("data.val_size", 0, reason, "above 0")
     if spec.config.get("trainer", {}).get("limit_val_batches", 1.0) == 0:
         raise ConfigError("trainer.limit_val_batches", 0, reason, "above 0")
+    if is_pruned and "trainer" not in spec.config:
+        raise ConfigError("hydra.sweeper.pruner", "median", "a fit is validated only at its end", "null")
+    if is_pruned and not any(logger.keeps_curves for logger in job.loggers):
+        reason = "trials are pruned by their curves, which no logger keeps"
+        raise ConfigError("logger", list(spec.config["logger"]), reason, "tensorboard or csv")
 
 
 def _at_a_time(options: SearchSweeper, launcher: Launcher, first: JobSpec) -> int:
@@ -272,8 +291,13 @@ def _execute(
     write_search(place, study.record())
     announce_batch(made, settings.space, trials, settings.n_trials, place)
     todo = [p for p in planned if not p.is_settled]
-    trouble = train(launcher, todo, stop) if todo else None
+    valid = {number: of_trial.run for number, of_trial in made.items() if isinstance(of_trial, Planned)}
+    with Pruning(study, valid, stop) if settings.spared is not None else nullcontext():
+        trouble = train(launcher, todo, stop) if todo else None
+    left = study.running  # less those that were pruned
     for number, of_trial in made.items():
+        if number not in left:
+            continue
         values, reason = _result(of_trial, settings.metric)
         was_stopped = isinstance(of_trial, Planned) and of_trial.state in ("new", "running", "interrupted")
         if not (was_stopped and (stop.is_set or trouble)):

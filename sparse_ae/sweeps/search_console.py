@@ -51,7 +51,9 @@ def summarize_search(
     """
     out = console()
     ended = [trial for trial in found.trials if trial.state != "running"]
-    out.print(f"{len(found.complete)} of {n_trials} trials are finished", markup=False)
+    pruned = sum(trial.state == "pruned" for trial in found.trials)
+    also = f", {pruned} pruned" if pruned else ""
+    out.print(f"{len(found.complete)} of {n_trials} trials are finished{also}", markup=False)
     if trouble is not None:
         out.print(trouble, markup=False)
     failed = [trial for trial in found.trials if trial.why]

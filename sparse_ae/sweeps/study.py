@@ -18,6 +18,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.pruners import MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
@@ -29,7 +30,11 @@ from sparse_ae.sweeps.ranges import Choices, Range
 
 _NAME = "search"
 _IDENTITY, _RUN, _WHY = "identity", "run", "why"
-_STATES: dict[TrialState, State] = {TrialState.COMPLETE: "complete", TrialState.FAIL: "failed"}
+_STATES: dict[TrialState, State] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.FAIL: "failed",
+    TrialState.PRUNED: "pruned",
+}
 
 
 class _HeldLock(JournalFileOpenLock):
@@ -61,8 +66,11 @@ class Study:
         direction: Sequence[Direction],
         sampler: str,
         seed: int,
+        spared: int | None = None,
     ) -> None:
-        """``file`` is the journal; None for a study that is only in memory. Raises ``RunError`` if it is damaged."""
+        """``file`` is the journal; None for a study that is only in memory. Trials are pruned after the first
+        ``spared`` validations of each; never, if None. Raises ``RunError`` if the file is damaged.
+        """
         self.metric, self.direction = list(metric), list(direction)
         self._sampler, self._seed = sampler, seed
         self._distributions = {key: _distribution(of_key) for key, of_key in ranges.items()}
@@ -71,7 +79,7 @@ class Study:
             self._study = optuna.create_study(
                 storage=self._storage, study_name=_NAME, directions=self.direction, load_if_exists=True
             )
-
+            self._study.pruner = NopPruner() if spared is None else MedianPruner(n_warmup_steps=spared + 1)
             for trial in self._study.get_trials(deepcopy=False):
                 if trial.state == TrialState.RUNNING and not self._is_whole(trial):
                     self._study.tell(trial.number, state=TrialState.FAIL)
@@ -114,6 +122,19 @@ class Study:
                 self._study.tell(number, list(values))
             else:
                 self._study.tell(number, state=TrialState.FAIL)
+
+    def prunes(self, number: int, validation: int, value: float) -> bool:
+        """Record the ``value`` of a trial at a ``validation``, counted from 1. True if that ends it as pruned.
+
+        Optuna's ``MedianPruner`` does so where the trial's best value so far is worse than the median of the complete
+        trials at that validation, if there are five of them.
+        """
+        self._storage.set_trial_intermediate_value(self._id(number), validation, value)
+        with _quiet():
+            pruned = self._study.pruner.prune(self._study, self._storage.get_trial(self._id(number)))
+            if pruned:
+                self._study.tell(number, state=TrialState.PRUNED)
+        return pruned
 
     def record(self) -> Search:
         """The search as reports read it."""

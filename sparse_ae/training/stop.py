@@ -18,9 +18,10 @@ SIGNALS = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name)
 class Stopped(SystemExit):
     """Request to stop a run; exit code 128 + signal, as in shells: 143 for SIGTERM, 130 for Ctrl-C."""
 
-    def __init__(self, signum: int) -> None:
+    def __init__(self, signum: int, reason: str = "") -> None:
+        """``reason`` is that of whoever sent the signal; without one it is the signal's name."""
         super().__init__(128 + signum)
-        self.reason = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
+        self.reason = reason or ("Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name)
 
 
 def catch(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
@@ -59,6 +60,8 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.requested: int | None = None
+        self.ask_why: Callable[[], str] = str
+        """Called for the reason of a request, where its sender has left one; empty without."""
         self._deferred = False
         self._before: dict[int, Any] = {}
 
@@ -87,7 +90,7 @@ class StopSignals:
 
     def now(self) -> NoReturn:
         """Raise ``Stopped``, also on a rank that got no signal itself."""
-        raise Stopped(self.requested or signal.SIGTERM)
+        raise Stopped(self.requested or signal.SIGTERM, self.ask_why())
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         leave_console(signum)

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 
 import sparse_ae
 from sparse_ae.config.errors import UserError
 from sparse_ae.lock import hold
+from sparse_ae.reporting.curves import read_curves
 from sparse_ae.reporting.search import Search, read_search
 from sparse_ae.run.directory import Run
 from tests.helpers import Cli, Outcome, run_command
@@ -164,6 +166,15 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["hydra.sweeper.direction=[minimize,maximize]", *RANGES], r"hydra\.sweeper\.direction=.*: 2 for 1 metrics"),
     (["hydra.sweeper.direction=up", *RANGES], r"hydra\.sweeper\.direction=up: should be 'minimize' or 'maximize'"),
     (["hydra.sweeper.sampler=grid", *RANGES], r"hydra\.sweeper\.sampler=grid: should be 'tpe', 'random' or 'nsgaii'"),
+    (["hydra.sweeper.pruner=mean", *RANGES], r"hydra\.sweeper\.pruner=mean: should be 'median'"),
+    (
+        ["hydra.sweeper.pruner=median", "hydra.sweeper.metric=[val/fvu,val/l0]", *RANGES],
+        r"hydra\.sweeper\.pruner=median: trials are compared by one curve \(expected null, or one hydra",
+    ),
+    (
+        ["hydra.sweeper.pruner=median", "logger=[]", *RANGES],
+        r"logger=\[\]: trials are pruned by their curves, which no logger keeps \(expected tensorboard or csv\)",
+    ),
     (["hydra.sweeper.n_trials=0", *RANGES], r"hydra\.sweeper\.n_trials=0: should be greater than 0"),
     (["hydra.sweeper.trials=3", *RANGES], r"hydra\.sweeper\.trials=3: no such key"),
     (["sparsity.rho=interval(1,0)"], r"sparsity\.rho=interval\(1,0\): holds no number"),
@@ -213,6 +224,46 @@ def test_without_optuna(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     outcome = cli("sparse-ae-train", "-m", "hydra/sweeper=search", *RANGES)
     reason = "hydra/sweeper=search: not installed; pip install 'sparse-ae[search]' brings it"
     assert (outcome.code, outcome.err) == (1, f"sparse-ae-train: error: {reason}\n")
+
+
+@pytest.mark.slow
+def test_pruned_trials_are_those_that_optuna_prunes(tmp_path: Path, cli: Cli) -> None:
+    """Curves of all trials, told to a study of Optuna's own, end the same ones; they are shown and never resumed."""
+    write_data(tmp_path)
+    options = ["hydra.sweeper.pruner=median", "trainer.max_epochs=8", "threads=1", "hydra.sweeper.n_trials=12"]
+    arguments = [*SEARCH, "sparsity=l1", "sparsity.coefficient=tag(log,interval(1e-3,10))", *options]
+    outcome = cli("sparse-ae-train", *arguments)
+    assert (outcome.code, outcome.err) == (0, ""), outcome.out
+    trials = found(tmp_path).trials
+    runs = [Run(tmp_path / PLACE / str(trial.run)) for trial in trials]
+    pruned = [trial.number for trial in trials if trial.state == "pruned"]
+    assert 2 <= len(pruned) <= 7  # the first five never are
+    assert f"{12 - len(pruned)} of 12 trials are finished, {len(pruned)} pruned" in outcome.out
+    reference = optuna.create_study(pruner=optuna.pruners.MedianPruner(n_warmup_steps=3))
+    for batch in (range(start, start + 2) for start in range(0, 12, 2)):
+        asked = {number: reference.ask() for number in batch}
+        ended = {}
+        for number, trial in asked.items():
+            curve = read_curves(runs[number], ["val/fvu"])["val/fvu"].value
+            for step, value in enumerate(map(float, curve), start=1):
+                trial.report(value, step)
+                if number not in ended and trial.should_prune():
+                    ended[number] = step
+        for number, trial in asked.items():
+            if number in ended:
+                assert trials[number].state == "pruned"
+                reference.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            else:
+                assert trials[number].state == "complete"
+                reference.tell(trial, trials[number].values)
+    stopped = [status for run in runs if (status := run.status).state == "interrupted"]
+    assert stopped
+    assert all(re.fullmatch(r"pruned at validation \d, with val/fvu [\d.]+", str(s.error)) for s in stopped)
+    attempts = [run.status.attempts for run in runs]
+    again = cli("sparse-ae-train", *arguments)
+    assert (again.code, again.err) == (0, "")
+    assert [run.status.attempts for run in runs] == attempts
+    assert not list((tmp_path / PLACE).glob(".stop*"))
 
 
 @pytest.mark.slow

@@ -103,6 +103,31 @@ def test_a_kill_while_a_batch_is_chosen(tmp_path: Path) -> None:
         assert searched(study(half), 3, 3) == found
 
 
+def test_the_median_prunes_as_optunas_and_a_pruned_trial_is_told(tmp_path: Path) -> None:
+    pruning, own = study(tmp_path / "journal", spared=1), optuna.create_study(pruner=optuna.pruners.MedianPruner(5, 2))
+    generator, states = np.random.default_rng(0), []
+    for number in range(20):
+        pruning.ask()
+        trial = own.ask()
+        for validation, reached in enumerate(map(float, generator.random(4)), start=1):
+            trial.report(reached, validation)
+            expected = trial.should_prune()
+            assert pruning.prunes(number, validation, reached) == expected
+            if expected:
+                own.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                states.append("pruned")
+                break
+        else:
+            own.tell(trial, reached)
+            pruning.tell(number, [reached])
+            states.append("complete")
+    assert {"pruned", "complete"} == set(states[5:])
+    record = study(tmp_path / "journal", spared=1).record()
+    assert [trial.state for trial in record.trials] == states
+    assert all(len(trial.values) == 1 for trial in record.trials)
+    assert len(record.complete) == states.count("complete")
+
+
 def test_a_foreign_file_is_no_journal(tmp_path: Path) -> None:
     (tmp_path / "journal").write_text("no journal\nat all\n")
     with pytest.raises(RunError, match=r"journal: is damaged \("):
