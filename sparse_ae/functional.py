@@ -1,7 +1,8 @@
 """Pure maths on tensors: reconstruction errors, penalties, sparseness measures.
 
-Shapes: ``x, x_hat (B, D)``, codes ``z (B, N)``, atoms ``(N, D)``. Nothing here holds state. Terms of a loss are free of
-data-dependent branches, so that they run under ``torch.func.vmap``.
+Shapes: ``x, x_hat (B, D)``, codes ``z (B, N)``, atoms ``(N, D)``. Nothing here holds state. Terms of a loss also take
+a stack of R models, ``(R, B, N)``, to ``(R,)``. They are free of data-dependent branches, so that they run under
+``torch.func.vmap`` too.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,6 +17,16 @@ Reduction = Literal["mean", "sum"]
 """Reduction of a loss. ``mean``: over all elements. ``sum``: per sample, then averaged over the batch, as in papers."""
 
 
+def as_row(v: Tensor) -> Tensor:
+    """``(..., N)`` to ``(..., 1, N)``: a vector of each model, for all of its samples ``(..., B, N)``."""
+    return v.unsqueeze(-2)
+
+
+def as_cell(s: Tensor) -> Tensor:
+    """``(...)`` to ``(..., 1, 1)``: a number of each model, for all of its ``(..., B, N)``."""
+    return s[..., None, None]
+
+
 def reconstruction_error(x_hat: Tensor, x: Tensor, reduction: Reduction = "mean") -> Tensor:
     """``mean``: sum_bd (x_hat - x)^2 / (B D); ``sum``: sum_bd (x_hat - x)^2 / B. Scalar from two ``(B, D)``.
 
@@ -23,8 +34,8 @@ def reconstruction_error(x_hat: Tensor, x: Tensor, reduction: Reduction = "mean"
     >>> reconstruction_error(x_hat, x), reconstruction_error(x_hat, x, "sum")
     (tensor(1.2500), tensor(2.5000))
     """
-    # One fused kernel, whose "mean" of a (B, D) is over exactly the two named dims.
-    mean = F.mse_loss(x_hat, x, reduction="mean")
+    is_one = x_hat.dim() == 2  # for which one fused kernel takes the mean over exactly these two dims
+    mean = F.mse_loss(x_hat, x) if is_one else (x_hat - x).square().mean(dim=(-2, -1))
     return mean if reduction == "mean" else mean * x.shape[-1]
 
 
@@ -38,7 +49,7 @@ def l1_penalty(z: Tensor, reduction: Reduction = "mean", atom_norms: Tensor | No
     >>> l1_penalty(z), l1_penalty(z, "sum"), l1_penalty(z, "sum", atom_norms=torch.tensor([1.0, 10.0]))
     (tensor(1.7500), tensor(3.5000), tensor(30.5000))
     """
-    magnitude = z.abs() if atom_norms is None else z.abs() * atom_norms
+    magnitude = z.abs() if atom_norms is None else z.abs() * as_row(atom_norms)
     mean = magnitude.mean(dim=(-2, -1), dtype=_accumulator(z))
     return mean if reduction == "mean" else mean * z.shape[-1]
 
@@ -69,7 +80,7 @@ def kl_penalty(z: Tensor, rho: Tensor) -> Tensor:
     >>> kl_penalty(torch.tensor([[0.2, 0.9], [0.4, 0.7]]), rho=torch.tensor(0.1))
     tensor(1.2620)
     """
-    return bernoulli_kl(rho, z.mean(dim=-2, dtype=_accumulator(z))).sum(dim=-1)
+    return bernoulli_kl(rho.unsqueeze(-1), z.mean(dim=-2, dtype=_accumulator(z))).sum(dim=-1)
 
 
 def hoyer_penalty(z: Tensor) -> Tensor:
@@ -100,6 +111,20 @@ def keep_largest(z: Tensor, k: int, by: Tensor | None = None, dim: int = -1) -> 
     return torch.zeros_like(z).scatter(dim, index, z.gather(dim, index))
 
 
+def select_rows(table: Tensor, index: Tensor) -> Tensor:
+    """Rows ``(..., m, D)`` of each model's ``table (..., N, D)`` at its own ``index (..., m)``.
+
+    >>> select_rows(torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([2, 0]))
+    tensor([[3.],
+            [1.]])
+    """
+    if index.dim() == 1:
+        return table.index_select(0, index)
+    first = torch.arange(len(index), device=index.device) * table.shape[-2]
+    rows = table.flatten(0, 1).index_select(0, (index + first.unsqueeze(-1)).flatten())
+    return rows.reshape(*index.shape, -1)
+
+
 def update_mean_(mean: Tensor, value: Tensor, count: Tensor, forgets: float) -> None:
     """mean += max(1/(count + 1), forgets) (value - mean), count += 1, in place: a mean that becomes a moving mean.
 
@@ -114,7 +139,7 @@ def update_mean_(mean: Tensor, value: Tensor, count: Tensor, forgets: float) -> 
     finite = value.isfinite()
     rate = (1 / (count + 1)).clamp_min(forgets).to(mean.dtype)
     mean.add_(torch.where(finite, rate * (value.to(mean.dtype) - mean), 0.0))
-    count.add_(finite.flatten().any(dim=0))
+    count.add_(finite)
 
 
 def _accumulator(z: Tensor) -> torch.dtype:

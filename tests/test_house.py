@@ -22,6 +22,7 @@ FLOORS = """
     dead run
     loggers callbacks
     training analysis reporting
+    packing
     jobs
     cli
     sweeps

@@ -5,6 +5,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from sparse_ae.dead.base import DeadUnits
+from sparse_ae.functional import as_row, select_rows
 from sparse_ae.sparsity import Decoder, Forward
 
 
@@ -44,12 +45,12 @@ class AuxK(DeadUnits):
 
     def losses(self, forward: Forward, decoder: Decoder) -> dict[str, Tensor]:
         if not self.some_dead:
-            return {"auxk": forward.x.new_zeros(())}
+            return {"auxk": forward.z.new_zeros(forward.z.shape[:-2])}
         silent, units = self.samples_since_fired.topk(self.k_aux, sorted=False)
         residual = (forward.target - forward.x_hat).detach()
-        pre = forward.pre.index_select(-1, units) * (silent >= self.window)
-        z_aux = torch.where((pre > 0).any(dim=-2), torch.relu(pre), pre)
+        pre = select_rows(forward.pre.mT, units).mT * as_row(silent >= self.window.unsqueeze(-1))
+        z_aux = torch.where((pre > 0).any(dim=-2, keepdim=True), torch.relu(pre), pre)
         error = (decoder.combine(z_aux, units) - residual).square().sum(dim=(-2, -1))
         size = residual.square().sum(dim=(-2, -1))
         share = error / torch.where(size > 0, size, 1.0)
-        return {"auxk": torch.where(self.dead.any(dim=-1), share, 0.0)}
+        return {"auxk": torch.where(self.dead.any(dim=-1) & self.has_dead, share, 0.0)}

@@ -1,6 +1,6 @@
 """Detection of dead units, by the number of training samples since each unit fired."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -33,7 +33,7 @@ class DeadUnits(Part):
 
     A unit is dead once it has not fired for ``window_epochs`` epochs of training samples. Subclasses bring dead units
     back, by a loss term (``losses``) or by a change of the weights between epochs (``on_epoch_start_``). ``losses`` is
-    vmap-safe, as long as ``some_dead``, which is one for all models, is True where any of them has dead units.
+    vmap-safe, as long as ``some_dead``, which is one for all models of a stack, is True where it is for any of them.
     """
 
     requires_atoms = False
@@ -42,6 +42,7 @@ class DeadUnits(Part):
     samples_since_fired: Tensor
     window: Tensor
     revived: Tensor
+    has_dead: Tensor
 
     def __init__(self, *, window_epochs: PositiveFloat = 1.0, latent_dim: PositiveInt = 128) -> None:
         super().__init__()
@@ -50,6 +51,7 @@ class DeadUnits(Part):
         unknown = torch.tensor(torch.iinfo(torch.int64).max)
         self.register_buffer("window", unknown, persistent=False)  # in this run's epochs, whatever it starts from
         self.register_buffer("revived", torch.tensor(0))
+        self.register_buffer("has_dead", torch.tensor(True), persistent=False)
         self.some_dead = True
 
     def setup_(self, data: TrainingData) -> None:
@@ -60,6 +62,16 @@ class DeadUnits(Part):
         if step % _LOOK_EVERY == 0:
             self.look_()
 
+    @property
+    def some_dead(self) -> bool:
+        """True if the last look found a dead unit; the buffer ``has_dead`` says so of each model of a stack."""
+        return self._some_dead
+
+    @some_dead.setter
+    def some_dead(self, value: bool) -> None:
+        self._some_dead = value
+        self.has_dead.fill_(value)
+
     def look_(self) -> None:
         """Cache whether any unit is dead in ``some_dead``.
 
@@ -69,6 +81,10 @@ class DeadUnits(Part):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(self.samples_since_fired, op=torch.distributed.ReduceOp.MIN)
         self.some_dead = bool(self.dead.any())
+
+    def join_(self, members: Sequence["DeadUnits"]) -> None:
+        """Take over, as that of a stack, what the last look of each of ``members`` found."""
+        self._some_dead = any(member.some_dead for member in members)
 
     def get_extra_state(self) -> dict[str, Any]:
         """Result of the last look, saved with each checkpoint."""
@@ -81,7 +97,7 @@ class DeadUnits(Part):
     @property
     def dead(self) -> Tensor:
         """Boolean ``(N,)``, True for dead units."""
-        return self.samples_since_fired >= self.window
+        return self.samples_since_fired >= self.window.unsqueeze(-1)
 
     @property
     def coefficients(self) -> dict[str, Tensor]:

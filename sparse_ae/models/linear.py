@@ -8,7 +8,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.functional import geometric_median
+from sparse_ae.functional import as_row, geometric_median, select_rows
 from sparse_ae.models.network import Network
 from sparse_ae.models.sparse_products import code_product, linear
 from sparse_ae.sparsity import TrainingData
@@ -70,28 +70,28 @@ class Linear(Network):
 
     def encode(self, x: Tensor) -> Tensor:
         weight = self.atoms if self.encoder_weight is None else self.encoder_weight
-        return linear(x - self.b_pre, weight, self.encoder_bias)
+        return linear(x - as_row(self.b_pre), weight, self.encoder_bias)
 
     def decode(self, z: Tensor, support: Tensor | None = None) -> Tensor:
-        return code_product(z, self.atoms, support) + self.b_pre
+        return code_product(z, self.atoms, support) + as_row(self.b_pre)
 
     def decode_frozen(self, z: Tensor, support: Tensor | None = None) -> Tensor:
-        return code_product(z, self.atoms.detach(), support) + self.b_pre.detach()
+        return code_product(z, self.atoms.detach(), support) + as_row(self.b_pre.detach())
 
     def decode_prefix(self, z: Tensor, width: int, support: Tensor | None = None) -> Tensor:
         within = None if support is None else support[..., :width]
-        return code_product(z[..., :width], self.atoms[:width], within) + self.b_pre
+        return code_product(z[..., :width], self.atoms[..., :width, :], within) + as_row(self.b_pre)
 
     @property
     def dictionary(self) -> Tensor:
         return self.atoms
 
     def atom_norms(self) -> Tensor:
-        norms: Tensor = torch.linalg.vector_norm(self.atoms, dim=1)
+        norms: Tensor = torch.linalg.vector_norm(self.atoms, dim=-1)
         return norms
 
     def combine(self, z: Tensor, units: Tensor) -> Tensor:
-        return z @ self.atoms.index_select(0, units)
+        return z @ select_rows(self.atoms, units)
 
     @torch.no_grad()
     def replace_units_(self, units: Tensor, x: Tensor, scale: float) -> list[nn.Parameter]:
@@ -138,13 +138,13 @@ class Linear(Network):
     def on_before_optimizer_step_(self) -> None:
         gradient = self.atoms.grad
         if self.unit_norm and gradient is not None:
-            parallel = (gradient * self.atoms).sum(dim=1, keepdim=True)
+            parallel = (gradient * self.atoms).sum(dim=-1, keepdim=True)
             gradient.addcmul_(parallel, self.atoms, value=-1)
 
     @torch.no_grad()
     def on_step_end_(self) -> None:
         if self.unit_norm:
-            self.atoms.copy_(F.normalize(self.atoms, dim=1))
+            self.atoms.copy_(F.normalize(self.atoms, dim=-1))
 
 
 def _patches(data: TrainingData, n: int) -> Tensor:

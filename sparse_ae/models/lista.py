@@ -10,6 +10,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from sparse_ae.config.checked import with_options_of
+from sparse_ae.functional import as_row
 from sparse_ae.models.linear import Linear
 from sparse_ae.models.network import Correction
 from sparse_ae.models.sparse_products import code_product, linear
@@ -57,7 +58,7 @@ class LISTA(Linear):
         self.step_weights = nn.ParameterList(weights)
 
     def corrections(self, x: Tensor) -> Sequence[Correction]:
-        centred = x - self.b_pre
+        centred = x - as_row(self.b_pre)
         weights = [self.step_weights[step % len(self.step_weights)] for step in range(self.steps)]
         return [partial(self._correct, centred, weight) for weight in weights]
 

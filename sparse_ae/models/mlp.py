@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sparse_ae.functional import blockwise
+from sparse_ae.models.affine import Affine
 from sparse_ae.models.network import Network
 
 
@@ -68,5 +69,5 @@ class MLP(Network):
 def _perceptron(widths: list[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(widths):
-        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+        layers += [Affine(fan_in, fan_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])

@@ -7,6 +7,8 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from sparse_ae.config.checked import with_options_of
+from sparse_ae.functional import as_row
+from sparse_ae.models.affine import Affine
 from sparse_ae.models.linear import Linear
 
 
@@ -18,17 +20,17 @@ class MLPEncoder(Linear):
     training begins about where that of ``Linear`` does. Further ``options`` are those of ``Linear``.
 
     >>> MLPEncoder(784, latent_dim=64).hidden
-    Linear(in_features=784, out_features=1024, bias=True)
+    Affine(in_features=784, out_features=1024, bias=True)
     """
 
     def __init__(self, input_dim: PositiveInt, *, hidden_dim: PositiveInt = 1024, **options: Any) -> None:
         super().__init__(input_dim, **options)
-        self.hidden = nn.Linear(input_dim, hidden_dim)
-        self.correction = nn.Linear(hidden_dim, self.latent_dim, bias=False)
+        self.hidden = Affine(input_dim, hidden_dim)
+        self.correction = Affine(hidden_dim, self.latent_dim, bias=False)
         nn.init.normal_(self.correction.weight, std=0.01)
 
     def encode(self, x: Tensor) -> Tensor:
-        correction: Tensor = self.correction(torch.relu(self.hidden(x - self.b_pre)))
+        correction: Tensor = self.correction(torch.relu(self.hidden(x - as_row(self.b_pre))))
         return super().encode(x) + correction
 
     @torch.no_grad()

@@ -12,21 +12,26 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sparse_ae.models.affine import affine
+
 _DENSE_FROM = 0.15
 """Share of non-zeros from which a dense product is faster on a CPU."""
 
 
 def code_product(z: Tensor, atoms: Tensor, support: Tensor | None) -> Tensor:
-    """z @ atoms ``(B, D)`` from codes ``(B, N)`` that are 0, and need no gradient, outside of ``support (B, N)``."""
+    """z @ atoms ``(B, D)`` from codes ``(B, N)`` that are 0, and need no gradient, outside of ``support (B, N)``.
+
+    All of a stack of models have R as their first dimension.
+    """
     if support is None or not (_may_skip(z, atoms) and _is_sparse(support)):
         return z @ atoms
     return _bags(z, atoms, support)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``F.linear`` with a backward pass that skips zeros of the gradient ``(B, N)`` of its result."""
+    """``affine`` with a backward pass that skips zeros of the gradient ``(B, N)`` of its result."""
     if not (torch.is_grad_enabled() and _may_skip(x, weight)):
-        return F.linear(x, weight, bias)
+        return affine(x, weight, bias)
     result: Tensor = _Linear.apply(x, weight, bias)
     return result
 
@@ -36,7 +41,8 @@ def _may_skip(a: Tensor, b: Tensor) -> bool:
     return (
         a.dtype == b.dtype
         and a.device.type == "cpu"
-        and a.dim() == 2
+        and a.dim() == b.dim()
+        and a.dim() in (2, 3)
         and not (transformed or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"))
     )
 
@@ -52,16 +58,22 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 def _bags(a: Tensor, b: Tensor, support: Tensor) -> Tensor:
     """a @ b: row i of the result sums the rows of b that row i of ``support`` selects, weighed by a."""
-    rows, columns = support.contiguous().nonzero().unbind(dim=1)  # a transposed view takes four times as long
-    starts = torch.searchsorted(rows, torch.arange(len(a)))
-    return F.embedding_bag(columns, b, starts, mode="sum", per_sample_weights=a[rows, columns])
+    flat, each = a.flatten(0, -2), b.shape[-2]
+    chosen = support.flatten(0, -2).contiguous()  # of a transposed view, finding them takes four times as long
+    rows, columns = chosen.nonzero().unbind(dim=1)
+    starts = torch.searchsorted(rows, torch.arange(len(flat)))
+    weights = flat[rows, columns]
+    if b.dim() == 3:
+        columns = columns + rows // a.shape[-2] * each  # the rows of each model's own b
+    summed = F.embedding_bag(columns, b.flatten(0, -2), starts, mode="sum", per_sample_weights=weights)
+    return summed.reshape(*a.shape[:-1], -1)
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return F.linear(x, weight, bias)
+        return affine(x, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -70,6 +82,6 @@ class _Linear(torch.autograd.Function):
         for_x, for_weight, for_bias = ctx.needs_input_grad
         return (
             _product(gradient, weight) if for_x else None,
-            _product(gradient.T, x) if for_weight else None,
-            gradient.sum(dim=0) if for_bias else None,
+            _product(gradient.mT, x) if for_weight else None,
+            gradient.sum(dim=-2) if for_bias else None,
         )

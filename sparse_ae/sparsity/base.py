@@ -1,6 +1,7 @@
 """Base class of sparsity methods, and what the parts of an objective exchange with training.
 
-Shapes: B samples, D input dimensions, N units (``latent_dim``).
+Shapes: B samples, D input dimensions, N units (``latent_dim``). Training may run R models as one stack: then every
+tensor, parameters and buffers too, has R as its first dimension, and a scalar is ``(R,)``.
 """
 
 from abc import ABC, abstractmethod
@@ -33,7 +34,7 @@ class Forward(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """Training loss and its parts; all scalars but ``forward``."""
+    """Training loss and its parts; all scalars but ``forward``, or one number for each model of a stack."""
 
     loss: Tensor
     """recon + sum_t coefficient_t * terms[t]."""
@@ -129,9 +130,9 @@ class Traits(NamedTuple):
 class Sparsity(Part, ABC):
     """``z = activate(pre)`` and ``loss = reconstruction + sum_t coefficient_t * losses()[t]``.
 
-    A method is one subclass in one file: its activation and its loss terms together. All of it is vmap-safe: no
-    data-dependent Python branch, no ``.item()``, and every weight of a term is a buffer. Evaluating the loss changes no
-    state; only the hooks of ``Part`` do.
+    A method is one subclass in one file: its activation and its loss terms together. All of it runs on stacks: no
+    data-dependent Python branch, no ``.item()``, every number that may differ between models is a buffer, and
+    reductions name their dims from the end. Evaluating the loss changes no state; only the hooks of ``Part`` do.
     """
 
     traits: Traits = Traits()
@@ -152,19 +153,26 @@ class Sparsity(Part, ABC):
         self.latent_dim = latent_dim
         self.reduction = reduction
         self.warmup_steps = warmup_steps
-        self.full_coefficients: dict[str, float] = {}
+        self.terms: list[str] = []
+        """Names of the loss terms."""
         for term, value in coefficients.items():
             self.add_term_(term, value)
 
     def add_term_(self, name: str, coefficient: float) -> None:
-        """Add a loss term and the buffer that weighs it."""
-        self.full_coefficients[name] = coefficient
+        """Add a loss term, the buffer that weighs it, and one with the coefficient that was asked for."""
+        self.terms.append(name)
         self.register_buffer(f"{name}_coefficient", torch.tensor(float(coefficient)))
+        self.register_buffer(f"{name}_full", torch.tensor(float(coefficient)), persistent=False)
 
     @property
     def coefficients(self) -> dict[str, Tensor]:
         """Scalar buffers that weigh the terms, by name; write to one in place to steer it."""
-        return {term: self.get_buffer(f"{term}_coefficient") for term in self.full_coefficients}
+        return {term: self.get_buffer(f"{term}_coefficient") for term in self.terms}
+
+    @property
+    def full_coefficients(self) -> dict[str, Tensor]:
+        """Coefficients that were asked for, which schedules lead to, by name."""
+        return {term: self.get_buffer(f"{term}_full") for term in self.terms}
 
     @abstractmethod
     def activate(self, pre: Tensor) -> Tensor:
@@ -190,7 +198,7 @@ class Sparsity(Part, ABC):
         steered = self.traits.steered
         if steered is not None and self.warmup_steps and step <= self.warmup_steps:
             factor = min(1.0, (step + 1) / self.warmup_steps)
-            self.coefficients[steered].fill_(self.full_coefficients[steered] * factor)
+            self.coefficients[steered].copy_(self.full_coefficients[steered] * factor)
 
     def reset_units_(self, units: Tensor) -> list[nn.Parameter]:
         """Re-initialise per-unit state of ``units``, an index. Returns the parameters written, ``(N, ...)``."""

@@ -39,7 +39,7 @@ class BatchTopK(Sparsity):
         return pre * self.threshold.passes(pre)
 
     def activate_batch(self, pre: Tensor) -> Tensor:
-        return torch.relu(keep_largest(pre.flatten(), self.k * pre.shape[0]).reshape(pre.shape))
+        return torch.relu(keep_largest(pre.flatten(-2), self.k * pre.shape[-2]).reshape(pre.shape))
 
     @torch.no_grad()
     def on_backward_end_(self, loss: Loss) -> None:

@@ -4,7 +4,7 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from sparse_ae.functional import Reduction, l1_penalty, reconstruction_error
+from sparse_ae.functional import Reduction, as_row, l1_penalty, reconstruction_error
 from sparse_ae.sparsity.base import Coefficient, Decoder, Forward, Sparsity, Traits
 
 
@@ -38,7 +38,7 @@ class Gated(Sparsity):
         self.shift = nn.Parameter(torch.zeros(latent_dim))
 
     def activate(self, pre: Tensor) -> Tensor:
-        return (pre > 0) * torch.relu(self.log_scale.exp() * pre + self.shift)
+        return (pre > 0) * torch.relu(as_row(self.log_scale.exp()) * pre + as_row(self.shift))
 
     def losses(self, forward: Forward, decoder: Decoder) -> dict[str, Tensor]:
         gate = torch.relu(forward.pre)

@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.functional import Reduction
+from sparse_ae.functional import Reduction, as_cell, as_row
 from sparse_ae.sparsity.base import Coefficient, Decoder, Forward, Sparsity, Traits
 
 
@@ -31,6 +31,7 @@ class JumpReLU(Sparsity):
     """
 
     traits = Traits(steered="l0")
+    l0_target: Tensor | None
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class JumpReLU(Sparsity):
         if l0_target is not None and l0_target > latent_dim:
             reason = f"more than model.latent_dim={latent_dim}"
             raise ConfigError("l0_target", f"{l0_target:g}", reason, f"up to {latent_dim}")
-        self.l0_target = l0_target
+        self.register_buffer("l0_target", None if l0_target is None else torch.tensor(float(l0_target)))
         if l0_target is not None:  # a larger coefficient brings L0 nearer to that, not down
             self.traits = self.traits._replace(steered=None)
         self.log_start = math.log(theta)
@@ -61,15 +62,15 @@ class JumpReLU(Sparsity):
         return {"log_theta": self.theta_rate}
 
     def activate(self, pre: Tensor) -> Tensor:
-        theta = self.log_theta.exp()
+        theta = as_row(self.log_theta.exp())
         return pre * (pre > theta) - theta.detach() * self._jump(pre, theta)
 
     def support(self, pre: Tensor, z: Tensor) -> Tensor:
         """Include codes just below their threshold, whose gradient moves it."""
-        return pre > self.log_theta.exp() - self.get_buffer("bandwidth") / 2
+        return pre > as_row(self.log_theta.exp()) - as_cell(self.get_buffer("bandwidth") / 2)
 
     def losses(self, forward: Forward, decoder: Decoder) -> dict[str, Tensor]:
-        theta = self.log_theta.exp()
+        theta = as_row(self.log_theta.exp())
         active = (forward.pre > theta).to(forward.pre.dtype) - self._jump(forward.pre, theta)
         l0 = active.sum(dim=-1).mean(dim=-1)
         if self.l0_target is not None:
@@ -83,10 +84,11 @@ class JumpReLU(Sparsity):
 
     def check_target(self) -> None:
         if self.l0_target is not None:
-            raise ConfigError("sparsity.l0_target", f"{self.l0_target:g}", "a target already", "null, or target=none")
+            value = f"{float(self.l0_target):g}"
+            raise ConfigError("sparsity.l0_target", value, "a target already", "null, or target=none")
 
     def _jump(self, pre: Tensor, theta: Tensor) -> Tensor:
-        """Return 0, with gradient K((pre - theta)/e)/e to theta, ``(B, N)``."""
-        bandwidth = self.get_buffer("bandwidth")
+        """Return 0, with gradient K((pre - theta)/e)/e to theta ``(1, N)``, as ``(B, N)``."""
+        bandwidth = as_cell(self.get_buffer("bandwidth"))
         kernel = ((pre - theta).abs() < bandwidth / 2).to(pre.dtype) / bandwidth
         return kernel.detach() * (theta - theta.detach())

@@ -8,7 +8,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.functional import Reduction, keep_largest
+from sparse_ae.functional import Reduction, as_cell, keep_largest
 from sparse_ae.sparsity.base import Sparsity, check_units, whole_units
 
 
@@ -49,7 +49,7 @@ class KSparse(Sparsity):
     def activate_batch(self, pre: Tensor) -> Tensor:
         kept, index = pre.topk(self.k_start, dim=-1)
         rank = torch.arange(self.k_start, device=pre.device)
-        return torch.zeros_like(pre).scatter(-1, index, torch.where(rank < self.k_now, kept, 0.0))
+        return torch.zeros_like(pre).scatter(-1, index, torch.where(rank < as_cell(self.k_now), kept, 0.0))
 
     @property
     def needs_an_end(self) -> bool:

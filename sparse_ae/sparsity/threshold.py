@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from sparse_ae.functional import as_cell, as_row
+
 _RATE = 0.01
 """Share of its size that a threshold loses after a batch of which nothing exceeds it."""
 _LARGEST_EXCESS = 10
@@ -39,13 +41,15 @@ class Threshold(nn.Module):
 
     def __init__(self, *shape: int) -> None:
         super().__init__()
+        self.shape = shape
         self.register_buffer("value", torch.zeros(shape))
         self.register_buffer("aim", torch.tensor(1.0))
         self.register_buffer("excess", torch.tensor(1.0))
 
     def passes(self, pre: Tensor) -> Tensor:
         """Boolean ``(B, N)``, True where ``pre (B, N)`` is positive and not below t."""
-        return (pre >= self.value) & (pre > 0)
+        value = as_row(self.value) if self.shape else as_cell(self.value)
+        return (pre >= value) & (pre > 0)
 
     def follow_(self, pre: Tensor, z: Tensor, share: float, dims: tuple[int, ...]) -> None:
         """Update t after a batch ``pre (B, N)``, coded as ``z``, of which ``share`` should pass, over ``dims``."""
@@ -53,9 +57,11 @@ class Threshold(nn.Module):
         smallest = torch.where(z > 0, z, torch.inf).amin(dim=dims).to(self.value.dtype)
         unknown = (self.value < _LOST * smallest) & smallest.isfinite()
         excess = torch.where(unknown, 1.0, passing / share)
-        factor = 1 + _RATE * (excess / self.aim - 1).clamp_max(_LARGEST_EXCESS)
+        aim = self.aim.unsqueeze(-1) if self.shape else self.aim
+        factor = 1 + _RATE * (excess / aim - 1).clamp_max(_LARGEST_EXCESS)
         self.value.copy_(torch.where(unknown, smallest, self.value * factor))
-        self.excess.add_(_SMOOTHING * (excess.mean() - self.excess))
+        mean = excess.mean(dim=-1) if self.shape else excess
+        self.excess.add_(_SMOOTHING * (mean - self.excess))
 
     def calibrate_(self, excess: float) -> None:
         """Move ``aim`` halfway to where validation samples pass as often as they should.

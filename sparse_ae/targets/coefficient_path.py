@@ -44,7 +44,7 @@ class CoefficientPath(Target):
         factor = self.first * (self.last / self.first) ** min(1.0, step / max(1.0, total_steps - 1))
         steered = self.sparsity.traits.steered
         assert steered is not None
-        self.coefficient.fill_(self.sparsity.full_coefficients[steered] * factor)
+        self.coefficient.copy_(self.sparsity.full_coefficients[steered] * factor)
 
     def on_validation_end_(self, metrics: Mapping[str, float]) -> None:
         coefficient = float(self.coefficient)

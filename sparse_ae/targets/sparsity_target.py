@@ -78,9 +78,9 @@ class SparsityTarget(Target):
         super().__init__()
         if measure != "l0" and value >= 1:
             raise ConfigError("value", f"{value:g}", f"{measure} is a share", "above 0 and below 1")
-        self.measure, self.wanted = measure, value
+        self.measure = measure
         self.gain, self.damping, self.start, self.tolerance = gain, damping, start, tolerance
-        self.register_buffer("value", torch.tensor(float(value)))
+        self.register_buffer("value", torch.tensor(float(value), dtype=torch.float64))  # as it was asked for
         for name in ("rate", "integral", "low", "high", "level", "offset"):
             self.register_buffer(name, torch.tensor(0.0))
         self.register_buffer("batches", torch.tensor(0))
@@ -137,7 +137,7 @@ class SparsityTarget(Target):
     def on_validation_end_(self, metrics: Mapping[str, float]) -> None:
         reached = metrics[f"val/{self.measure}"]
         if reached > 0 and self.batches > 0 and self._error.abs() < _NEAR:
-            self.offset.add_(_CORRECTION * math.log(reached / self.wanted))
+            self.offset.add_(_CORRECTION * math.log(reached / float(self.value)))
 
     @property
     def _error(self) -> Tensor:
@@ -157,7 +157,7 @@ class SparsityTarget(Target):
         return None
 
     def verdict(self, metrics: Mapping[str, float]) -> Verdict | None:
-        wanted, reached = self.wanted, metrics[f"val/{self.measure}"]
+        wanted, reached = float(self.value), metrics[f"val/{self.measure}"]
         met = abs(reached / wanted - 1) <= self.tolerance
         learns = self.sparsity.traits.learns_threshold
         missed = f"target {self.measure}={wanted:g} is not met: val/{self.measure} is {reached:.4g} at the end"

@@ -156,8 +156,9 @@ def _penalties(module: SparseAutoencoderModule, sizes: Mapping[str, float], reco
         elif name == sparsity.traits.steered and _is_settled(module) and weighted < _NEGLIGIBLE * recon:
             yield (
                 "negligible",
-                f"sparsity.coefficient={sparsity.full_coefficients[name]:g} changes nothing: the gradient of {name} "
-                f"is {weighted / recon:.1g} of the reconstruction's. Raise it, or ask for a sparsity with target=l0",
+                f"sparsity.coefficient={float(sparsity.full_coefficients[name]):g} changes nothing: the gradient of "
+                f"{name} is {weighted / recon:.1g} of the reconstruction's. Raise it, or ask for a sparsity with "
+                "target=l0",
             )
 
 
@@ -199,7 +200,7 @@ def _is_settled(module: SparseAutoencoderModule) -> bool:
     sparsity = module.model.sparsity
     steered = sparsity.traits.steered
     assert steered is not None
-    full = sparsity.full_coefficients[steered]
+    full = float(sparsity.full_coefficients[steered])
     return module.objective.target is None and 0 < full <= float(sparsity.coefficients[steered]) * 1.001
 
 

@@ -69,6 +69,29 @@ def test_the_backward_pass_of_a_linear_map(bags: list[tuple[int, int]]) -> None:
     assert not linear(x.detach(), weight.detach(), bias.detach()).requires_grad
 
 
+def test_of_a_stack_of_models(bags: list[tuple[int, int]]) -> None:
+    """Forwards and backwards as of each model alone; nothing of one gets into another."""
+    torch.manual_seed(0)
+    shapes = ((3, 20, 7), (3, 50, 7), (3, 50), (3, 50, 7))
+    inputs = [torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+
+    def code(x: Tensor, weight: Tensor, bias: Tensor, atoms: Tensor) -> Tensor:
+        pre = linear(x, weight, bias)
+        z = pre * (pre >= pre.topk(3, dim=-1).values[..., -1:])
+        return code_product(z, atoms, z != 0)
+
+    whole = code(*inputs)
+    assert bags
+    downstream = torch.randn_like(whole)
+    gradients = torch.autograd.grad(whole, inputs, downstream)
+    for model in range(3):
+        own = [tensor[model].detach().requires_grad_() for tensor in inputs]
+        alone = code(*own)
+        torch.testing.assert_close(whole[model], alone)
+        for ours, theirs in zip(gradients, torch.autograd.grad(alone, own, downstream[model]), strict=True):
+            torch.testing.assert_close(ours[model], theirs)
+
+
 def test_under_vmap_products_are_dense(bags: list[tuple[int, int]]) -> None:
     z, atoms = torch.zeros(3, 4, 50), torch.randn(3, 50, 7)
     product = vmap(lambda z, atoms: code_product(z, atoms, z != 0))(z, atoms)

@@ -1,0 +1,1 @@
+"""Packed training: several runs of one program as one stacked program."""

@@ -1,0 +1,82 @@
+"""A stack: objectives of one program whose tensors are slices of common ones."""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sparse_ae.packing.program import program
+from sparse_ae.sparsity import Loss
+from sparse_ae.training.objective import Objective
+
+
+class Stack:
+    """R objectives that take their training steps together.
+
+    Their parameters and buffers become views of the stack's own, ``(R, ...)``: what changes one in place changes the
+    other. So each member is still an objective of its own, to be validated, saved or restored between two steps, and
+    ends as if it had been trained alone, up to rounding.
+
+    >>> from sparse_ae.models import MLP, SparseAutoencoder
+    >>> from sparse_ae.sparsity import L1
+    >>> members = [Objective(SparseAutoencoder(MLP(16), L1(coefficient=c))) for c in (0.01, 1.0)]
+    >>> stack = Stack(members)
+    >>> stack.whole(torch.rand(8, 16), torch.rand(8, 16)).loss.shape
+    torch.Size([2])
+    """
+
+    def __init__(self, members: Sequence[Objective]) -> None:
+        """Raises ``ValueError`` unless all ``members`` are one program, on one device."""
+        first = members[0]
+        if any(program(member) != program(first) for member in members):
+            raise ValueError("members of a stack are of one program")
+        self.members = list(members)
+        self.whole = copy.deepcopy(first)
+        """Objective with the tensors of all members, whose loss is ``(R,)``."""
+        for parts in zip(self.whole.modules(), *(member.modules() for member in members), strict=True):
+            _stack_parameters(*parts)
+            _stack_buffers(*parts)
+
+    def train_step_(self, optimizer: Optimizer, x: Tensor, *, step: int, total_steps: float) -> Loss:
+        """Take one training step of every member, with an ``optimizer`` of ``whole``'s parameters.
+
+        ``x`` is ``(B, D)`` if all members see the same samples, else ``(R, B, D)``. See ``Objective.train_step_``.
+        """
+        self.on_step_start_([step] * len(self.members), total_steps)
+        loss: Loss = self.whole(x, x)
+        optimizer.zero_grad()
+        loss.loss.sum().backward()
+        self.whole.on_backward_end_(loss)
+        self.whole.on_before_optimizer_step_()
+        optimizer.step()
+        self.whole.on_step_end_()
+        return loss
+
+    def on_step_start_(self, steps: Sequence[int], total_steps: float) -> None:
+        """Apply the schedules of each member, which may be at different steps."""
+        for member, step in zip(self.members, steps, strict=True):
+            member.on_step_start_(step, total_steps)
+        self.whole.dead.join_([member.dead for member in self.members])
+
+
+def _stack_parameters(whole: nn.Module, *members: nn.Module) -> None:
+    for name, parameter in whole._parameters.items():
+        if parameter is None:
+            continue
+        own = [member.get_parameter(name) for member in members]
+        stacked = nn.Parameter(torch.stack([p.detach() for p in own]), requires_grad=parameter.requires_grad)
+        whole._parameters[name] = stacked
+        for p, part in zip(own, stacked.detach(), strict=True):
+            p.data = part
+
+
+def _stack_buffers(whole: nn.Module, *members: nn.Module) -> None:
+    for name, buffer in whole._buffers.items():
+        if buffer is None:
+            continue
+        stacked = torch.stack([member.get_buffer(name) for member in members])
+        whole._buffers[name] = stacked
+        for member, part in zip(members, stacked, strict=True):
+            member._buffers[name] = part
