@@ -1,5 +1,6 @@
 """The commands as functions: runs as the command line makes them, mistakes as exceptions, a process left as it was."""
 
+import logging
 import os
 import random
 import shutil
@@ -130,6 +131,11 @@ def test_the_process_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.Monke
     torch.manual_seed(1)
     threads, denormal = torch.get_num_threads(), torch.tensor(1e-40)
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):  # by which Lightning's seed_everything() seeds
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(logging.getLogger("lightning.pytorch"), "level", logging.INFO)  # Lightning's own
+    monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # which Lightning sets, and training takes away
+    variables = {name: value for name, value in os.environ.items() if name.startswith("P")}
     sparse_ae.train(*SHORT, "analysis=[]", f"threads={threads + 1}", "matmul_precision=medium", data=X)
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected  # noqa: NPY002
     assert torch.get_num_threads() == threads
@@ -137,6 +143,8 @@ def test_the_process_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.Monke
     assert (denormal * 1).item() != 0
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert Path.cwd() == tmp_path
+    assert {name: value for name, value in os.environ.items() if name.startswith("P")} == variables
+    assert logging.getLogger("lightning.pytorch").level == logging.INFO
 
 
 def test_ctrl_c_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
