@@ -72,7 +72,7 @@ def _composed(name: str, overrides: Sequence[str]) -> DictConfig | None:
 
 def _several_values(override: Override) -> ConfigError:
     key, _, values = (override.input_line or "").partition("=")
-    reason = "several values; a sweep needs -m, and a list is written [a,b]"
+    reason = "several values; a sweep needs -m, or sparse_ae.sweep, and a list is written [a,b]"
     is_list = override.value_type is ValueType.SIMPLE_CHOICE_SWEEP and not options(override.key_or_group)
     if is_list and any(isinstance(item, str | QuotedString) for item in override.sweep_iterator()):
         reason += f", a text {for_shell(key, one_text(override))}"

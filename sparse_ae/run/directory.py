@@ -246,10 +246,8 @@ class Run:
     def read_model_spec(self) -> dict[str, Any]:
         """The description that rebuilds the model. Raises ``RunError`` if the run has not exported one."""
         if not self.model_spec.is_file():
-            state = self.status.state
-            raise RunError(
-                "run", self.path, f"has no model yet; its state is {state}, and a model is written at the end"
-            )
+            reason = f"has no model yet; its state is {self.read_state()}, and a model is written at the end"
+            raise RunError("run", self.path, reason)
         return self._read_json(self.model_spec)
 
     @property

@@ -1,6 +1,6 @@
 """The commands as functions: the same overrides, the same runs in the same folders, the same mistakes as exceptions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,7 +48,7 @@ def sweep(
     """
     if command not in _KINDS:
         raise ConfigError("command", command, "no command that sweeps", "train or fit")
-    asked = [*kept(data, labels), *_read(overrides), "hydra.mode=MULTIRUN"]
+    asked = [*_read(overrides, data, labels), "hydra.mode=MULTIRUN"]
     with composing():
         config = compose(command, fixed(asked))
         with left_as_it_was(), env_override(dict(config.hydra.job.env_set)):
@@ -64,7 +64,7 @@ def sweep(
 def evaluate(run: Directory | str | Path, *overrides: str, data: Any = None, labels: Any = None) -> dict[str, float]:
     """Metrics of a run's model on one split, as ``sparse-ae-evaluate`` prints and writes them."""
     with left_as_it_was():
-        return evaluating.evaluate([*_named(run), *kept(data, labels), *_read(overrides)])
+        return evaluating.evaluate([*_named(run), *_read(overrides, data, labels)])
 
 
 def analyse(run: Directory | str | Path, *analyses: str) -> Run:
@@ -92,7 +92,7 @@ def runs(*folders: str | Path) -> pd.DataFrame:
 
 
 def _one(command: str, overrides: Sequence[str], data: Any, labels: Any) -> Run:
-    asked = [*kept(data, labels), *_read(overrides)]
+    asked = _read(overrides, data, labels)
     with composing():
         config = compose(command, asked)
         with left_as_it_was():
@@ -102,12 +102,16 @@ def _one(command: str, overrides: Sequence[str], data: Any, labels: Any) -> Run:
     return Run(single.run.path)
 
 
-def _read(overrides: Any) -> list[str]:
+def _read(overrides: Iterable[Any], data: Any = None, labels: Any = None) -> list[str]:
+    """Overrides as a command takes them, after those that name ``data`` and ``labels`` in memory."""
     overrides = list(overrides)
     for override in overrides:
         if not isinstance(override, str):
             raise ConfigError("overrides", override, "not a text", 'overrides such as "sparsity=l1"')
-    return read(overrides)
+        key, _, value = override.partition("=")
+        if data is not None and key in ("data", "data.path", "data.labels"):
+            raise ConfigError(key, value, "given beside data in memory", "one of them")
+    return [*kept(data, labels), *read(overrides)]
 
 
 def _place(run: Directory | str | Path) -> Path:

@@ -38,31 +38,52 @@ def kept(data: Any, labels: Any = None) -> list[str]:
 
 
 def _numbers(values: Any, name: str) -> npt.NDArray[Any]:
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        values = (values.float() if values.dtype is torch.bfloat16 else values).numpy()
     if isinstance(values, pd.DataFrame):
-        for column, kind in values.dtypes.items():
-            if getattr(kind, "kind", "O") not in _KINDS:
-                raise ConfigError(name, reason=f"column {column} holds no numbers ({kind})", expected="numbers")
-        values = values.to_numpy()
-    if hasattr(values, "toarray"):
-        reason = f"a sparse matrix of {' x '.join(map(str, values.shape))} values"
-        raise ConfigError(name, reason=reason, expected=f"{name}.toarray(), if that fits into memory")
-    array = np.asarray(values)
+        values = _of_frame(values, name)
+    array = _array(values, name)
     if array.dtype.kind not in _KINDS or array.ndim < 2:
         shape = " x ".join(map(str, array.shape)) or "one value"
         raise ConfigError(name, reason=f"{shape} of {array.dtype}", expected="numbers (n, D), or images (n, H, W)")
     return array
 
 
+def _of_frame(frame: pd.DataFrame, name: str) -> npt.NDArray[Any]:
+    """Values of a data frame; those of several types, or of one that has ``pd.NA``, as float64 with NaN."""
+    for column, kind in frame.dtypes.items():
+        if getattr(kind, "kind", "O") not in _KINDS:
+            raise ConfigError(name, reason=f"column {column} holds no numbers ({kind})", expected="numbers")
+    values = frame.to_numpy()
+    return np.asarray(values if values.dtype.kind in _KINDS else frame.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
 def _classes(values: Any) -> npt.NDArray[Any]:
-    array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
-    if array.dtype.kind == "O":
-        array = array.astype(str)
+    array = _array(values, "labels")
     if array.ndim != 1:
         raise ConfigError("labels", reason=f"an array of {array.ndim} dimensions", expected="one class for each row")
+    if array.dtype.kind == "O":
+        lacking = np.flatnonzero(pd.isna(array))
+        if lacking.size:
+            raise ConfigError("labels", reason=f"row {lacking[0]} has no class", expected="one class for each row")
+        array = array.astype(int if pd.api.types.infer_dtype(array) == "integer" else str)
     return array
+
+
+def _array(values: Any, name: str) -> npt.NDArray[Any]:
+    """NumPy's array of ``values``. Raises ``ConfigError`` for those that have none, or not all of their values."""
+    is_tensor = isinstance(values, torch.Tensor)
+    if hasattr(values, "toarray") or (is_tensor and values.layout is not torch.strided):
+        reason = f"a sparse matrix of {' x '.join(map(str, values.shape))} values"
+        dense = f"{name}.{'to_dense' if is_tensor else 'toarray'}()"
+        raise ConfigError(name, reason=reason, expected=f"{dense}, if that fits into memory")
+    if np.ma.is_masked(values):
+        raise ConfigError(name, reason="an array with masked values", expected=f"{name}.filled(...)")
+    if is_tensor:
+        values = values.detach().cpu()
+        values = (values.float() if values.dtype is torch.bfloat16 else values).numpy()
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ConfigError(name, reason="its parts differ in shape", expected="one array") from error
 
 
 def _write(array: npt.NDArray[Any]) -> Path:

@@ -13,6 +13,8 @@ import pandas as pd
 from PIL import Image
 
 from sparse_ae.coders import DictionaryCoder
+from sparse_ae.config.errors import did_you_mean, listed
+from sparse_ae.config.groups import targets
 from sparse_ae.models import SparseAutoencoder
 from sparse_ae.plotting.curves import Curves, curve_panels
 from sparse_ae.plotting.style import to_png
@@ -81,6 +83,8 @@ class Run(Directory):
     def analysis(self, name: str) -> Analysis:
         """Results of an analysis that was done. Raises ``RunError`` for one that was not."""
         if not self.has_analysis(name):
+            if name not in (known := targets("analysis")):
+                raise RunError("analysis", name, f"no such analysis{did_you_mean(name, known)}", listed(known))
             done = ", ".join(self.analyses) or "none yet"
             raise RunError("analysis", name, f'not done of this run; sparse_ae.analyse(run, "{name}") does it', done)
         arrays = {}

@@ -27,26 +27,66 @@ from sparse_ae.training.objective import Objective
 class SparseAutoencoder(CodingTransformer):
     """z = activate(encode(x)), x_hat = decode(z), trained as ``sparse-ae-train`` does, in memory and without a run.
 
-    - ``n_components``: number of units, N.
-    - ``method``: name of a sparsity method, as of ``sparsity=`` on the command line, or a ``Sparsity`` class.
-    - ``k``: number of active units per sample, of methods that keep k; None for 32, or N if that is less.
-    - ``coefficient``: weight of the penalty, of methods that have one; None for the method's own.
-    - ``target_l0``: number of codes != 0 per sample that training steers to, instead of ``k`` or ``coefficient``.
-    - ``method_options``: further arguments of the method's constructor, such as ``{"signed": True}``.
-    - ``network``: ``linear``, ``mlp``, ``lista``, ``mlp_encoder``, or a ``Network`` class.
-    - ``network_options``: arguments of its constructor, such as ``{"tied": True}``.
-    - ``dead``: treatment of dead units: ``none``, ``auxk``, ``resample``, or a ``DeadUnits`` class.
-    - ``normalize``: scale that is trained on, see ``Scale.fit``; data and reconstructions keep their own unit.
-    - ``learning_rate``, ``batch_size``: of Adam; rows per step.
-    - ``max_iter``: number of passes over the data.
-    - ``sparse_output``: codes as a CSR matrix.
-    - ``random_state``: seed of initial weights and order, or a ``numpy.random.RandomState``.
+    A number as ``random_state`` gives the weights of a run with that ``seed`` on the same rows.
 
-    Weights have the type of the data, float32 or float64. A number as ``random_state`` gives the weights of a run with
-    that ``seed`` on the same rows. After ``fit`` there are ``model_``, the trained ``Coder``; ``components_``, its
-    atoms; ``mean_``, of the data; ``n_iter_``, the number of passes, and ``loss_curve_``, the mean loss of each. It
-    raises ``ValueError`` for parameters and data that cannot be trained on, and if training diverges.
+    Parameters
+    ----------
+    n_components : int, default=128
+        Number of units, N.
+    method : str or Sparsity class, default="topk"
+        Name of a sparsity method, as of ``sparsity=`` on the command line, or its class.
+    k : int, default=None
+        Number of active units per sample, of methods that keep k. None for 32, or N if that is less.
+    coefficient : float, default=None
+        Weight of the penalty, of methods that have one. None for the method's own.
+    target_l0 : float, default=None
+        Number of codes != 0 per sample that training steers to, instead of ``k`` or ``coefficient``.
+    method_options : dict, default=None
+        Further arguments of the method's constructor, such as ``{"signed": True}``.
+    network : str or Network class, default="linear"
+        ``linear``, ``mlp``, ``lista``, ``mlp_encoder``, or a class.
+    network_options : dict, default=None
+        Arguments of its constructor, such as ``{"tied": True}``.
+    dead : str or DeadUnits class, default="none"
+        Treatment of dead units: ``none``, ``auxk``, ``resample``, or a class.
+    normalize : str, default="rms"
+        Scale that is trained on: ``none``, ``unit_interval``, ``center``, ``rms``, ``standardize`` or ``whiten``. Data
+        and reconstructions keep their own unit.
+    learning_rate : float, default=1e-3
+        Learning rate of Adam.
+    batch_size : int, default=128
+        Number of rows per step.
+    max_iter : int, default=100
+        Number of passes over the data.
+    sparse_output : bool, default=False
+        True for codes as a CSR matrix.
+    random_state : int or numpy.random.RandomState, default=None
+        Seed of initial weights and order.
 
+    Attributes
+    ----------
+    components_ : ndarray of shape (N, D)
+        Atoms, one per row, in the unit of the data and of its type, float32 or float64.
+    model_ : Coder
+        The trained autoencoder, a module of torch.
+    mean_ : ndarray of shape (D,)
+        Mean of the training data.
+    n_iter_ : int
+        Number of passes over the data.
+    loss_curve_ : list of float
+        Mean loss of each pass.
+    n_features_in_ : int
+        Number of features, D.
+    feature_names_in_ : ndarray of shape (D,)
+        Names of the features, if ``fit`` was given a data frame.
+
+    Raises
+    ------
+    ValueError
+        In ``fit``, for parameters and data that cannot be trained on, and if training diverges.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> x = np.random.default_rng(0).normal(size=(200, 5))
     >>> SparseAutoencoder(n_components=8, k=2, max_iter=5, random_state=0).fit_transform(x).shape

@@ -67,7 +67,8 @@ class CodingTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
 
     @property
     def components_(self) -> Floats:
-        """Dictionary ``(N, D)``, an atom per row, in the unit of the data."""
+        """Dictionary ``(N, D)``, an atom per row, in the unit of the data. Raises ``NotFittedError`` before ``fit``."""
+        check_is_fitted(self)
         return self.model_.dictionary.detach().numpy().copy()
 
     @property

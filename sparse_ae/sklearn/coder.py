@@ -21,20 +21,48 @@ _ON_ATOMS = {"omp": "sparse_ae.coders.OMP", "fista": "sparse_ae.coders.L1Coder"}
 class SparseCoder(CodingTransformer):
     """x_hat = z @ components_ + offset: atoms learned by ``method``, or given, and codes searched for each sample.
 
-    - ``n_components``: number of atoms to learn, N; None for as many as there are features.
-    - ``method``: ``ksvd``, ``online_dl``, ``pca``, ``data_atoms`` or ``random_atoms`` learn the atoms, as ``coder=``
-      does on the command line, around the mean of the data. ``omp`` and ``fista`` code on ``dictionary``, around 0:
-      by orthogonal matching pursuit; by L1. A ``Learner`` of your own is passed as its class.
-    - ``k``: number of non-zero codes per sample; None for the method's own, 32, or N if that is less.
-    - ``dictionary``: given atoms ``(N, D)``, instead of ``n_components``.
-    - ``method_options``: further arguments of the method's constructor, such as ``{"epochs": 10}`` of ``ksvd`` or
-      ``{"penalty": 0.1}`` of ``fista``.
-    - ``sparse_output``: codes as a CSR matrix.
-    - ``random_state``: seed of the learned atoms, or a ``numpy.random.RandomState``.
+    There is no ``partial_fit``: K-SVD replaces atoms that its data do not use, and a batch uses few.
 
-    ``fit`` raises ``ValueError`` for parameters and data that the method refuses. There is no ``partial_fit``: K-SVD
-    replaces atoms that its data do not use, and a batch uses few.
+    Parameters
+    ----------
+    n_components : int, default=None
+        Number of atoms to learn, N. None for as many as there are features.
+    method : str or Learner class, default="ksvd"
+        ``ksvd``, ``online_dl``, ``pca``, ``data_atoms`` or ``random_atoms`` learn the atoms, as ``coder=`` does on the
+        command line, around the mean of the data. ``omp`` and ``fista`` code on ``dictionary``, around 0: by orthogonal
+        matching pursuit; by L1.
+    k : int, default=None
+        Number of non-zero codes per sample. None for the method's own, 32, or N if that is less.
+    dictionary : array-like of shape (N, D), default=None
+        Given atoms, instead of ``n_components``.
+    method_options : dict, default=None
+        Further arguments of the method's constructor, such as ``{"epochs": 10}`` of ``ksvd`` or ``{"penalty": 0.1}`` of
+        ``fista``.
+    sparse_output : bool, default=False
+        True for codes as a CSR matrix.
+    random_state : int or numpy.random.RandomState, default=None
+        Seed of the learned atoms.
 
+    Attributes
+    ----------
+    components_ : ndarray of shape (N, D)
+        Atoms, one per row, in the unit of the data and of its type, float32 or float64.
+    model_ : DictionaryCoder
+        The coder on these atoms, a module of torch.
+    mean_ : ndarray of shape (D,)
+        Mean of the training data.
+    n_features_in_ : int
+        Number of features, D.
+    feature_names_in_ : ndarray of shape (D,)
+        Names of the features, if ``fit`` was given a data frame.
+
+    Raises
+    ------
+    ValueError
+        In ``fit``, for parameters and data that the method refuses.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> coder = SparseCoder(method="omp", dictionary=np.eye(3), k=1)
     >>> coder.fit_transform([[1.0, -4.0, 2.0]])

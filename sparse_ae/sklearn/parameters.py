@@ -86,7 +86,10 @@ def renamed() -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        errors = [ConfigError(_rename(e.key), e.value, _rename(e.reason), _rename(e.expected)) for e in error.errors]
+        errors = [
+            ConfigError(_rename(e.key), _as_in_python(e.value), _rename(e.reason), _rename(e.expected))
+            for e in error.errors
+        ]
         raise (errors[0] if len(errors) == 1 else ConfigErrors(errors)) from error
 
 
@@ -94,6 +97,11 @@ def _rename(text: str) -> str:
     for ours, theirs in _NAMES.items():
         text = re.sub(ours, theirs, text)
     return text
+
+
+def _as_in_python(value: Any) -> Any:
+    """``value``, those that YAML writes otherwise as Python does."""
+    return str(value) if value is None or isinstance(value, bool) else value
 
 
 def _plain(value: Any) -> Any:

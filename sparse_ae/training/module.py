@@ -15,7 +15,7 @@ from sparse_ae.config.errors import ConfigError
 from sparse_ae.data import Batch, DataModule
 from sparse_ae.dead.base import Moment, broadcast_buffers, silent_units
 from sparse_ae.functional import stream_seed
-from sparse_ae.metrics import CodeMetrics
+from sparse_ae.metrics import NAMES, CodeMetrics
 from sparse_ae.models import SparseAutoencoder
 from sparse_ae.run.naming import config_hash
 from sparse_ae.sparsity import Loss, TrainingData
@@ -77,6 +77,7 @@ class SparseAutoencoderModule(FastLightningModule):
         self._loss: Loss | None = None
         self._losses = StepLosses(objective.coefficients)
         self._splits: dict[str, CodeMetrics] = {}
+        self._returned: list[dict[str, Any]] = []
         self._total_steps = math.inf
 
     @property
@@ -86,9 +87,11 @@ class SparseAutoencoderModule(FastLightningModule):
 
     @property
     def data(self) -> DataModule:
-        """Data module of the trainer."""
+        """Data module of the trainer. Raises ``ConfigError`` for loaders alone, which tell neither mean nor size."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, DataModule)
+        if not isinstance(data, DataModule):
+            reason = "a loader alone does not tell the size and the mean of the data"
+            raise ConfigError("datamodule", reason=reason, expected="a DataModule of sparse_ae.data, such as MNIST()")
         return data
 
     # Timeline of training, in the order of the calls. Lightning calls the hooks of callbacks before ours of that name.
@@ -114,7 +117,7 @@ class SparseAutoencoderModule(FastLightningModule):
     def on_train_start(self) -> None:
         self.has_begun = True
         self._total_steps = self.total_steps()
-        self._show_callbacks(self.results)  # of before a resume
+        self._show(self.results)  # of before a resume
 
     @torch.no_grad()
     def on_train_epoch_start(self) -> None:
@@ -174,6 +177,7 @@ class SparseAutoencoderModule(FastLightningModule):
     def on_validation_end(self) -> None:
         if not self.trainer.sanity_checking:
             self.objective.on_validation_end_(self.results)
+            self._return_metrics("val")
 
     def on_train_epoch_end(self) -> None:
         """Raise ``NonFiniteLossError`` before a diverged state that no validation has checked reaches a checkpoint."""
@@ -187,6 +191,9 @@ class SparseAutoencoderModule(FastLightningModule):
 
     def on_test_epoch_end(self) -> None:
         self._log_metrics("test")
+
+    def on_test_end(self) -> None:
+        self._return_metrics("test")
 
     # Optimizer and length of training.
 
@@ -277,6 +284,7 @@ class SparseAutoencoderModule(FastLightningModule):
         dead = self.objective.dead
         units = {"train/dead_units": int(dead.dead.sum()), "train/revived_units": int(dead.revived)}
         self._log(means | coefficients | units, step, keep=means | units)
+        self.trainer.progress_bar_metrics.update(means)
 
     def _start_metrics(self, split: str) -> None:
         if split not in self._splits:
@@ -294,17 +302,30 @@ class SparseAutoencoderModule(FastLightningModule):
         self.evaluated_at[split] = self.global_step
         values = {f"{split}/{name}": value for name, value in self._splits[split].values().items()}
         self._log(values, self.global_step, keep=values)
+        loop = self.trainer.test_loop if split == "test" else self.trainer.validate_loop
+        self._returned = loop._logged_outputs
+
+    def _return_metrics(self, split: str) -> None:
+        """Let ``trainer.validate`` and ``test`` return and print the metrics of ``split``.
+
+        Lightning has logged what it returns by now, and would log these a second time.
+        """
+        names = [f"{split}/{name}" for name in NAMES]
+        for outputs in self._returned:
+            outputs.update({name: self.trainer.callback_metrics[name] for name in names})
 
     def _log(self, values: Mapping[str, float], step: int, *, keep: Mapping[str, float]) -> None:
         """Log ``values``; keep those of ``keep`` in ``results``. ``self.log`` would log them one step early."""
         self.results.update(keep)
-        self._show_callbacks(keep)
+        self._show(values)
         for logger in self.loggers:
             logger.log_metrics(dict(values), step=step)
 
-    def _show_callbacks(self, values: Mapping[str, float]) -> None:
-        """Put ``values`` where Lightning's callbacks look for the metrics that they watch."""
-        self.trainer.callback_metrics.update({k: torch.tensor(v, dtype=torch.float64) for k, v in values.items()})
+    def _show(self, values: Mapping[str, float]) -> None:
+        """Put ``values`` where Lightning's callbacks, and users of its trainer, look for metrics."""
+        metrics = {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+        self.trainer.callback_metrics.update(metrics)
+        self.trainer.logged_metrics.update(metrics)
 
     # Dead units.
 

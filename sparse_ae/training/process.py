@@ -13,6 +13,16 @@ _UNHELPFUL = (
     r"Total length of `list` across ranks is zero",  # data.val_size=0
 )
 
+LEVELS = {
+    "lightning.pytorch": logging.WARNING,
+    "lightning.fabric": logging.WARNING,
+    "torch.utils.cpp_extension": logging.ERROR,  # looks for a compiler, which nobody needs
+    "lightning.pytorch.profilers": logging.INFO,  # asked for, so shown
+}
+"""Levels of libraries' loggers."""
+NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
+"""Environment variable of Lightning's, by which torch looks for a GPU."""
+
 
 def tune_process(threads: int | None, matmul_precision: str) -> None:
     """Apply the settings; call it before the first tensor operation, whose threads inherit them.
@@ -26,10 +36,8 @@ def tune_process(threads: int | None, matmul_precision: str) -> None:
         torch.set_num_threads(threads)
 
     # Only messages that a user can act on: no device banner, no tips, no deprecations that Lightning owes to torch.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # looks for a compiler, which nobody needs
-    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # asked for, so shown
+    for name, level in LEVELS.items():
+        logging.getLogger(name).setLevel(level)
     warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.utilities\._pytree")
     for message in _UNHELPFUL:
         warnings.filterwarnings("ignore", message=message)
@@ -41,4 +49,4 @@ def tune_process(threads: int | None, matmul_precision: str) -> None:
     # Adam asks each step whether there is a GPU. Lightning makes torch answer through the driver's library; without a
     # GPU that library is searched for on disk every time.
     if not torch.cuda.is_available():
-        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+        os.environ.pop(NVML_CHECK, None)

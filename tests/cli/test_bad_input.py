@@ -23,7 +23,7 @@ TOGETHER = [
         "logger=[csv,neptune]": r"logger=neptune: no such option \(expected csv, mlflow, tensorboard, wandb\)",
         "callbacks=[early_stoping]": r"callbacks=early_stoping: no such option; did you mean early_stopping\?",
         "trainer.max_epoch=3": r"trainer\.max_epoch=3: no such key in trainer; did you mean max_epochs\?",
-        "seed=1,2": r"seed=1,2: several values; a sweep needs -m, and a list is written \[a,b\]",
+        "seed=1,2": r"seed=1,2: several values; a sweep needs -m, or sparse_ae\.sweep, and a list is written \[a,b\]",
         "latent_dim=256": r"latent_dim=256: no such key; did you mean model\.latent_dim\?",
         "data=null": r"data=null: no such option \(expected activations, .*, natural_patches\b",
     },

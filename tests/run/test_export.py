@@ -115,6 +115,9 @@ def test_weights_of_another_model(run_copy: Path) -> None:
 
 
 def test_a_run_without_a_model(run_copy: Path) -> None:
+    """It was killed: its last record says that it runs."""
     (run_copy / "model.json").unlink()
-    with pytest.raises(RunError, match="has no model yet"):
+    status = json.loads((run_copy / "status.json").read_text())
+    (run_copy / "status.json").write_text(json.dumps(status | {"state": "running"}))
+    with pytest.raises(RunError, match="has no model yet; its state is interrupted"):
         sparse_ae.load(run_copy)

@@ -1,5 +1,6 @@
 """The commands as functions: runs as the command line makes them, mistakes as exceptions, a process left as it was."""
 
+import logging
 import os
 import random
 import shutil
@@ -18,6 +19,7 @@ from sklearn.datasets import load_digits
 
 import sparse_ae
 from sparse_ae.config.errors import UserError
+from sparse_ae.session.memory import kept
 from tests.helpers import ROOT, run_command
 
 DIGITS = load_digits()
@@ -82,6 +84,8 @@ def test_a_run_shows_itself(run: sparse_ae.Run, tmp_path: Path) -> None:
 
 
 def test_an_analysis_is_done_and_shown(run: sparse_ae.Run) -> None:
+    with pytest.raises(UserError, match=r"analysis=selectivty: no such analysis; did you mean selectivity\?"):
+        run.analysis("selectivty")
     with pytest.raises(UserError, match=r'analysis=selectivity: not done of this run; sparse_ae\.analyse\(run, "sel'):
         run.analysis("selectivity")
     found = sparse_ae.analyse(run, "selectivity", "analysis.selectivity.permutations=20").analysis("selectivity")
@@ -89,6 +93,14 @@ def test_an_analysis_is_done_and_shown(run: sparse_ae.Run) -> None:
     assert found.arrays["auroc"].shape == (16,)
     assert found.figures["auroc"]._repr_png_().startswith(b"\x89PNG")
     assert found._repr_html_().count("<img") == len(found.figures)
+
+
+def test_frames_of_mixed_types_are_numbers(data_root: Path) -> None:
+    """Those whose types allow missing values, too; classes keep their order."""
+    frame = pd.DataFrame({"a": pd.array([3, 1, 2], "Int64"), "b": [True, False, True], "c": [0.5, 1.5, 2.5]})
+    rows, labels = (np.load(text.partition("=")[2].strip('"')) for text in kept(frame, frame["a"])[1:])
+    np.testing.assert_array_equal(rows, [[3, 1, 0.5], [1, 0, 1.5], [2, 1, 2.5]])
+    assert labels.tolist() == [3, 1, 2]
 
 
 def test_other_data_are_evaluated(run: sparse_ae.Run) -> None:
@@ -119,6 +131,11 @@ def test_the_process_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.Monke
     torch.manual_seed(1)
     threads, denormal = torch.get_num_threads(), torch.tensor(1e-40)
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):  # by which Lightning's seed_everything() seeds
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(logging.getLogger("lightning.pytorch"), "level", logging.INFO)  # Lightning's own
+    monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # which Lightning sets, and training takes away
+    variables = {name: value for name, value in os.environ.items() if name.startswith("P")}
     sparse_ae.train(*SHORT, "analysis=[]", f"threads={threads + 1}", "matmul_precision=medium", data=X)
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected  # noqa: NPY002
     assert torch.get_num_threads() == threads
@@ -126,6 +143,8 @@ def test_the_process_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.Monke
     assert (denormal * 1).item() != 0
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert Path.cwd() == tmp_path
+    assert {name: value for name, value in os.environ.items() if name.startswith("P")} == variables
+    assert logging.getLogger("lightning.pytorch").level == logging.INFO
 
 
 def test_ctrl_c_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +185,7 @@ WITH_NAN = X.copy()
 WITH_NAN[3, 2] = np.nan
 MISTAKES = [
     (["sparsity=l2"], {}, r"^sparsity=l2: no such option; did you mean l1\?"),
-    (["sparsity=l1,kl"], {}, r"^sparsity=l1,kl: several values; a sweep needs -m"),
+    (["sparsity=l1,kl"], {}, r"^sparsity=l1,kl: several values; a sweep needs -m, or sparse_ae\.sweep, and a list is"),
     ([{"sparsity": "l1"}], {}, r"^overrides=\{'sparsity': 'l1'\}: not a text \(expected overrides such as"),
     ([], {"data": WITH_NAN}, r"^data\.path: row \d+, column 2 of the training file is nan \(expected finite numbers\)"),
     ([], {"data": X[0]}, r"^data: 64 of float32 \(expected numbers \(n, D\), or images \(n, H, W\)\)"),
@@ -177,6 +196,16 @@ MISTAKES = [
         {"data": scipy.sparse.csr_matrix(X)},
         r"^data: a sparse matrix of 600 x 64 values \(expected data\.toarray\(\)",
     ),
+    ([], {"data": torch.eye(3).to_sparse()}, r"^data: a sparse matrix of 3 x 3 values \(expected data\.to_dense\(\)"),
+    ([], {"data": [[1.0, 2.0], [3.0]]}, r"^data: its parts differ in shape \(expected one array"),
+    ([], {"data": np.ma.masked_less(X, 1)}, r"^data: an array with masked values \(expected data\.filled\(\.\.\.\)\)"),
+    (
+        [],
+        {"data": pd.DataFrame({"a": pd.array([1, None] * 300, "Int64")})},
+        r"^data\.path: row \d+, column 0 .* is nan",
+    ),
+    (["data=mnist"], {"data": X}, r"^data=mnist: given beside data in memory \(expected one of them\)"),
+    ([], {"data": X[:2], "labels": ["a", None]}, r"^labels: row 1 has no class \(expected one class for each row\)"),
     ([], {"labels": [1, 2]}, r"^labels: classes of no data \(expected data too\)"),
     ([], {"data": X, "labels": DIGITS.target[:5]}, r"^data\.labels=.*: 5 values for 600 rows"),
     ([], {"data": X, "labels": X}, r"^labels: an array of 2 dimensions \(expected one class for each row\)"),

@@ -1,7 +1,10 @@
 """Estimators: in scikit-learn's company, with the framework's results, and leaving everything else alone."""
 
+import ast
+import inspect
 import io
 import pickle
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 import joblib
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 import torch
 from scipy.sparse import issparse
@@ -89,7 +93,8 @@ def test_a_pickled_estimator_codes_and_trains_as_before(trained: Any, digits: Fl
 def test_a_clone_is_not_fitted(trained: Any, digits: Floats) -> None:
     copy = clone(trained)
     assert copy.get_params() == trained.get_params()
-    for use in (copy.transform, copy.inverse_transform, copy.score):
+    assert not hasattr(copy, "components_")
+    for use in (copy.transform, copy.inverse_transform, copy.score, lambda _: copy.components_):
         with pytest.raises(NotFittedError):
             use(digits)
     np.testing.assert_array_equal(copy.fit(digits).components_, trained.components_)
@@ -278,6 +283,7 @@ def test_the_output_suits_the_data(digits: Floats, low: float, high: float, outp
             r"^target_l0: .* always n_components \(expected another method\)$",
         ),
         (SparseAutoencoder(batch_size=0, normalize="zscore"), r"^batch_size=0: .*\nnormalize=zscore: "),
+        (SparseAutoencoder(None), r"^n_components=None: should be"),
         (SparseAutoencoder(random_state=-1), r"^Seed must be between 0 and"),
         (SparseCoder(4, k=5), r"^k=5: more than there are atoms \(expected 1 to n_components=4\)$"),
         (SparseCoder(500), r"^n_components=500: more atoms than samples .* \(expected 1 to 400\)$"),
@@ -390,6 +396,19 @@ def test_types_of_data(digits: Floats) -> None:
         assert double.inverse_transform(double.transform(digits)).dtype == double.components_.dtype == np.float64
         np.testing.assert_allclose(single.components_, double.components_, atol=1e-3)
         np.testing.assert_array_equal(clone(kind).fit(digits.astype(int)).components_, double.components_)
+
+
+@pytest.mark.parametrize("kind", [SparseAutoencoder, SparseCoder])
+def test_docstrings_are_numpydocs(kind: Any) -> None:
+    """Notebooks show them beside parameters: each has its name and default, and so has each attribute."""
+    text = inspect.getdoc(kind) or ""
+    sections = re.split(r"^(Parameters|Attributes|Raises|Examples)\n-+\n", text, flags=re.MULTILINE)
+    parameters, attributes = (sections[sections.index(name) + 1] for name in ("Parameters", "Attributes"))
+    documented = re.findall(r"^(\w+) : .+, default=(.+)$", parameters, flags=re.MULTILINE)
+    assert {name: ast.literal_eval(value) for name, value in documented} == kind().get_params()
+    learned = kind(3).fit(pd.DataFrame({"a": [1.0, 2.0, 4.0], "b": [3.0, 1.0, 2.0], "c": [0.0, 1.0, 1.0]}))
+    names = {name for name in dir(learned) if name.endswith("_") and not name.startswith("_")}
+    assert {*re.findall(r"^(\w+) : ", attributes, flags=re.MULTILINE)} == names
 
 
 def test_the_package_has_the_estimators() -> None:
