@@ -224,11 +224,16 @@ class Activations(Cached[Manifest]):
             raise UserError("data", reason="has changed while it was read; repeat the command")
         return Harvest(model, contexts, self.dtype, self.max_norm_ratio, self.harvest_batch)
 
+    def recipe(self, layer: str) -> dict[str, Any]:
+        """All that the rows of a layer depend on."""
+        return {**self._recipe, "layer": layer}
+
     def _identity(self) -> str:
         return identity({option: getattr(self, option) for option in FILES})
 
     def _cache(self, layer: str, root: Path) -> Cache:
-        return Cache(root / f"activations-{_digest({**self._recipe, 'layer': layer})}")
+        recipe = self.recipe(layer)
+        return Cache(root / f"activations-{_digest(recipe)}", recipe)
 
     def _draw_groups(self) -> None:
         """Let documents stay whole, or contexts if a document is too large for that."""
