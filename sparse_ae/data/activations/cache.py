@@ -190,8 +190,9 @@ class Cache:
 
 
 def _read(file: Path, kind: type[R]) -> R | None:
-    """A record; None if there is none, or a damaged one."""
+    """A record, without fields that another version added; None if there is none, or a damaged one."""
     try:
-        return kind(**json.loads(file.read_bytes()))
+        known = json.loads(file.read_bytes())
+        return kind(**{name: known[name] for name in kind._fields if name in known})  # type: ignore[attr-defined]
     except (OSError, TypeError, ValueError):
         return None
