@@ -110,10 +110,9 @@ def analyse(
     }
     tested = f"{len(index):,} test {subject.noun}s"
     title = f"Own codes and searched ones, the same {len(atoms)} atoms, L0 {l0:.1f}: {tested}"
-    figures = {
-        "errors": _error_curves(lines, title=title),
-        "reconstructions": _strip(subject, index, list(outputs.values()), list(outputs), n_images),
-    }
+    figures = {"errors": _error_curves(lines, title=title)}
+    if subject.has_pictures:
+        figures["reconstructions"] = _strip(subject, index, list(outputs.values()), list(outputs), n_images)
     arrays = {"error": errors.numpy(), "coders": np.array(list(outputs)), "index": index.numpy()}
     return Result.of(numbers, figures, arrays)
 

@@ -111,9 +111,14 @@ class Subject:
         return View.of(self.x.numpy(), self.sample.shape)
 
     @property
+    def has_pictures(self) -> bool:
+        """True if rows and atoms are drawn; those of text say nothing to a reader, who is shown the text instead."""
+        return self.sample.text is None
+
+    @property
     def noun(self) -> str:
         """Name of a sample in titles: image, token or sample."""
-        return self.view.noun if self.sample.text is None else "token"
+        return self.view.noun if self.has_pictures else "token"
 
     @cached_property
     def codes(self) -> Codes:
@@ -240,8 +245,8 @@ class Embedding(NamedTuple):
 
     vectors: npt.NDArray[np.floating]
     """Coordinates ``(n, d)``."""
-    pictures: npt.NDArray[np.floating]
-    """A picture of each point, ``(n, H, W)`` or ``(n, H, W, 3)``, shown on its own scale."""
+    pictures: npt.NDArray[np.floating] | None
+    """A picture of each point, ``(n, H, W)`` or ``(n, H, W, 3)``, shown on its own scale; None for points alone."""
     labels: list[str]
     """A label for each point."""
 

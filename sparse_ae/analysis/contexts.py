@@ -21,6 +21,8 @@ DOCUMENT = "units"
 """Name under which analyses write ``document``."""
 BEFORE, AFTER = 20, 14
 """Pieces of text before and after the marked one."""
+UNITS, CONTEXTS = 8, 8
+"""Number of units that a figure shows, and of contexts of each, where no option tells."""
 _MOST_WINDOWS = 2**16
 """Number of contexts, and of units, that a page has room for."""
 LEAST_SHOWN = 0.005
@@ -87,7 +89,15 @@ def contexts_of(subject: Subject, text: Text, units: Tensor, k: int) -> Iterator
             )
 
 
+def names_of(subject: Subject, text: Text, units: Tensor) -> list[str]:
+    """Names of the top tokens of living ``units (n,)``, one of each."""
+    vocabulary, threshold = Vocabulary.of(text.token), subject.sample.threshold
+    parts = [top_tokens(z.abs().numpy(), vocabulary, 1, threshold).token[:, 0] for _, z in unit_blocks(subject, units)]
+    return text.names(np.concatenate(parts).tolist())
+
+
 def _context(text: Text, row: int, code: npt.NDArray[np.floating]) -> Context:
+    """The window around a row, and the ``code (B,)`` of its pieces."""
     window = text.window(row, BEFORE, AFTER)
     codes = [max((float(code[of]) for of in piece.rows), key=abs, default=None) for piece in window.pieces]
     return Context(row, window, codes)
@@ -187,10 +197,17 @@ def _paragraph(text: Text, unit: UnitContexts) -> Paragraph:
     return Paragraph(heading, [centred(*_line(context, abs(unit.largest))) for context in unit.contexts])
 
 
+def draw_values(text: Text, rows: Tensor, values: Tensor, *, largest: float, title: str) -> Figure:
+    """Draw the text around ``rows (n,)``: a token is darker for a larger one of the ``values (B,)`` >= 0."""
+    of_rows = values.numpy()
+    lines = [centred(*_line(_context(text, row, of_rows), largest)) for row in rows.tolist()]
+    return paragraphs([Paragraph("", lines)], title)
+
+
 def _line(context: Context, largest: float) -> tuple[str, Sequence[Span], int]:
     pieces, marked = context.window
     spans = [
-        Span(piece.text, (code or 0) / largest, is_marked=place == marked)
+        Span(piece.text, min((code or 0) / largest, 1.0), is_marked=place == marked)
         for place, (piece, code) in enumerate(zip(pieces, context.codes, strict=True))
     ]
     return f"{context.codes[marked]:.3g}", spans, marked

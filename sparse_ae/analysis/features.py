@@ -206,7 +206,9 @@ def _rows(top_units: TopUnits, ranked: Tensor) -> Tensor:
 
 
 def _grids(subject: Subject, units: Units, shown: Tensor, filters: Filters | None, *, which: str) -> dict[str, Figure]:
-    """Grids of the atoms, contributions and filters of the units ``shown``."""
+    """Grids of the atoms, contributions and filters of the units ``shown``; none of text, whose contexts say more."""
+    if not subject.has_pictures:
+        return {}
     dead, atoms, difference = units.dead[shown, None], subject.atoms[shown], units.difference[shown]
     if subject.is_linear:
         pictures = {"features": ("Atoms: what each unit adds to a reconstruction", atoms)}

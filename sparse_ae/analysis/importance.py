@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from pydantic import PositiveInt
 from scipy.stats import spearmanr
 
+from sparse_ae.analysis import contexts
 from sparse_ae.analysis.ablation import AffineAblation, ablate
 from sparse_ae.analysis.base import Label, Result, Subject
 from sparse_ae.analysis.statistics import evenly_spread, log_spaced, ratio, units_needed, variances
@@ -109,8 +110,12 @@ def analyse(subject: Subject, *, n_atoms: PositiveInt = 25) -> Result:
         dict(zip(curves, arrays["mse"], strict=True)),
         noun=subject.noun,
     )
-    figures = {"importance": panels}
-    if len(top):
+    figures, text = {"importance": panels}, subject.sample.text
+    if text is not None:
+        shown = top[: contexts.UNITS]
+        which = f"the {len(shown)} most important units"
+        figures["contexts"] = contexts.draw(subject, text, shown, contexts.CONTEXTS, which=which)
+    elif len(top):
         figures["important_atoms"] = feature_grid(
             subject.images(subject.directions[top]),
             [f"{unit}: {importance[unit]:.1e}" for unit in top.tolist()],

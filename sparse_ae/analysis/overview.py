@@ -11,9 +11,6 @@ from sparse_ae.analysis.base import Label, Result, Subject
 from sparse_ae.data.examples import Text
 from sparse_ae.plotting.mosaic import feature_grid
 
-_UNITS, _CONTEXTS = 8, 8
-"""Number of units whose contexts are shown, and of contexts of each."""
-
 
 class Numbers(NamedTuple):
     """Size and error of the run."""
@@ -37,7 +34,9 @@ def analyse(subject: Subject, *, n_features: PositiveInt = 64, n_images: Positiv
     figures = {"sparsity": sparsity.overview(subject)}
     if text is not None:
         figures["contexts"] = _contexts(subject, text)
-        return Result.of(numbers, figures, documents={contexts.DOCUMENT: contexts.document(subject, text, _CONTEXTS)})
+        return Result.of(
+            numbers, figures, documents={contexts.DOCUMENT: contexts.document(subject, text, contexts.CONTEXTS)}
+        )
     shown = atoms[:n_features]
     title = f"Learned features: what unit i alone decodes to ({len(shown)} of {len(atoms)}, each on its own scale)"
     names = [str(i) for i in range(len(shown))]
@@ -49,7 +48,7 @@ def _contexts(subject: Subject, text: Text) -> Figure:
     """Contexts of some living units, evenly spread from frequent to rare ones."""
     living = (~subject.dead).nonzero()[:, 0]
     ranked = living[subject.lifetime[living].argsort(descending=True, stable=True)]
-    n = min(_UNITS, len(ranked))
+    n = min(contexts.UNITS, len(ranked))
     spread = ranked[(2 * torch.arange(n) + 1) * len(ranked) // (2 * max(n, 1))]
     which = f"{n} of {len(ranked)} living units, from frequent to rare"
-    return contexts.draw(subject, text, spread, _CONTEXTS, which=which)
+    return contexts.draw(subject, text, spread, contexts.CONTEXTS, which=which)

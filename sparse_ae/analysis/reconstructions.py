@@ -8,7 +8,10 @@ from matplotlib.figure import Figure
 from pydantic import PositiveInt
 from torch import Tensor
 
+from sparse_ae.analysis import contexts
 from sparse_ae.analysis.base import Label, Result, Subject
+from sparse_ae.analysis.statistics import stratified
+from sparse_ae.data.examples import Text
 from sparse_ae.plotting.mosaic import Block, mosaic
 from sparse_ae.plotting.pictures import View
 from sparse_ae.plotting.style import Array
@@ -36,9 +39,10 @@ class Numbers(NamedTuple):
 def analyse(subject: Subject, *, n_images: PositiveInt = 16) -> Result:
     """``n_images`` samples and their reconstructions, equally many of each class, the first of each.
 
-    Without classes, the first samples.
+    Without classes, the first samples. Of text, tokens evenly spread, in their contexts, with the error as colour.
     """
-    index = _spread_over_classes(subject.strata, n_images)
+    text = subject.sample.text
+    index = _spread_over_classes(subject.strata, n_images) if text is None else stratified(subject.strata, n_images)
     x, x_hat = subject.x[index], subject.x_hat[index]
     mse = (x_hat - x).square().mean(dim=1)
     numbers = Numbers(
@@ -52,6 +56,8 @@ def analyse(subject: Subject, *, n_images: PositiveInt = 16) -> Result:
     mean, *labels = (
         f"{value:.4f}" if subject.view.is_unit else f"{value:.3g}" for value in (numbers.mean, *numbers.mse)
     )
+    if text is not None:
+        return Result.of(numbers, {"reconstructions": _errors(subject, text, index)})
     title = f"Reconstructions of {len(x)} test {subject.noun}s, MSE of each below (mean {mean})"
     figure = _pairs(subject.images(x), subject.images(x_hat), labels, title=title, view=subject.view)
     return Result.of(numbers, {"reconstructions": figure})
@@ -66,6 +72,17 @@ def _spread_over_classes(label: Tensor, n: int) -> Tensor:
     by_class = label.argsort(stable=True)
     chosen = by_class[rank[by_class].argsort(stable=True)][:n]
     return chosen[label[chosen].argsort(stable=True)]
+
+
+def _errors(subject: Subject, text: Text, index: Tensor) -> Figure:
+    """Contexts of the tokens ``index (n,)``, with the MSE of each token as colour."""
+    mse = (subject.x_hat - subject.x).square().mean(dim=1)
+    variance = float((subject.x - subject.x.mean(dim=0)).square().mean())
+    title = (
+        f"Errors of {len(index)} test tokens, evenly spread; on the left: the MSE of the marked token\n"
+        f"background: the MSE at each token, darkest at {variance:.3g} and above, the variance of a value"
+    )
+    return contexts.draw_values(text, index, mse, largest=variance or 1, title=title)
 
 
 def _pairs(x: Array, x_hat: Array, labels: list[str], *, title: str, view: View) -> Figure:

@@ -153,13 +153,12 @@ def analyse(
         coders={name: _plain(given) for name, given in answers.items()},
     )
     columns = [_COLUMNS[kind].format(value) for kind, values in strength.items() for value in values]
-    shown = stratified(subject.strata[index], n_images)
-    strip = torch.stack([rows[shown] for row in noisy.values() for rows in row])
     title = f"Noise in the input: means over {len(index):,} test {subject.noun}s"
-    figures = {
-        "robustness": _panels(answers, strength, title=title, view=view),
-        "strip": _strip(coders, strip, columns, view),
-    }
+    figures = {"robustness": _panels(answers, strength, title=title, noun=subject.noun, in_pixels=view.is_unit)}
+    if subject.has_pictures:
+        shown = stratified(subject.strata[index], n_images)
+        strip = torch.stack([rows[shown] for row in noisy.values() for rows in row])
+        figures["strip"] = _strip(coders, strip, columns, view)
     return Result.of(numbers, figures)
 
 
@@ -264,7 +263,7 @@ def _values(responses: Sequence[Response], field: str) -> Array:
 
 
 def _panels(
-    answers: Mapping[str, Answer], strength: Mapping[str, Sequence[float]], *, title: str, view: View
+    answers: Mapping[str, Answer], strength: Mapping[str, Sequence[float]], *, title: str, noun: str, in_pixels: bool
 ) -> Figure:
     """A row of panels for each kind of noise: change of codes, change of supports, error to the clean sample."""
     figure = Figure(figsize=(11, 0.9 + 3 * len(strength)), layout="constrained")
@@ -275,10 +274,10 @@ def _panels(
             for name, answer in answers.items():
                 y, look = _values(answer.responses[kind], field), styles[name]
                 axes.plot(values, y, look.line, marker=look.marker, markersize=4.5, color=look.colour, label=name)
-            is_relative = kind == "gaussian" and not view.is_unit
-            axes.set(xlabel=_IN_UNITS_OF_THE_DATA if is_relative else _AXES[kind], ylabel=ylabel.format(noun=view.noun))
+            is_relative = kind == "gaussian" and not in_pixels
+            axes.set(xlabel=_IN_UNITS_OF_THE_DATA if is_relative else _AXES[kind], ylabel=ylabel.format(noun=noun))
             axes.set_ylim(bottom=0)
-        _mark_between_samples(panels[1], answers, styles, view.noun)
+        _mark_between_samples(panels[1], answers, styles, noun)
     finish(figure, title, columns=2)
     return figure
 

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from pydantic import Field
@@ -16,6 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
+from sparse_ae.analysis import contexts
 from sparse_ae.analysis.base import Embedding, Label, Result, Subject
 from sparse_ae.analysis.statistics import evenly_spread
 from sparse_ae.functional import blocks, blockwise
@@ -185,7 +187,7 @@ def analyse(subject: Subject, *, duplicate_cosine: Cosine = 0.95, cluster_cosine
     if len(kept) == 0:
         return Result.of(numbers, {}, arrays)
     order, (plane, shares) = cluster_order(cosines), principal_plane(directions.double().numpy())
-    pictures = subject.images(subject.directions[shown])
+    pictures = subject.images(subject.directions[shown]) if subject.has_pictures else None
     living = f"{len(kept)} living units" if dead.any() else f"{len(kept)} units"
     drawn = living if len(shown) == len(kept) else f"{len(shown)} of {living}"
     figures = {
@@ -202,13 +204,21 @@ def analyse(subject: Subject, *, duplicate_cosine: Cosine = 0.95, cluster_cosine
             nearest, random, above=duplicate_cosine, title=f"{sum(groups)} of {living} have a duplicate"
         ),
     }
-    lifetime = subject.lifetime[shown]
+    embedding = Embedding(directions.numpy(), pictures, _labels(subject, shown, cluster))
+    return Result.of(numbers, figures, arrays | {"cluster_order": shown.numpy()[order], "plane": plane}, embedding)
+
+
+def _labels(subject: Subject, shown: Tensor, cluster: Indices) -> list[str]:
+    """A label of each of the living units ``shown (n,)``, with its top token if there is text."""
+    sizes, lifetime, text = np.bincount(cluster), subject.lifetime[shown], subject.sample.text
     labels = [
         f"unit {unit}, {f'cluster {c}' if sizes[c] > 1 else 'no cluster'}, lifetime {share:.3f}"
         for unit, c, share in zip(shown.tolist(), cluster.tolist(), lifetime.tolist(), strict=True)
     ]
-    embedding = Embedding(directions.numpy(), pictures, labels)
-    return Result.of(numbers, figures, arrays | {"cluster_order": shown.numpy()[order], "plane": plane}, embedding)
+    if text is None:
+        return labels
+    tokens = contexts.names_of(subject, text, shown)
+    return [f"{label}, token {token}" for label, token in zip(labels, tokens, strict=True)]
 
 
 def _cosines(first: Tensor, second: Tensor) -> Tensor:
@@ -250,17 +260,30 @@ def _heatmap(cosines: Array, cluster: npt.NDArray[np.integer], *, title: str) ->
     return figure
 
 
-def _map(plane: Array, pictures: Array, shares: Array, *, title: str, view: View) -> Figure:
+def _map(plane: Array, pictures: Array | None, shares: Array, *, title: str, view: View) -> Figure:
     """Atoms at points ``(n, 2)``, as pictures ``(n, H, W)`` or ``(n, H, W, 3)`` where there is room, else as dots.
 
     Each picture has its own scale. ``shares (2,)`` of the variance lie along the axes.
     """
     figure = Figure(figsize=(_MAP_INCHES + 0.8, _MAP_INCHES + 1.2), layout="constrained")
     axes = figure.subplots()
-    signed = bool((pictures < 0).any())
     middle = (plane.max(axis=0) + plane.min(axis=0)) / 2
     half = max(float(np.abs(plane - middle).max()), 1e-6) * 1.08
-    side = 2 * half * _PICTURE_INCHES / _MAP_INCHES
+    if pictures is None:
+        axes.plot(*plane.T, "o", color=BLUE, markersize=2.5)
+    else:
+        _draw_pictures(axes, plane, pictures, 2 * half * _PICTURE_INCHES / _MAP_INCHES, view)
+        title = caption(title, view, signed=bool((pictures < 0).any()))
+    for which, share, centre in zip("xy", shares, middle, strict=True):
+        axes.set(**{f"{which}lim": (centre - half, centre + half)})
+        axes.set(**{f"{which}label": f"principal component {'xy'.index(which) + 1} ({share:.0%} of the variance)"})
+    finish(figure, title, columns=2)
+    return figure
+
+
+def _draw_pictures(axes: Axes, plane: Array, pictures: Array, side: float, view: View) -> None:
+    """Draw pictures into squares of that side where there is room, and dots elsewhere."""
+    signed = bool((pictures < 0).any())
     height, width = (side * size / max(pictures.shape[1:3]) for size in pictures.shape[1:3])
     shown = _with_room(plane, side)
     for i in shown:
@@ -272,11 +295,6 @@ def _map(plane: Array, pictures: Array, shares: Array, *, title: str, view: View
     dots = np.setdiff1d(np.arange(len(plane)), shown)
     if len(dots):
         axes.plot(*plane[dots].T, "o", color=BLUE, markersize=2.5, zorder=1, label="unit without room for its picture")
-    for which, share, centre in zip("xy", shares, middle, strict=True):
-        axes.set(**{f"{which}lim": (centre - half, centre + half)})
-        axes.set(**{f"{which}label": f"principal component {'xy'.index(which) + 1} ({share:.0%} of the variance)"})
-    finish(figure, caption(title, view, signed=signed), columns=2)
-    return figure
 
 
 def _with_room(plane: Array, side: float) -> list[int]:

@@ -141,10 +141,9 @@ def analyse(subject: Subject, *, runs: Runs = None, high_cosine: Cosine = 0.9, n
             for pair, each in zip(pairs, measured, strict=True)
         ],
     )
-    figures = {
-        "matched_cosines": _curves(pairs, high_cosine, numbers.matched_cosine, noun=subject.noun),
-        "matched_atoms": _strips(subject, atoms, pairs[0], n_pairs),
-    }
+    figures = {"matched_cosines": _curves(pairs, high_cosine, numbers.matched_cosine, noun=subject.noun)}
+    if subject.has_pictures:
+        figures["matched_atoms"] = _strips(subject, atoms, pairs[0], n_pairs)
     arrays = {}
     for i, pair in enumerate(pairs):
         arrays[f"unit_{i}"] = atoms.unit[pair.matching.first].numpy()

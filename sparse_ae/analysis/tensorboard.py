@@ -39,8 +39,17 @@ def show_figures(run: Run, name: str, figures: Mapping[str, bytes]) -> None:
 
 
 def projector_files(embedding: Embedding) -> dict[str, bytes]:
-    """Encode an embedding for the projector: vectors and labels as text, all pictures in one square sprite."""
-    pictures = _small(embedding.pictures)
+    """Encode an embedding for the projector: vectors and labels as text, pictures in one square sprite."""
+    rows = ("\t".join(f"{value:.6g}" for value in vector) for vector in embedding.vectors.tolist())
+    files = {
+        _VECTORS: ("\n".join(rows) + "\n").encode(),
+        _LABELS: ("\n".join(embedding.labels) + "\n").encode(),
+    }
+    return files if embedding.pictures is None else files | {_SPRITE: _sprite(_small(embedding.pictures))}
+
+
+def _sprite(pictures: Array) -> bytes:
+    """All pictures in a square, as a PNG."""
     n, height, width, *colour = pictures.shape
     side = math.ceil(math.sqrt(n))
     sheet = np.zeros((side * height, side * width, *colour), dtype=np.uint8)
@@ -50,12 +59,7 @@ def projector_files(embedding: Embedding) -> dict[str, bytes]:
         sheet[top : top + height, left : left + width] = np.round(255 * np.nan_to_num(scaled))
     sprite = io.BytesIO()
     Image.fromarray(sheet).save(sprite, format="png", optimize=True)
-    rows = ("\t".join(f"{value:.6g}" for value in vector) for vector in embedding.vectors.tolist())
-    return {
-        _VECTORS: ("\n".join(rows) + "\n").encode(),
-        _LABELS: ("\n".join(embedding.labels) + "\n").encode(),
-        _SPRITE: sprite.getvalue(),
-    }
+    return sprite.getvalue()
 
 
 def _small(pictures: Array) -> Array:
@@ -67,8 +71,10 @@ def _small(pictures: Array) -> Array:
 
 def show_embedding(run: Run, name: str, embedding: Embedding) -> None:
     """Point the projector to the files that the analysis ``name`` wrote."""
-    folder, (height, width) = f"analysis/{name}", _small(embedding.pictures).shape[1:3]
+    folder = f"analysis/{name}"
     info = EmbeddingInfo(tensor_name=name, tensor_path=f"{folder}/{_VECTORS}", metadata_path=f"{folder}/{_LABELS}")
-    info.sprite.image_path = f"{folder}/{_SPRITE}"
-    info.sprite.single_image_dim.extend([width, height])
+    if embedding.pictures is not None:
+        height, width = _small(embedding.pictures).shape[1:3]
+        info.sprite.image_path = f"{folder}/{_SPRITE}"
+        info.sprite.single_image_dim.extend([width, height])
     run.write_projector(str(ProjectorConfig(embeddings=[info])))  # protobuf's text format

@@ -108,10 +108,9 @@ def analyse(
     if means is not None:
         arrays["consistency"] = torch.stack([curve.consistency for curve in curves.values()]).numpy()
     title = f"Reconstructions from some of the codes of {len(index):,} test {subject.noun}s, {units:,} units"
-    figures = {
-        "truncation": _panels(arrays, list(curves), numbers, title=title, noun=subject.noun),
-        "strip": _strip(subject, stratified(subject.strata, n_images)),
-    }
+    figures = {"truncation": _panels(arrays, list(curves), numbers, title=title, noun=subject.noun)}
+    if subject.has_pictures:
+        figures["strip"] = _strip(subject, stratified(subject.strata, n_images))
     if numbers.by_class is not None:
         figures["classes"] = _class_bars({"all": by_order[_LARGEST], **numbers.by_class}, noun=subject.noun)
     return Result.of(numbers, figures, arrays)

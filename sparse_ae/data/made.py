@@ -5,8 +5,6 @@ import io
 import json
 import math
 import shutil
-import sys
-import time
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -17,14 +15,13 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.progress import Progress
 
 from sparse_ae.atomic import write_atomically
 from sparse_ae.config.errors import UserError
 from sparse_ae.data.cached import Cached
 from sparse_ae.data.content import digest
 from sparse_ae.data.module import Samples
+from sparse_ae.data.progress import Progress
 from sparse_ae.data.rows import open_labels, open_rows
 from sparse_ae.data.splits import Split
 from sparse_ae.lock import hold
@@ -32,7 +29,6 @@ from sparse_ae.lock import hold
 Array = npt.NDArray[Any]
 
 _SHARD_BYTES = 64 * 2**20
-_PATIENCE = 1.5  # seconds without a bar
 
 
 class Manifest(NamedTuple):
@@ -49,7 +45,7 @@ class Manifest(NamedTuple):
 
 
 class Writer:
-    """Shards ``<split>/0.npy``, ... of rows, ``labels/<split>.npy`` of classes, and a bar once it takes a while."""
+    """Shards ``<split>/0.npy``, ... of rows, ``labels/<split>.npy`` of classes, and ``Progress``."""
 
     def __init__(self, folder: Path, total: int) -> None:
         self.rows: dict[str, int] = {}
@@ -57,9 +53,7 @@ class Writer:
         self._shards: dict[str, int] = {}
         self._waiting: dict[str, list[Array]] = {}
         self._labels: dict[str, list[Array]] = {}
-        bar = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-        self._bar, self._task = bar, bar.add_task(f"making {folder.name}", total=total)
-        self._begun = time.monotonic()
+        self._progress = Progress(f"making {folder.name}", total)
 
     def __call__(self, name: Split, rows: Array, label: Array | None = None) -> None:
         """Append ``rows (B, ...)`` to a split, with their classes ``(B,)`` if it has any."""
@@ -70,15 +64,13 @@ class Writer:
             self._labels.setdefault(name, []).append(label)
         if sum(part.nbytes for part in waiting) >= _SHARD_BYTES:
             self._flush(name)
-        if time.monotonic() > self._begun + _PATIENCE:
-            self._bar.start()
-        self._bar.advance(self._task, len(rows))
+        self._progress(len(rows))
 
     def __enter__(self) -> "Writer":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._bar.stop()
+        self._progress.__exit__(kind, error, at)
 
     def finish(self) -> list[Path]:
         """Write what is left, and return all files."""

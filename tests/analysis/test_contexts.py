@@ -106,7 +106,7 @@ def test_features_and_overview_show_contexts_in_place_of_pictures() -> None:
     z = _codes(text, 7)
     subject = on_text(text, z)
     found = features.analyse(subject, top_units=[0, 1, 2], top_images=3)
-    assert set(found.figures) == {"features", "contexts"}
+    assert set(found.figures) == {"contexts"}
     assert found.documents == {"units": contexts.document(subject, text, 3)}
     np.testing.assert_array_equal(found.arrays["top_tokens"], text.token[found.arrays["top_images"]])
     written = [shown.get_text() for axes in found.figures["contexts"].axes for shown in axes.texts]

@@ -1,7 +1,8 @@
-"""Every analysis on data that are no grey images with labels: vectors, colour, without classes, in other units."""
+"""Every analysis on data other than grey images with labels: vectors, colour, text, without classes, in other units."""
 
 import io
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 
 from sparse_ae.analysis import Result, Subject
@@ -20,6 +22,7 @@ from sparse_ae.plotting.style import to_png
 from sparse_ae.run.directory import Run
 from sparse_ae.run.export import save_coder
 from tests.analysis.other_data import atoms_by_ksvd, autoencoder, crops, digits, subject_on
+from tests.analysis.texts import Words
 from tests.helpers import CONF
 
 SPECS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CONF / "analysis").glob("*.yaml"))}
@@ -32,10 +35,20 @@ QUICK: dict[str, dict[str, Any]] = {
 }
 """Options that save time."""
 
+
+def _on_text() -> Subject:
+    """Rows that are the words of a text: eleven different ones, in passages of twenty."""
+    subject = subject_on((digits()[0], None), (64,), autoencoder)
+    words = [f"w{i * i % 17}" for i in range(len(subject.x))]
+    text = Words(*(" ".join(words[start : start + 20]) for start in range(0, len(words), 20)))
+    return Subject(subject.coder, subject.sample._replace(text=text))
+
+
 DATA: dict[str, Callable[[], Subject]] = {
     "vectors without classes": lambda: subject_on((digits()[0] - 5, None), (64,), atoms_by_ksvd),
     "vectors": lambda: subject_on(digits(), (64,), autoencoder),
     "colour": lambda: subject_on(crops(), (3, 12, 12), autoencoder),
+    "text": _on_text,
 }
 NEED_CLASSES = ("selectivity", "probe")
 NEED_IMAGES = {"gabor"}
@@ -74,6 +87,19 @@ CASES = [
     *[(name, "colour") for name in SPECS if name not in {"overview", *WITHOUT_PICTURES}],
 ]
 """Analyses with the data that are something else to them."""
+OF_TEXT = {
+    "amortisation": {"errors"},
+    "features": {"contexts"},
+    "importance": {"importance", "contexts"},
+    "overview": {"sparsity", "contexts"},
+    "reconstructions": {"reconstructions"},
+    "robustness": {"robustness"},
+    "selectivity": {"tokens", "shares"},
+    "similarity": {"cosines", "map", "nearest"},
+    "stability": {"matched_cosines"},
+    "truncation": {"truncation"},
+}
+"""Figures of text: its rows and atoms say nothing to a reader as pictures."""
 
 
 def _check(result: Result, data: str) -> None:
@@ -116,3 +142,22 @@ def test_every_analysis_of_any_data(name: str, data: str, subjects: dict[str, Su
         sprite = Image.open(io.BytesIO(files["projector.sprite"]))
         assert sprite.mode == ("RGB" if data == "colour" else "L")
         assert sprite.getextrema()
+
+
+@pytest.mark.parametrize("name", OF_TEXT)
+def test_text_is_shown_as_text_and_not_as_pictures(
+    name: str, subjects: dict[str, Subject], others: dict[str, Run]
+) -> None:
+    given = {"runs": [others["text"]]} if name == "stability" else {}
+    spec = {key: value for key, value in (SPECS[name] | QUICK.get(name, {})).items() if key != "runs"}
+    result = build(spec, f"analysis.{name}")(subjects["text"], **given)
+    _check(result, "vectors of text")
+    assert set(result.figures) == OF_TEXT[name]
+    assert not [figure for figure, drawn in result.figures.items() if figure != "cosines" and _has_pictures(drawn)]
+    if result.embedding is not None:
+        assert set(projector_files(result.embedding)) == {"projector_vectors.tsv", "projector_labels.tsv"}
+        assert all(re.search(r", token w\d+$", label) for label in result.embedding.labels)
+
+
+def _has_pictures(figure: Figure) -> bool:
+    return any(axes.images for axes in figure.axes)

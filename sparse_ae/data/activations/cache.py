@@ -8,6 +8,7 @@ manifest.json               written last
 """
 
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -60,13 +61,15 @@ class Manifest(NamedTuple):
     """Number of values in a row, D."""
     digest: str
     """Digest of all other files but the records."""
+    recipe: Mapping[str, Any] = {}
+    """All that the rows depend on: layer, options, digest of model and text; its own digest names the folder."""
 
 
 class Cache:
-    """Folder of the activations of one layer."""
+    """Folder of the activations of one layer; ``recipe`` is for its manifest."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, recipe: Mapping[str, Any] | None = None) -> None:
+        self.folder, self.recipe = folder, recipe or {}
 
     @property
     def rows(self) -> Rows:
@@ -166,6 +169,7 @@ class Cache:
             whole[0].median_norm,
             self.rows.dim,
             digest(self._files()),
+            self.recipe,
         )
         write_atomically(self.folder / "manifest.json", json.dumps(manifest._asdict(), indent=1).encode())
 
@@ -186,8 +190,9 @@ class Cache:
 
 
 def _read(file: Path, kind: type[R]) -> R | None:
-    """A record; None if there is none, or a damaged one."""
+    """A record, without fields that another version added; None if there is none, or a damaged one."""
     try:
-        return kind(**json.loads(file.read_bytes()))
+        known = json.loads(file.read_bytes())
+        return kind(**{name: known[name] for name in kind._fields if name in known})  # type: ignore[attr-defined]
     except (OSError, TypeError, ValueError):
         return None

@@ -4,7 +4,7 @@ import codecs
 import glob
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,21 +39,23 @@ def text_files(text: str) -> list[Path]:
     return files
 
 
-def pieces(files: Sequence[Path], field: str) -> Iterator[Piece]:
+def pieces(files: Sequence[Path], field: str, tell: Callable[[int], object] = lambda n: None) -> Iterator[Piece]:
     """Yield the documents of ``files``: a .txt file is one, and each line of a .jsonl file, under the key ``field``.
 
     A long document comes in pieces of at most ``LONGEST`` characters, and a .txt file is read in as much memory. They
-    end before a space between letters, where tokenisers end a token; without one after a line, or anywhere. Raises
-    ``ConfigError`` for what is no text in UTF-8, and for a line without the field.
+    end before a space between letters, where tokenisers end a token; without one after a line, or anywhere. ``tell`` is
+    given the number of bytes read since. Raises ``ConfigError`` for what is no text in UTF-8, and for a line without
+    the field.
     """
     number = 0
     for file in files:
         if file.suffix.lower() == ".txt":
-            yield from ((number, text) for text in _in_pieces(_decoded(file)))
+            yield from ((number, text) for text in _in_pieces(_decoded(file, tell)))
             number += 1
             continue
         with file.open("rb") as lines:
             for i, line in enumerate(lines, start=1):
+                tell(len(line))
                 if line.strip():
                     text = _document(line, field, file, f" in line {i}")
                     yield from ((number, piece) for piece in _in_pieces([text]))
@@ -108,15 +110,17 @@ def _document(line: bytes, field: str, file: Path, place: str) -> str:
     return str(entry[field])
 
 
-def _decoded(file: Path) -> Iterator[str]:
+def _decoded(file: Path, tell: Callable[[int], object]) -> Iterator[str]:
     """Yield the text of a file in parts, without a byte order mark."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     with file.open("rb") as stream:
         read = len(codecs.BOM_UTF8) if stream.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8 else 0
         stream.seek(read)
+        tell(read)
         content = None
         while content != b"":
             content = stream.read(LONGEST)
+            tell(len(content))
             waiting = len(decoder.getstate()[0])
             try:
                 yield decoder.decode(content, final=not content)

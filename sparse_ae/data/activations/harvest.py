@@ -2,7 +2,6 @@
 
 import math
 import shutil
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,15 +10,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import Progress
 from torch import Tensor
 
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data.activations.cache import COLUMNS, Cache
 from sparse_ae.data.activations.language_model import LanguageModel
 from sparse_ae.data.activations.tokens import Contexts, Span
+from sparse_ae.data.progress import Progress
 from sparse_ae.lock import describe_holder, hold, is_held
 
 ValueType = Literal["float16", "bfloat16", "float32"]
@@ -74,7 +72,7 @@ class Harvest(NamedTuple):
         self.model.move(device)
         total = sum(self.contexts.count(span) for span, caches in zip(spans, todo, strict=True) if caches)
         written: Future[None] | None = None
-        with _bar(total) as advance, ThreadPoolExecutor(1) as writer, _exact():
+        with Progress("harvesting", total) as advance, ThreadPoolExecutor(1) as writer, _exact():
             for number, (span, caches) in enumerate(zip(spans, todo, strict=True)):
                 if caches:
                     rows = self._rows(span, list(caches), advance)
@@ -149,11 +147,3 @@ def _exact() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-@contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar with the time left, on a terminal."""
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("harvesting", total=total)
-        yield lambda rows: bar.advance(task, rows)

@@ -27,6 +27,7 @@ from sparse_ae.data.activations.tokens import Contexts, Tokens
 from sparse_ae.data.cached import Cached
 from sparse_ae.data.files import data_root
 from sparse_ae.data.module import DataModule, Samples
+from sparse_ae.data.progress import Progress
 from sparse_ae.data.rows import Subset
 from sparse_ae.data.scale import Normalization
 from sparse_ae.data.splits import Size, Split
@@ -209,14 +210,16 @@ class Activations(Cached[Manifest]):
             raise ConfigError("context", self.context, f"longer than {self.model} can read", expected)
         for layer in self.layers:
             model.width(layer, option="layers")
-        contexts = cut(
-            pieces(text_files(self.text), self.field),
-            model.tokenizer,
-            context=self.context,
-            packing=self.packing,
-            special_tokens=self.special_tokens,
-            most_rows=self.n,
-        )
+        files = text_files(self.text)
+        with Progress("tokenising bytes of text", sum(file.stat().st_size for file in files)) as read:
+            contexts = cut(
+                pieces(files, self.field, read),
+                model.tokenizer,
+                context=self.context,
+                packing=self.packing,
+                special_tokens=self.special_tokens,
+                most_rows=self.n,
+            )
         if not contexts.rows:
             raise ConfigError("text", self.text, "the files have no text", _TEXT)
         model.check_tokens(contexts.token)
@@ -224,11 +227,16 @@ class Activations(Cached[Manifest]):
             raise UserError("data", reason="has changed while it was read; repeat the command")
         return Harvest(model, contexts, self.dtype, self.max_norm_ratio, self.harvest_batch)
 
+    def recipe(self, layer: str) -> dict[str, Any]:
+        """All that the rows of a layer depend on."""
+        return {**self._recipe, "layer": layer}
+
     def _identity(self) -> str:
         return identity({option: getattr(self, option) for option in FILES})
 
     def _cache(self, layer: str, root: Path) -> Cache:
-        return Cache(root / f"activations-{_digest({**self._recipe, 'layer': layer})}")
+        recipe = self.recipe(layer)
+        return Cache(root / f"activations-{_digest(recipe)}", recipe)
 
     def _draw_groups(self) -> None:
         """Let documents stay whole, or contexts if a document is too large for that."""

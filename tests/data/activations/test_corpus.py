@@ -28,6 +28,14 @@ def test_a_folder_is_read_in_natural_order_without_hidden_and_other_files(folder
     assert list(pieces(files, "body")) == list(enumerate(["two", "body 0", "body 1", "ten", "deep"]))
 
 
+def test_all_bytes_are_told_as_they_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "LONGEST", 4)
+    files = text_files(str(folder))
+    told: list[int] = []
+    assert list(pieces(files, "text", told.append))
+    assert sum(told) == sum(file.stat().st_size for file in files)
+
+
 def test_links_that_lead_back_are_not_followed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     other = tmp_path_factory.mktemp("other")
     (other / "20.txt").write_text("twenty")

@@ -205,7 +205,7 @@ def test_a_cache_of_another_version_is_replaced(whole: Whole, tmp_path: Path) ->
     cache = whole.copy(tmp_path)
     for file in cache.folder.rglob("*.json"):
         if file.parent.name != "tokenizer":
-            file.write_text(json.dumps(json.loads(file.read_text()) | {"version": 99}))
+            file.write_text(json.dumps(json.loads(file.read_text()) | {"version": 99, "further": 1}))
     shutil.copy(cache.folder / "rows" / "0.safetensors", cache.folder / "rows" / "6.safetensors")
     assert cache.manifest() is None
     message = r"copy was written by another version of this package \(99, not 2\); it is harvested again$"

@@ -1,5 +1,6 @@
 """``data=activations``: splits, identity, mistakes, and runs of the commands on it."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -207,6 +208,16 @@ def test_a_cache_is_named_by_what_changes_its_rows(options: dict[str, Any]) -> N
     folder = Activations(**options).cache.folder
     assert Activations(**options | same).cache.folder == folder
     assert len({folder, *(Activations(**options | {k: v}).cache.folder for k, v in other.items())}) == 1 + len(other)
+
+
+def test_the_manifest_tells_what_a_folder_holds(options: dict[str, Any], tmp_path: Path) -> None:
+    data = prepared(options, root=str(tmp_path), n=300)
+    found = json.loads((data.cache.folder / "manifest.json").read_text())["recipe"]
+    assert found == data.recipe("encoder.layer.0")
+    assert (found["layer"], found["context"], found["n"], found["field"]) == ("encoder.layer.0", 16, 300, "text")
+    assert found["content"] == identity(options)
+    named = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+    assert data.cache.folder.name == f"activations-{named[:16]}"
 
 
 MISTAKES = [
