@@ -66,6 +66,8 @@ class DataModule(LightningDataModule, ABC):
     Raises ``ConfigError`` for sizes that leave no training batch, and for options that exclude each other.
     """
 
+    is_of_text: ClassVar[bool] = False
+    """True if rows stand for tokens of a text, which a reader is shown instead of them."""
     is_of_pictures: ClassVar[bool] = False
     """True if the files of its options are pictures in folders, and not arrays."""
     input_shape: tuple[int, ...]

@@ -23,7 +23,8 @@ class Visuals(Callback):
     """Logs inputs above their reconstructions, the first atoms, and histograms of codes and lifetime sparsity.
 
     This happens every ``every_n_epochs`` epochs and after the last, which a callback may have made the last, on
-    validation samples, or on training samples without a validation split. Vectors are heat maps in grey, see ``View``.
+    validation samples, or on training samples without a validation split. Vectors are heat maps in grey, see ``View``;
+    of text there are only the histograms.
     Training state is not touched.
     """
 
@@ -52,12 +53,14 @@ class Visuals(Callback):
         lifetime = module.lifetime("val")
         if lifetime is None:  # no validation at this step
             lifetime = lifetime_sparsity(z, module.threshold)
-        view = View.of(_numpy(x), data.input_shape)
-        pairs = pairs_grid(x[: self.n_images], x_hat, view)
-        atoms = atoms_grid(model.dictionary[: self.n_features], view)
+        pictures = dict[str, Tensor]()
+        if not data.is_of_text:
+            view = View.of(_numpy(x), data.input_shape)
+            pictures["reconstructions"] = pairs_grid(x[: self.n_images], x_hat, view)
+            pictures["features"] = atoms_grid(model.dictionary[: self.n_features], view)
         for logger in loggers:
-            logger.add_image("reconstructions", pairs, step)
-            logger.add_image("features", atoms, step)
+            for tag, picture in pictures.items():
+                logger.add_image(tag, picture, step)
             logger.add_histogram("codes", z.float().cpu(), step)
             logger.add_histogram("lifetime_sparsity", lifetime.cpu(), step)
 

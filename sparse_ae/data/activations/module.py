@@ -64,6 +64,7 @@ class Activations(Cached[Manifest]):
     """
 
     groups_option = "text"
+    is_of_text = True
 
     @checked
     def __init__(

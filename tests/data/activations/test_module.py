@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sparse_ae.config.build import build
 from sparse_ae.config.errors import ConfigError
@@ -285,6 +286,9 @@ def test_a_model_is_trained_and_a_coder_fitted_on_one_cache(options: dict[str, A
     assert run.metrics["test/l0"] == pytest.approx(4)
     assert 0 < run.metrics["test/fvu"] < 1
     _check_page(run, ["contexts", "sparsity"])
+    tags = EventAccumulator(str(run.path)).Reload().Tags()
+    assert not {"reconstructions", "features"} & set(tags["images"])  # as pictures, rows of text say nothing
+    assert {"codes", "lifetime_sparsity"} <= set(tags["histograms"])
     outcome = cli("sparse-ae-analyse", "run=run", "analysis=[features,selectivity]", "device=cpu")
     assert outcome.code == 0, outcome.err
     assert "selectivity: units with most of their activity on one token: " in outcome.out
