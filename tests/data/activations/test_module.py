@@ -292,7 +292,7 @@ def test_a_model_is_trained_and_a_coder_fitted_on_one_cache(options: dict[str, A
     outcome = cli("sparse-ae-analyse", "run=run", "analysis=[features,selectivity]", "device=cpu")
     assert outcome.code == 0, outcome.err
     assert "selectivity: units with most of their activity on one token: " in outcome.out
-    _check_page(run, ["contexts", "features", "filters", "contexts", "sparsity", "shares", "tokens"])
+    _check_page(run, ["contexts", "contexts", "sparsity", "shares", "tokens"])
     outcome = cli("sparse-ae-fit", *given, "coder=pca", "coder.latent_dim=4", "hydra.run.dir=fit")
     assert outcome.code == 0, outcome.err
     assert "harvesting" not in outcome.out
