@@ -135,7 +135,7 @@ def run_isolated(spec: JobSpec, gpu: str | None = None) -> None:
         killed = code == -signal.SIGKILL
         run.mark_killed(f"killed by {signal.Signals(-code).name}{' (out of memory?)' if killed else ''}")
     else:
-        run.mark_killed(f"its process ended with exit code {code}")
+        run.mark_killed(spec.why_to_stop or f"its process ended with exit code {code}")  # asked before it could answer
 
 
 @contextmanager
