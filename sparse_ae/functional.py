@@ -82,7 +82,8 @@ def kl_penalty(z: Tensor, rho: Tensor) -> Tensor:
     >>> kl_penalty(torch.tensor([[0.2, 0.9], [0.4, 0.7]]), rho=torch.tensor(0.1))
     tensor(1.2620)
     """
-    return bernoulli_kl(rho.unsqueeze(-1), z.mean(dim=-2, dtype=_accumulator(z))).sum(dim=-1)
+    rho_hat = z.mean(dim=-2, dtype=_accumulator(z))
+    return bernoulli_kl(rho.unsqueeze(-1).to(rho_hat.dtype), rho_hat).sum(dim=-1)
 
 
 def hoyer_penalty(z: Tensor) -> Tensor:

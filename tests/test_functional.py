@@ -79,6 +79,7 @@ def test_penalties_of_bfloat16_codes_keep_float32_precision() -> None:
     z = torch.full((1000, 4), 0.001)
     rho = torch.tensor(0.001)
     assert F.kl_penalty(z.bfloat16(), rho).item() == pytest.approx(0, abs=1e-5)
+    assert F.kl_penalty(z.bfloat16(), rho.bfloat16()).dtype == torch.float32
     assert F.l1_penalty(z.bfloat16()).dtype == torch.float32
 
 

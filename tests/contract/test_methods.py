@@ -108,6 +108,14 @@ def test_every_parameter_gets_a_finite_gradient(method: str, network: str) -> No
         assert (parameter.grad != 0).any(), name
 
 
+def test_a_step_in_bfloat16(method: str, network: str) -> None:
+    objective = Objective(_build(method, network)).bfloat16()
+    optimizer = torch.optim.SGD(objective.parameters(), lr=1e-3)
+    loss = objective.train_step_(optimizer, _data().bfloat16(), step=0, total_steps=10)
+    assert loss.loss.isfinite()
+    assert loss.forward.x_hat.dtype == torch.bfloat16
+
+
 def test_state_dict_round_trip(method: str, network: str) -> None:
     ours, other, x = _objective(method, network, seed=0), _objective(method, network, seed=5), _data()
     for coefficient in ours.coefficients.values():
