@@ -16,6 +16,9 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if weight.dim() == 2:
         return F.linear(x, weight, bias)
+    if torch.is_autocast_enabled(x.device.type):  # which does not reach into the function below
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     result: Tensor = _OfStack.apply(x, weight, bias)
     return result
 

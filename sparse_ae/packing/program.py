@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 _OF_MODULES = frozenset(vars(nn.Module()))
@@ -10,7 +11,7 @@ _OF_MODULES = frozenset(vars(nn.Module()))
 
 
 def program(module: nn.Module) -> Hashable:
-    """Classes, other state than tensors, and the tensors' shapes and types, of ``module`` and all that is in it.
+    """Classes, state other than tensors, and the tensors' shapes, types and devices, of ``module`` and its parts.
 
     Two objectives with the same one compute the same functions of their tensors, so that they can be stacked. What may
     differ between them, such as a coefficient, is therefore a buffer. Names with an underscore are bookkeeping between
@@ -25,7 +26,9 @@ def program(module: nn.Module) -> Hashable:
 
 def _own(module: nn.Module) -> Hashable:
     tensors = {**module._parameters, **module._buffers}
-    described = {name: None if t is None else (tuple(t.shape), t.dtype, t.requires_grad) for name, t in tensors.items()}
+    described = {
+        name: None if t is None else (tuple(t.shape), t.dtype, t.device, t.requires_grad) for name, t in tensors.items()
+    }
     other = {name: value for name, value in vars(module).items() if name not in _OF_MODULES and name[0] != "_"}
     return type(module), module.training, _frozen(described), _frozen(other)
 
@@ -34,8 +37,8 @@ def _frozen(value: Any) -> Hashable:
     """``value`` as one that can be compared and hashed; parts of the objective have their own place in it."""
     if isinstance(value, nn.Module):
         return repr(type(value))
-    if isinstance(value, Tensor):
-        raise TypeError("a tensor that is no buffer cannot be stacked")
+    if isinstance(value, Tensor | np.ndarray):
+        raise TypeError("an array that is no buffer cannot be stacked")
     if isinstance(value, Mapping):
         return tuple(sorted((str(key), _frozen(own)) for key, own in value.items()))
     if isinstance(value, tuple | list):

@@ -16,8 +16,9 @@ class Stack:
     """R objectives that take their training steps together.
 
     Their parameters and buffers become views of the stack's own, ``(R, ...)``: what changes one in place changes the
-    other. So each member is still an objective of its own, to be validated, saved or restored between two steps, and
-    ends as if it had been trained alone, up to rounding.
+    other. So each member is still an objective of its own, to be validated, saved or restored between two steps. With
+    an optimizer that treats each number by itself, such as Adam, it ends as if trained alone, up to rounding. What
+    makes new tensors, such as ``.to()``, ends the stack.
 
     >>> from sparse_ae.models import MLP, SparseAutoencoder
     >>> from sparse_ae.sparsity import L1

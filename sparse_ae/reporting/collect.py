@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from sparse_ae.reporting.columns import METHOD, SEED, Flat, cell_text
-from sparse_ae.reporting.entries import Entry, Sweep, is_run, read_entry
+from sparse_ae.reporting.entries import PRUNED, Entry, Sweep, is_run, read_entry
 from sparse_ae.reporting.labels import TIMES
+from sparse_ae.reporting.search import read_search
 from sparse_ae.run.errors import RunError
 
 
@@ -23,9 +24,23 @@ def collect(folders: Sequence[Path]) -> Sweep:
             raise RunError(str(folder), reason=reason, expected="a folder of runs, such as outputs/default")
         paths |= {path.resolve(): path for path in found}
     entries = [read_entry(path, name) for path, name in zip(paths.values(), _names(list(paths)), strict=True)]
+    pruned = {path for folder in folders for path in _pruned(folder)}
+    entries = [
+        e._replace(state=PRUNED) if e.state == "interrupted" and e.run.path.resolve() in pruned else e for e in entries
+    ]
     configs = [entry.config for entry in entries if entry.config]
     columns = [METHOD, *(key for key in varying(configs) if key != METHOD)]
     return Sweep(in_order(sorted(entries, key=lambda entry: entry.name), columns), columns)
+
+
+def _pruned(folder: Path) -> list[Path]:
+    """Runs that a search in ``folder`` has pruned; none of a search whose record is damaged, which its figure tells."""
+    try:
+        search = read_search(folder)
+    except RunError:
+        return []
+    pruned = [trial for trial in search.trials if trial.state == "pruned"] if search else []
+    return [(folder / trial.run).resolve() for trial in pruned if trial.run is not None]
 
 
 def varying(configs: Sequence[Flat]) -> list[str]:

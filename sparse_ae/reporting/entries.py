@@ -10,8 +10,8 @@ from sparse_ae.run.directory import Run
 from sparse_ae.run.errors import RunError
 from sparse_ae.run.naming import relevant_config
 
-FINISHED, DAMAGED, NOT_STARTED = "finished", "damaged", "not started"
-_ORDER = [FINISHED, "running", NOT_STARTED, "interrupted", "failed", DAMAGED]
+FINISHED, PRUNED, DAMAGED, NOT_STARTED = "finished", "pruned", "damaged", "not started"
+_ORDER = [FINISHED, PRUNED, "running", NOT_STARTED, "interrupted", "failed", DAMAGED]
 _UNREADABLE = (OSError, RecursionError, ValueError, TypeError, AttributeError)
 """Exceptions of files that are missing, nested too deeply, or hold values of another type."""
 
@@ -24,7 +24,7 @@ class Entry(NamedTuple):
     name: str
     """Name of the folder, with parents where two folders have the same name."""
     state: str
-    """State of ``status.json``, ``not started`` or ``damaged``."""
+    """State of ``status.json``, ``not started``, ``damaged``, or ``pruned`` by a search."""
     error: str
     """Reason why the run failed, was interrupted or cannot be read; else empty."""
     times: dict[str, float | None]
@@ -69,8 +69,8 @@ class Sweep(NamedTuple):
 
     @property
     def unfinished(self) -> list[Entry]:
-        """Runs without results."""
-        return [entry for entry in self.entries if entry.state != FINISHED]
+        """Runs that still lack results."""
+        return [entry for entry in self.entries if entry.state not in (FINISHED, PRUNED)]
 
     @property
     def verdict(self) -> str:

@@ -49,7 +49,8 @@ class JumpReLU(Sparsity):
         if l0_target is not None and l0_target > latent_dim:
             reason = f"more than model.latent_dim={latent_dim}"
             raise ConfigError("l0_target", f"{l0_target:g}", reason, f"up to {latent_dim}")
-        self.register_buffer("l0_target", None if l0_target is None else torch.tensor(float(l0_target)))
+        wanted = None if l0_target is None else torch.tensor(float(l0_target))
+        self.register_buffer("l0_target", wanted, persistent=False)
         if l0_target is not None:  # a larger coefficient brings L0 nearer to that, not down
             self.traits = self.traits._replace(steered=None)
         self.log_start = math.log(theta)

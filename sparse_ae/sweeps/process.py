@@ -3,6 +3,7 @@
 Whatever happens to a job, the other jobs and the sweep continue.
 """
 
+import hashlib
 import multiprocessing
 import os
 import secrets
@@ -89,7 +90,7 @@ class JobSpec(NamedTuple):
 
 def _own_file(stop_file: Path, folder: Path) -> Path:
     """File that asks only the job in ``folder`` to stop, of the sweep with a ``stop_file``."""
-    return stop_file.with_name(f"{stop_file.name}.{folder.name}")
+    return stop_file.with_name(f"{stop_file.name}.{hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]}")
 
 
 def warm_up() -> None:
@@ -128,7 +129,7 @@ def run_isolated(spec: JobSpec, gpu: str | None = None) -> None:
     finally:
         _end(process)
     code = process.exitcode or 0
-    if spec.stop_file is not None and spec.fails_fast and _has_failed(code):
+    if spec.stop_file is not None and spec.fails_fast and _has_failed(code) and not spec.why_to_stop:
         spec.stop_file.touch()
     run = Run(spec.folder)
     if code < 0:

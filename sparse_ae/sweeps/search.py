@@ -89,7 +89,7 @@ class _Settings(NamedTuple):
             direction=self.direction,
             sampler=self.sampler,
             seed=self.seed,
-            spared=self.spared,
+            spared=self.spared or 0,
         )
 
     def identity(self, first: JobSpec) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def search(name: str, job: str, config: DictConfig, overrides: Sequence[str]) ->
         _check_same(place, study, settings.identity(first))
         trouble = None
         while not stop.is_set and trouble is None and (trials := _next_batch(study, size, settings.n_trials)):
-            trouble = _execute(trials, study, settings, job, config, launcher, stop, place)
+            trouble = _execute(trials, study, settings, job, config, launcher, stop, place, size)
         found = study.record()
         again = [text for text in overrides if not text.startswith(("rerun=", "hydra.mode="))]
         whole = [trial.run for trial in found.trials if trial.state != "pruned"]
@@ -202,7 +202,7 @@ def _first(job: str, config: DictConfig, settings: _Settings, *, check: bool) ->
         except ConfigError as error:
             refused = [Rejected(overrides, error)]
         if not refused:
-            if check:
+            if check or settings.spared is not None:
                 _check_validation(spec, is_pruned=settings.spared is not None)
             return first or spec
         for rejected in refused:  # once, whatever the number that was drawn
@@ -277,8 +277,9 @@ def _execute(
     launcher: Launcher,
     stop: StopFile,
     place: Path,
+    size: int,
 ) -> str | None:
-    """Execute one batch of ``trials`` and tell the study what they reached.
+    """Execute one batch of ``trials``, of ``size`` unless some are left over, and tell the study what they reached.
 
     A trial that was stopped stays as it is, to be resumed. Returns the reason not to go on, if there is one.
     """
@@ -291,23 +292,39 @@ def _execute(
     write_search(place, study.record())
     announce_batch(made, settings.space, trials, settings.n_trials, place)
     todo = [p for p in planned if not p.is_settled]
-    valid = {number: of_trial.run for number, of_trial in made.items() if isinstance(of_trial, Planned)}
-    with Pruning(study, valid, stop) if settings.spared is not None else nullcontext():
+    pruning = _pruning(study, settings, made, stop, size)
+    with pruning or nullcontext():
         trouble = train(launcher, todo, stop) if todo else None
-    left = study.running  # less those that were pruned
     for number, of_trial in made.items():
-        if number not in left:
+        curve = pruning.curves.get(number, []) if pruning else []
+        if pruning and number in pruning.pruned:
+            study.tell(number, [], curve=curve, pruned=True)
             continue
         values, reason = _result(of_trial, settings.metric)
         was_stopped = isinstance(of_trial, Planned) and of_trial.state in ("new", "running", "interrupted")
         if not (was_stopped and (stop.is_set or trouble)):
-            study.tell(number, values, reason)
+            study.tell(number, values, reason, curve=curve)
     found = study.record()
     write_search(place, found)
     failed = [trial for trial in found.trials if trial.number in trials and trial.state == "failed"]
     if failed and config.fail_fast and trouble is None:
         return f"stopped, because trial {failed[0].number} failed (fail_fast=true)"
     return trouble
+
+
+def _pruning(
+    study: "Study", settings: _Settings, made: Mapping[int, Planned | Rejected], stop: StopFile, size: int
+) -> Pruning | None:
+    """Pruning of a batch by the batches before it; None if no trial is pruned.
+
+    A trial that has chosen the run of a complete one again has its result already.
+    """
+    if settings.spared is None:
+        return None
+    known = {trial.run for trial in study.record().complete}
+    chosen = {trial.number: trial.run for trial in study.record().trials}
+    runs = {n: p.run for n, p in made.items() if isinstance(p, Planned) and chosen[n] not in known}
+    return Pruning(study.judge(min(made) // size * size), runs, settings.metric[0], stop)
 
 
 def _in_order(

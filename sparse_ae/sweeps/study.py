@@ -3,6 +3,7 @@
 Importing this module imports Optuna.
 """
 
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,11 +19,11 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.pruners import MedianPruner, NopPruner
+from optuna.pruners import MedianPruner
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sparse_ae.reporting.search import Direction, Search, State, Trial
 from sparse_ae.run.errors import RunError
@@ -66,20 +67,19 @@ class Study:
         direction: Sequence[Direction],
         sampler: str,
         seed: int,
-        spared: int | None = None,
+        spared: int = 0,
     ) -> None:
-        """``file`` is the journal; None for a study that is only in memory. Trials are pruned after the first
-        ``spared`` validations of each; never, if None. Raises ``RunError`` if the file is damaged.
+        """``file`` is the journal; None for a study that is only in memory. A trial is not pruned within its
+        first ``spared`` validations. Raises ``RunError`` if the file is damaged.
         """
         self.metric, self.direction = list(metric), list(direction)
-        self._sampler, self._seed = sampler, seed
+        self._sampler, self._seed, self._spared = sampler, seed, spared
         self._distributions = {key: _distribution(of_key) for key, of_key in ranges.items()}
         with _quiet():
             self._storage = InMemoryStorage() if file is None else _open(file)
             self._study = optuna.create_study(
                 storage=self._storage, study_name=_NAME, directions=self.direction, load_if_exists=True
             )
-            self._study.pruner = NopPruner() if spared is None else MedianPruner(n_warmup_steps=spared + 1)
             for trial in self._study.get_trials(deepcopy=False):
                 if trial.state == TrialState.RUNNING and not self._is_whole(trial):
                     self._study.tell(trial.number, state=TrialState.FAIL)
@@ -113,28 +113,29 @@ class Study:
         """Record the run of a trial."""
         self._storage.set_trial_user_attr(self._id(number), _RUN, run)
 
-    def tell(self, number: int, values: Sequence[float], why: str = "") -> None:
-        """End a trial, which is complete with a value for each metric and has failed without any."""
+    def tell(
+        self, number: int, values: Sequence[float], why: str = "", *, curve: Sequence[float] = (), pruned: bool = False
+    ) -> None:
+        """End a trial: ``pruned`` or, with a value for each metric, complete; without any it has failed.
+
+        ``curve`` are the values of its validations, the last of which is a pruned trial's.
+        """
         if why:
             self._storage.set_trial_user_attr(self._id(number), _WHY, why)
+        for validation, value in _finite(curve).items():
+            self._storage.set_trial_intermediate_value(self._id(number), validation, value)
         with _quiet():
-            if values:
+            if pruned:
+                self._study.tell(number, state=TrialState.PRUNED)
+            elif values:
                 self._study.tell(number, list(values))
             else:
                 self._study.tell(number, state=TrialState.FAIL)
 
-    def prunes(self, number: int, validation: int, value: float) -> bool:
-        """Record the ``value`` of a trial at a ``validation``, counted from 1. True if that ends it as pruned.
-
-        Optuna's ``MedianPruner`` does so where the trial's best value so far is worse than the median of the complete
-        trials at that validation, if there are five of them.
-        """
-        self._storage.set_trial_intermediate_value(self._id(number), validation, value)
-        with _quiet():
-            pruned = self._study.pruner.prune(self._study, self._storage.get_trial(self._id(number)))
-            if pruned:
-                self._study.tell(number, state=TrialState.PRUNED)
-        return pruned
+    def judge(self, before: int) -> "Judge":
+        """Judge of the curves of trials, by those of the complete trials with numbers below ``before``."""
+        complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return Judge([t for t in complete if t.number < before], self.direction[0], self._spared)
 
     def record(self) -> Search:
         """The search as reports read it."""
@@ -152,6 +153,39 @@ class Study:
         return self._storage.get_trial_id_from_study_id_trial_number(
             self._storage.get_study_id_from_name(_NAME), number
         )
+
+
+class Judge:
+    """Optuna's ``MedianPruner``: a trial ends where its best value so far is worse than the median of the ``complete``
+    trials at that validation, if there are five of them.
+    """
+
+    def __init__(self, complete: Sequence[FrozenTrial], direction: Direction, spared: int) -> None:
+        """No trial ends within its first ``spared`` validations."""
+        self._pruner = MedianPruner(n_warmup_steps=spared + 1)
+        with _quiet():
+            self._study = optuna.create_study(direction=direction)
+            self._study.add_trials(complete)
+
+    def pruned_at(self, curve: Sequence[float], judged: int = 0) -> int | None:
+        """Validation, from 1 on, at which a trial with the values ``curve`` ends; None if it goes on.
+
+        It is known not to end at any of the first ``judged``.
+        """
+        seen: dict[int, float] = {}
+        for validation, value in _finite(curve).items():
+            seen[validation] = value
+            if validation <= judged:
+                continue
+            trial = create_trial(state=TrialState.RUNNING, intermediate_values=seen)
+            if self._pruner.prune(self._study, trial):
+                return validation
+        return None
+
+
+def _finite(curve: Sequence[float]) -> dict[int, float]:
+    """The values that are numbers, by validation, from 1 on."""
+    return {validation: value for validation, value in enumerate(curve, start=1) if math.isfinite(value)}
 
 
 def _open(file: Path) -> BaseStorage:

@@ -80,7 +80,8 @@ class SparsityTarget(Target):
             raise ConfigError("value", f"{value:g}", f"{measure} is a share", "above 0 and below 1")
         self.measure = measure
         self.gain, self.damping, self.start, self.tolerance = gain, damping, start, tolerance
-        self.register_buffer("value", torch.tensor(float(value), dtype=torch.float64))  # as it was asked for
+        asked = torch.tensor(float(value), dtype=torch.float64)
+        self.register_buffer("value", asked, persistent=False)  # by this run, whatever it starts from
         for name in ("rate", "integral", "low", "high", "level", "offset"):
             self.register_buffer(name, torch.tensor(0.0))
         self.register_buffer("batches", torch.tensor(0))

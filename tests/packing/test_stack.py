@@ -131,3 +131,22 @@ def test_other_programs_are_not_stacked() -> None:
     ):
         with pytest.raises(ValueError, match="one program"):
             Stack([one, other])
+
+
+@pytest.mark.parametrize("network", MODELS)
+def test_gradients_under_mixed_precision(network: str) -> None:
+    """As of the members alone, up to the rounding of bfloat16."""
+    alone = [_objective("l1", network, "none", "none", member) for member in range(MEMBERS)]
+    stack = Stack(copy.deepcopy(alone))
+    batches = [_data(member) for member in range(MEMBERS)]
+    with torch.autocast("cpu", torch.bfloat16):
+        whole = stack.whole(torch.stack(batches), torch.stack(batches))
+        losses = [objective(x, x) for objective, x in zip(alone, batches, strict=True)]
+    whole.loss.sum().backward()
+    for member, loss in enumerate(losses):
+        loss.loss.backward()
+        torch.testing.assert_close(whole.loss[member], loss.loss, rtol=0.02, atol=1e-3)
+    for name, parameter in stack.whole.named_parameters():
+        expected = torch.stack([objective.get_parameter(name).grad for objective in alone])  # type: ignore[misc]
+        assert parameter.grad is not None
+        assert torch.nn.functional.cosine_similarity(parameter.grad.flatten(), expected.flatten(), dim=0) > 0.99, name

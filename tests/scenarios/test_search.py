@@ -230,7 +230,8 @@ def test_without_optuna(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_pruned_trials_are_those_that_optuna_prunes(tmp_path: Path, cli: Cli) -> None:
     """Curves of all trials, told to a study of Optuna's own, end the same ones; they are shown and never resumed."""
     write_data(tmp_path)
-    options = ["hydra.sweeper.pruner=median", "trainer.max_epochs=8", "threads=1", "hydra.sweeper.n_trials=12"]
+    options = ["hydra.sweeper.pruner=median", "trainer.max_epochs=300", "threads=1", "hydra.sweeper.n_trials=12"]
+    options += ["hydra.sweep.subdir=c${sparsity.coefficient}/run", "fail_fast=true"]  # all end in one name
     arguments = [*SEARCH, "sparsity=l1", "sparsity.coefficient=tag(log,interval(1e-3,10))", *options]
     outcome = cli("sparse-ae-train", *arguments)
     assert (outcome.code, outcome.err) == (0, ""), outcome.out
@@ -258,12 +259,16 @@ def test_pruned_trials_are_those_that_optuna_prunes(tmp_path: Path, cli: Cli) ->
                 reference.tell(trial, trials[number].values)
     stopped = [status for run in runs if (status := run.status).state == "interrupted"]
     assert stopped
-    assert all(re.fullmatch(r"pruned at validation \d, with val/fvu [\d.]+", str(s.error)) for s in stopped)
+    assert all(re.fullmatch(r"pruned at validation \d+, with val/fvu [\d.]+", str(s.error)) for s in stopped)
     attempts = [run.status.attempts for run in runs]
     again = cli("sparse-ae-train", *arguments)
     assert (again.code, again.err) == (0, "")
     assert [run.status.attempts for run in runs] == attempts
     assert not list((tmp_path / PLACE).glob(".stop*"))
+    report = run_command(tmp_path, "sparse-ae-report", str(PLACE))
+    assert (report.code, report.err) == (0, "")
+    assert f"\n{12 - len(pruned)} finished, {len(pruned)} pruned\n" in report.out
+    assert "partial" not in report.out
 
 
 @pytest.mark.slow

@@ -108,24 +108,35 @@ def test_the_median_prunes_as_optunas_and_a_pruned_trial_is_told(tmp_path: Path)
     generator, states = np.random.default_rng(0), []
     for number in range(20):
         pruning.ask()
-        trial = own.ask()
-        for validation, reached in enumerate(map(float, generator.random(4)), start=1):
+        trial, curve = own.ask(), [float(value) for value in generator.random(4)]
+        expected = None
+        for validation, reached in enumerate(curve, start=1):
             trial.report(reached, validation)
-            expected = trial.should_prune()
-            assert pruning.prunes(number, validation, reached) == expected
-            if expected:
+            if trial.should_prune():
+                expected = validation
                 own.tell(trial, state=optuna.trial.TrialState.PRUNED)
-                states.append("pruned")
                 break
         else:
-            own.tell(trial, reached)
-            pruning.tell(number, [reached])
-            states.append("complete")
+            own.tell(trial, curve[-1])
+        assert pruning.judge(before=number).pruned_at(curve) == expected
+        pruning.tell(number, [] if expected else curve[-1:], curve=curve[:expected], pruned=expected is not None)
+        states.append("pruned" if expected else "complete")
     assert {"pruned", "complete"} == set(states[5:])
-    record = study(tmp_path / "journal", spared=1).record()
-    assert [trial.state for trial in record.trials] == states
-    assert all(len(trial.values) == 1 for trial in record.trials)
-    assert len(record.complete) == states.count("complete")
+    again = study(tmp_path / "journal", spared=1)
+    assert [trial.state for trial in again.record().trials] == states
+    assert all(len(trial.values) == 1 for trial in again.record().trials)
+    assert len(again.record().complete) == states.count("complete")
+
+
+def test_a_batch_is_judged_by_those_before_it_and_values_that_are_no_numbers_count_for_nothing() -> None:
+    """So a batch that was stopped halfway is judged as one that was not."""
+    pruning = study(None)
+    for number in range(8):
+        pruning.ask()
+        pruning.tell(number, [0.1 * number], curve=[0.1 * number])
+    assert pruning.judge(before=4).pruned_at([9.0]) is None
+    assert pruning.judge(before=6).pruned_at([9.0]) == 1
+    assert pruning.judge(before=6).pruned_at([float("nan"), float("inf")]) is None
 
 
 def test_a_foreign_file_is_no_journal(tmp_path: Path) -> None:
