@@ -19,7 +19,8 @@ class Pruning:
     """Inside ``with``, read the curves of ``trials`` while they train, and stop those that ``judge`` prunes.
 
     A trial's values are judged in the order of its validations, and compared only with trials of earlier batches. So
-    the same trials are pruned however fast each runs, and one that ended before it was stopped is pruned all the same.
+    the same trials are pruned however fast each runs, and one that ended before it was stopped is pruned all the same,
+    unless it failed.
     """
 
     def __init__(self, judge: "Judge", trials: Mapping[int, Run], metric: str, stop: StopFile) -> None:

@@ -297,7 +297,8 @@ def _execute(
         trouble = train(launcher, todo, stop) if todo else None
     for number, of_trial in made.items():
         curve = pruning.curves.get(number, []) if pruning else []
-        if pruning and number in pruning.pruned:
+        has_failed = not isinstance(of_trial, Planned) or of_trial.state == "failed"
+        if pruning and number in pruning.pruned and not has_failed:
             study.tell(number, [], curve=curve, pruned=True)
             continue
         values, reason = _result(of_trial, settings.metric)

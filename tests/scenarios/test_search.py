@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from torch.utils.tensorboard import SummaryWriter
 
 import sparse_ae
 from sparse_ae.config.errors import UserError
@@ -20,6 +21,8 @@ from sparse_ae.lock import hold
 from sparse_ae.reporting.curves import read_curves
 from sparse_ae.reporting.search import Search, read_search
 from sparse_ae.run.directory import Run
+from sparse_ae.sweeps.ranges import Numbers, Range
+from sparse_ae.sweeps.study import Study
 from tests.helpers import Cli, Outcome, run_command
 from tests.processes import command, wait_until
 
@@ -269,6 +272,27 @@ def test_pruned_trials_are_those_that_optuna_prunes(tmp_path: Path, cli: Cli) ->
     assert (report.code, report.err) == (0, "")
     assert f"\n{12 - len(pruned)} finished, {len(pruned)} pruned\n" in report.out
     assert "partial" not in report.out
+
+
+@pytest.mark.slow
+def test_a_trial_that_failed_has_failed_whatever_its_curve(tmp_path: Path, cli: Cli) -> None:
+    """Its curve is worse than those of all trials before it, and a folder stands where its model should be."""
+    write_data(tmp_path)
+    own = ["sparsity=l1", "trainer.max_epochs=3", "threads=1", "hydra.sweep.subdir=c${sparsity.coefficient}"]
+    ranges: dict[str, Range] = {"sparsity.coefficient": Numbers(1e-3, 10.0, log=True)}
+    drawn = Study(None, ranges=ranges, metric=["val/fvu"], direction=["minimize"], sampler="random", seed=0)
+    last = [drawn.ask()["sparsity.coefficient"] for _ in range(7)][-1]
+    run = Run(tmp_path / PLACE / f"c{last}")
+    (run.path / "model.safetensors").mkdir(parents=True)
+    alone = [f"sparsity.coefficient={last}", f"hydra.run.dir={PLACE}/c{last}"]
+    assert cli("sparse-ae-train", *SMALL, *own, *alone).code == 1
+    with SummaryWriter(str(run.path)) as writer:
+        writer.add_scalar("val/fvu", 2.0, 3)
+    options = ["hydra.sweeper.pruner=median", "hydra.sweeper.spared=0", "hydra.sweeper.n_trials=7", "rerun=none"]
+    outcome = cli("sparse-ae-train", *SEARCH, "sparsity.coefficient=tag(log,interval(1e-3,10))", *own, *options)
+    trial = found(tmp_path).trials[-1]
+    assert (outcome.code, trial.run, trial.state) == (1, run.path.name, "failed")
+    assert "model.safetensors" in trial.why
 
 
 @pytest.mark.slow
