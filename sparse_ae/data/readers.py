@@ -1,13 +1,19 @@
 """Readers of the rows of one array: plain reads at offsets, so that memory holds what was asked for and no more.
 
+Rows that lie one after the other can also be gathered from the system's memory of the file, without a copy between.
+
 A reader works on bits: values are integers of the size of the array's own type, in the byte order of the file.
 Readers may be used by several threads at once.
 """
 
+import ctypes
+import mmap
 import os
+import warnings
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +25,12 @@ from torch import Tensor
 
 from sparse_ae.config.errors import UserError
 from sparse_ae.data.formats import Stamp, Stored, load
+
+_madvise = ctypes.CDLL(None).madvise
+_madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_POPULATE_READ = 22  # since Linux 5.14; Python has no name for it
+
+_PIECE_BYTES = 2**20
 
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -45,6 +57,12 @@ class Reader(ABC):
         """Read ``rows``, ascending and different, into the rows ``places`` of ``out``."""
 
 
+def can_gather(stored: Stored) -> bool:
+    """True if an array has a ``RowReader``, with values where a processor wants them."""
+    is_plain = not stored.is_fortran and not stored.is_swapped
+    return is_plain and stored.offset is not None and stored.offset % stored.itemsize == 0
+
+
 def open_reader(stored: Stored) -> Reader:
     """Open a reader of an array with values of a type in ``DTYPES``."""
     if stored.offset is None:
@@ -59,7 +77,45 @@ class RowReader(Reader):
         assert stored.offset is not None
         self.file = _File(stored.file, stored.stamp)
         self.offset = stored.offset
-        self.row_bytes = _values_per_row(stored) * stored.itemsize
+        self.itemsize = stored.itemsize
+        self.shape = stored.shape[0], _values_per_row(stored)
+        self.row_bytes = self.shape[1] * self.itemsize
+
+    def fetch(self, start: int, stop: int) -> None:
+        """Have the system read rows from ``start`` to before ``stop`` into its memory, for ``gather``.
+
+        Raises what reading raises.
+        """
+        begin, end = self.offset + start * self.row_bytes, self.offset + stop * self.row_bytes
+        if not self._pages.populate(begin, end):
+            # Reading does the same, says why it cannot, and works on every system.
+            piece = bytearray(_PIECE_BYTES)
+            for place in range(begin, end, _PIECE_BYTES):
+                self.file.read([memoryview(piece)[: end - place]], place)
+        self.file.check()
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Return ``rows``, int64 and in any order, copied out of the system's memory.
+
+        Rows that cannot be read end the process by a signal. ``fetch`` finds them.
+        """
+        self.file.check()  # a file that was cut has no pages beyond its end
+        values = self._rows.index_select(0, rows)
+        self.file.check()
+        return values
+
+    def forget(self) -> None:
+        """Take the file out of this process's memory; the system keeps it while it has room."""
+        self._pages.forget()
+
+    @cached_property
+    def _pages(self) -> "_Pages":
+        return _Pages(self.file.descriptor)
+
+    @cached_property
+    def _rows(self) -> Tensor:
+        values = self._pages.bytes[self.offset : self.offset + self.shape[0] * self.row_bytes]
+        return values.view(_BITS[self.itemsize]).view(self.shape)
 
     def read_into(self, out: Tensor, start: int) -> None:
         self.file.read([_buffer(out)], self.offset + start * self.row_bytes)
@@ -68,7 +124,7 @@ class RowReader(Reader):
     def take_into(self, out: Tensor, rows: NDArray[np.int64], places: NDArray[np.int64]) -> None:
         buffer, width = _buffer(out), self.row_bytes
         begins = [place * width for place in places.tolist()]
-        for first, last in pairwise(_breaks(np.diff(rows) != 1, len(rows))):
+        for first, last in pairwise(breaks(np.diff(rows) != 1, len(rows))):
             parts = [buffer[begin : begin + width] for begin in begins[first:last]]
             self.file.read(parts, self.offset + int(rows[first]) * width)
         self.file.check()
@@ -97,7 +153,7 @@ class ColumnReader(Reader):
     def take_into(self, out: Tensor, rows: NDArray[np.int64], places: NDArray[np.int64]) -> None:
         apart = (np.diff(rows) > _GAP) | (np.diff(rows // _SPAN) > 0)
         where = torch.from_numpy(places)
-        for first, last in pairwise(_breaks(apart, len(rows))):
+        for first, last in pairwise(breaks(apart, len(rows))):
             wanted = torch.from_numpy(rows[first:last] - rows[first])
             for chosen, values in self._blocks(int(rows[first]), int(rows[last - 1]) + 1):
                 out[where[first:last], chosen] = values[:, wanted].T
@@ -169,11 +225,31 @@ class _File:
         return count
 
 
+class _Pages:
+    """A file as memory that can only be read."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._memory = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that torch would let one write there
+            self.bytes = torch.frombuffer(self._memory, dtype=torch.uint8)
+
+    def populate(self, begin: int, end: int) -> bool:
+        """Wait until bytes ``begin`` to ``end`` are in memory; False if the system cannot or does not know how to."""
+        begin -= begin % mmap.PAGESIZE
+        # Unlike that of ``mmap``, this call lets other threads of Python run.
+        status: int = _madvise(self.bytes.data_ptr() + begin, end - begin, _POPULATE_READ)
+        return status == 0
+
+    def forget(self) -> None:
+        self._memory.madvise(mmap.MADV_DONTNEED)
+
+
 def _values_per_row(stored: Stored) -> int:
     return int(np.prod(stored.shape[1:], dtype=np.int64))
 
 
-def _breaks(apart: NDArray[np.bool_], length: int) -> list[int]:
+def breaks(apart: NDArray[np.bool_], length: int) -> list[int]:
     """Return the bounds of the pieces into which ``apart``, between neighbours, cuts a sequence of ``length``."""
     return [0, *(np.flatnonzero(apart) + 1).tolist(), length]
 

@@ -297,15 +297,60 @@ def test_iterators_of_one_loader_do_not_disturb_each_other() -> None:
     assert torch.equal(torch.cat(first), rows.data[sampler.indices()])
 
 
-def test_shards_are_read_as_one_file(tmp_path: Path) -> None:
-    data = np.random.default_rng(0).integers(0, 256, (90, 2, 3), dtype=np.uint8)
-    for shard, start in enumerate(range(0, 90, 31)):
-        np.save(tmp_path / f"{shard}.npy", data[start : start + 31])
+@pytest.mark.parametrize("shard_rows", [90, 31, 4])
+@pytest.mark.parametrize("layout", ["plain", "Fortran order", "other byte order"])
+def test_shards_are_read_as_one_file(tmp_path: Path, shard_rows: int, layout: str) -> None:
+    data = np.random.default_rng(0).integers(0, 2**15, (90, 2, 3), dtype=np.int16)
+    for shard, start in enumerate(range(0, 90, shard_rows)):
+        part = data[start : start + shard_rows]
+        if layout == "other byte order":
+            part = part.astype(part.dtype.newbyteorder())
+        np.save(tmp_path / f"{shard}.npy", np.asfortranarray(part) if layout == "Fortran order" else part)
     index = torch.tensor([i for i in range(90) if i % 8])
     samplers = [EpochSampler(len(index), seed=0, shuffle=True, window=20, block=6) for _ in range(2)]
-    disk = DiskLoader(Subset(open_rows(tmp_path), index), samplers[0], 13)
+    rows = Subset(open_rows(tmp_path), index)
+    assert rows.has_pages == (layout == "plain" and shard_rows > 4)  # more than 16 files are not mapped
+    disk = DiskLoader(rows, samplers[0], 13)
     stored = torch.from_numpy(data.reshape(90, 6))[index]
     assert_same_batches(disk, ResidentLoader(stored, samplers[1], 13))
+
+
+def mapped_kb(path: Path) -> int:
+    """Memory of this process that is pages of the file."""
+    total, mapping = 0, ""
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name, *values = line.split()
+        if not name.endswith(":"):
+            mapping = line
+        elif name == "Rss:" and mapping.endswith(str(path)):
+            total += int(values[0])
+    return total
+
+
+def test_systems_that_do_not_load_pages_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparse_ae.data.readers._POPULATE_READ", -1)  # an advice that every kernel refuses
+    np.save(tmp_path / "rows.npy", numbered(64, 8).numpy())
+    sampler = EpochSampler(64, seed=0, shuffle=True, window=16, block=4)
+    disk = DiskLoader(open_rows(tmp_path / "rows.npy"), sampler, 8)
+    assert_same_batches(disk, ResidentLoader(numbered(64, 8), sampler, 8))
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells the memory of a file")
+@pytest.mark.parametrize("leave", ["end", "close"])
+def test_pages_of_a_window_are_given_back(tmp_path: Path, leave: str) -> None:
+    """The memory of the process stays that of a window, however large the file is."""
+    path = tmp_path / "rows.npy"
+    np.save(path, numbered(8192, 1024).numpy())
+    rows = open_rows(path)
+    assert rows.has_pages
+    batches = iter(DiskLoader(rows, EpochSampler(8192, seed=0, shuffle=False, window=512), 256))
+    in_memory = []
+    for _ in batches:
+        in_memory.append(mapped_kb(path))
+        if leave == "close" and len(in_memory) == 3:
+            batches.close()
+    assert 0 < max(in_memory) < 16384, "the file has 32768 kB, and a window 2048"
+    assert mapped_kb(path) == 0
 
 
 def test_a_file_that_is_cut_short_while_it_is_read_ends_the_epoch(tmp_path: Path) -> None:
@@ -319,3 +364,17 @@ def test_a_file_that_is_cut_short_while_it_is_read_ends_the_epoch(tmp_path: Path
         file.truncate(500)
     with pytest.raises(UserError, match="has changed since it was opened"):
         list(batches)
+
+
+def test_a_file_that_was_cut_is_found_before_its_pages_are_used(tmp_path: Path) -> None:
+    """Memory beyond the end of a file would end the process by a signal."""
+    path = tmp_path / "rows.npy"
+    np.save(path, numbered(4096).numpy())
+    rows, order = open_rows(path), torch.arange(4000, 4096)
+    rows.fetch(order)
+    assert torch.equal(rows.gather(order), numbered(4096)[order])
+    with path.open("r+b") as file:
+        file.truncate(500)
+    for use in (rows.fetch, rows.gather):
+        with pytest.raises(UserError, match="has changed since it was opened"):
+            use(order)
