@@ -25,10 +25,11 @@ from sparse_ae.run.checkpoint import read_checkpoint
 from sparse_ae.run.directory import Run
 from sparse_ae.run.errors import CheckpointError, RunError
 from sparse_ae.run.export import save_model
-from sparse_ae.training.checkpointing import SealedCheckpointIO, check_fits
+from sparse_ae.training.checkpointing import RunCheckpoint, SealedCheckpointIO, check_fits
 from sparse_ae.training.devices import cluster_environment, set_rank, stopping_together
 from sparse_ae.training.fast import NoProfiler
 from sparse_ae.training.health import Health
+from sparse_ae.training.loop import TrainingLoop
 from sparse_ae.training.module import SparseAutoencoderModule
 from sparse_ae.training.objective import Objective
 from sparse_ae.training.process import tune_process
@@ -277,6 +278,9 @@ class AutoencoderJob(Job):
         # a run's. No run begins with a file in this one.
         with _misconfiguration_as_config_error():
             trainer: Trainer = build(spec, "trainer", **ours, default_root_dir=self.run.checkpoints)
+        for callback in callbacks:
+            if isinstance(callback, RunCheckpoint):
+                TrainingLoop(trainer, callback)
         set_rank(trainer.global_rank)
         return trainer
 

@@ -103,6 +103,11 @@ class RunCheckpoint(Checkpoint):
         self._between_steps = False
         self._saved_at = math.inf
 
+    @property
+    def is_due(self) -> bool:
+        """True if the run is asked to stop, or has trained for ``every_n_minutes`` since the last checkpoint."""
+        return self.stop.requested is not None or time.monotonic() - self._saved_at >= self.seconds
+
     def state_dict(self) -> dict[str, Any]:
         """Best value so far, and whether this checkpoint has it."""
         return {"best_score": self.best_score, "is_best": self._is_best}
@@ -129,8 +134,7 @@ class RunCheckpoint(Checkpoint):
         """Save if it is due and a run could resume from here."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches or _evaluation_follows(trainer):
             return
-        stops = self.stop.requested is not None
-        due = stops or time.monotonic() - self._saved_at >= self.seconds
+        stops, due = self.stop.requested is not None, self.is_due
         if trainer.world_size > 1:  # ranks have to save and stop after the same step
             if (batch_idx + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
                 return

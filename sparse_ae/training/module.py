@@ -158,8 +158,8 @@ class SparseAutoencoderModule(FastLightningModule):
         """Step and re-apply constraints; afterwards the state is consistent and may be checkpointed."""
         super().optimizer_step(*arguments, **options)
         self.objective.on_step_end_()
-        if len(self._losses) >= self.trainer.log_every_n_steps or self.trainer.is_last_batch:  # type: ignore[attr-defined]
-            self._log_training(step=self.global_step + 1)
+        if self.is_log_due:
+            self.log_training(step=self.global_step + 1)
 
     def on_validation_start(self) -> None:
         """Raise ``NonFiniteLossError`` before a diverged state reaches a metric or an image."""
@@ -277,8 +277,13 @@ class SparseAutoencoderModule(FastLightningModule):
         if not finite:
             raise NonFiniteLossError("", reason=f"a weight is NaN or infinite at step {self.global_step}")
 
-    def _log_training(self, step: int) -> None:
-        """Log means over the steps since the last call; nothing else in a step waits for the device."""
+    @property
+    def is_log_due(self) -> bool:
+        """True if ``trainer.log_every_n_steps`` steps, or those of an epoch that has ended, are not logged yet."""
+        return len(self._losses) >= self.trainer.log_every_n_steps or self.trainer.is_last_batch  # type: ignore[attr-defined]
+
+    def log_training(self, step: int) -> None:
+        """Log means over the steps since the last call, up to ``step``; nothing else in a step waits for the device."""
         means = {f"train/{name}": mean for name, mean in self._losses.take_means().items()}
         coefficients = {f"train/{t}_coefficient": float(c) for t, c in self.objective.coefficients.items()}
         dead = self.objective.dead

@@ -93,7 +93,7 @@ def test_a_diverging_term_is_named_with_its_step_and_the_last_good_checkpoint_st
     module.model.sparsity.losses = poisoned
     with pytest.raises(NonFiniteLossError, match=r"^l1 became nan at step 33$"):
         trainer.fit(module, datamodule=data)
-    assert module.global_step == 34  # found at the end of the interval, in its last step
+    assert module.global_step == 35  # found at the end of the interval
     checkpoint = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
     assert checkpoint["global_step"] == 20
     assert all(t.isfinite().all() for t in checkpoint["state_dict"].values() if isinstance(t, torch.Tensor))
