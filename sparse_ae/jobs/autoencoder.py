@@ -1,5 +1,6 @@
 """Job of one autoencoder: from a composed config to everything that takes part, and from there to results."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from sparse_ae.jobs.memory import check_memory
 from sparse_ae.jobs.trainer_options import check_options, naming_the_options
 from sparse_ae.loggers import Loggers
 from sparse_ae.models import build_autoencoder
+from sparse_ae.packing.program import program
 from sparse_ae.reporting.console import shell_line, tell
 from sparse_ae.run.checkpoint import read_checkpoint
 from sparse_ae.run.directory import Run
@@ -29,7 +31,7 @@ from sparse_ae.training.checkpointing import RunCheckpoint, SealedCheckpointIO, 
 from sparse_ae.training.devices import cluster_environment, set_rank, stopping_together
 from sparse_ae.training.fast import NoProfiler
 from sparse_ae.training.health import Health
-from sparse_ae.training.loop import TrainingLoop
+from sparse_ae.training.loop import TrainingLoop, looks_at_steps
 from sparse_ae.training.module import SparseAutoencoderModule
 from sparse_ae.training.objective import Objective
 from sparse_ae.training.process import tune_process
@@ -134,6 +136,19 @@ class AutoencoderJob(Job):
     @property
     def devices(self) -> int:
         return int(self.trainer.world_size)
+
+    @property
+    def program(self) -> str:
+        looks = any(looks_at_steps(callback) for callback in self.added.values())
+        if looks or self.settings.compile or self.data.transforms:
+            return ""
+        try:
+            objective = program(self.module.objective)
+        except TypeError:  # it has state that cannot be stacked
+            return ""
+        data = {key: value for key, value in self.config["data"].items() if key != "seed"}
+        common = objective, data, self.config["trainer"], self.config["matmul_precision"]
+        return hashlib.sha256(repr(common).encode()).hexdigest()[:16]
 
     def resume_from(self) -> Path | None:
         if not isinstance(self.settings.resume, str):

@@ -62,6 +62,11 @@ class Job(ABC):
         return None
 
     @property
+    def program(self) -> str:
+        """Name of what it has in common with the jobs that can train together with it; empty if none can."""
+        return ""
+
+    @property
     def options(self) -> Flat:
         """Options that change the result, under the keys of reports, for TensorBoard's HParams tab.
 

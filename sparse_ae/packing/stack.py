@@ -39,13 +39,28 @@ class Stack:
         for parts in zip(self.whole.modules(), *(member.modules() for member in members), strict=True):
             _stack_parameters(*parts)
             _stack_buffers(*parts)
+        own = [list(member.parameters()) for member in self.members]
+        self._parameters = list(zip(self.whole.parameters(), zip(*own, strict=True), strict=True))
+
+    @property
+    def is_whole(self) -> bool:
+        """True if the members' tensors still are views, of one program."""
+        wholes = [*self.whole.parameters(), *self.whole.buffers()]
+        of_members = [[*member.parameters(), *member.buffers()] for member in self.members]
+        return all(
+            own.data_ptr() == part.data_ptr()
+            for whole, *owns in zip(wholes, *of_members, strict=True)
+            for own, part in zip(owns, whole.detach(), strict=True)
+        )
 
     def train_step_(self, optimizer: Optimizer, x: Tensor, *, step: int, total_steps: float) -> Loss:
         """Take one training step of every member, with an ``optimizer`` of ``whole``'s parameters.
 
         ``x`` is ``(B, D)`` if all members see the same samples, else ``(R, B, D)``. See ``Objective.train_step_``.
         """
-        self.on_step_start_([step] * len(self.members), total_steps)
+        for member in self.members:
+            member.on_step_start_(step, total_steps)
+        self.join_schedules_()
         loss: Loss = self.whole(x, x)
         optimizer.zero_grad()
         loss.loss.sum().backward()
@@ -55,11 +70,16 @@ class Stack:
         self.whole.on_step_end_()
         return loss
 
-    def on_step_start_(self, steps: Sequence[int], total_steps: float) -> None:
-        """Apply the schedules of each member, which may be at different steps."""
-        for member, step in zip(self.members, steps, strict=True):
-            member.on_step_start_(step, total_steps)
+    def join_schedules_(self) -> None:
+        """Take over what ``on_step_start_`` of each member decided."""
         self.whole.dead.join_([member.dead for member in self.members])
+
+    def share_gradients(self) -> None:
+        """Let the gradients of members be views of those of ``whole``."""
+        for stacked, own in self._parameters:
+            parts: Sequence[Tensor | None] = [None] * len(own) if stacked.grad is None else stacked.grad.unbind()
+            for parameter, gradient in zip(own, parts, strict=True):
+                parameter.grad = gradient
 
 
 def _stack_parameters(whole: nn.Module, *members: nn.Module) -> None:

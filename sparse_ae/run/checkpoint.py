@@ -25,7 +25,7 @@ def write_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
     """Save atomically: after a crash, or on a full disk, ``path`` is what it was before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
-    torch.save(checkpoint, buffer)
+    torch.save(_of_its_own(checkpoint), buffer)
     content = buffer.getbuffer()
     # A zip archive ends with the length of its comment, two bytes, and the comment.
     seal = _MARK + _digest(content[:-2])
@@ -55,6 +55,17 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "logged" not in checkpoint:
         raise CheckpointError(str(path), reason="not a training checkpoint of sparse_ae")
     return checkpoint
+
+
+def _of_its_own(value: Any) -> Any:
+    """``value`` with copies of the tensors that are parts of larger ones, which would be saved whole."""
+    if isinstance(value, torch.Tensor):
+        return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
+    if isinstance(value, dict):
+        return type(value)((key, _of_its_own(own)) for key, own in value.items())
+    if type(value) in (list, tuple):
+        return type(value)(map(_of_its_own, value))
+    return value
 
 
 def _digest(content: bytes | memoryview) -> bytes:

@@ -40,8 +40,10 @@ class Status(BaseModel):
     """Time at which the last attempt began, ISO 8601, UTC."""
     finished: str | None = None
     """Time at which the last attempt ended, ISO 8601, UTC."""
+    packed: int = 1
+    """Number of runs that trained together in the process of the last attempt."""
     wall_seconds: float = 0.0
-    """Seconds of all attempts."""
+    """Seconds of all attempts; of an attempt in a pack, its share."""
     fit_seconds: float | None = None
     """Seconds until training was done, a first download of the data included; null for coders that learn nothing."""
     encode_microseconds: float | None = None
@@ -69,6 +71,8 @@ class StatusRecord:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.packed = 1
+        """Number of runs that share the time of this process."""
         self._attempt: int | None = None
         self._seconds_before = 0.0
         self._started = time.monotonic()
@@ -111,6 +115,7 @@ class StatusRecord:
             attempts=self._attempt,
             sweep=sweep,
             started=_now(),
+            packed=self.packed,
             wall_seconds=self._seconds_before,
             fit_seconds=None if repeats else before.fit_seconds,
             host=socket.gethostname(),
@@ -166,7 +171,7 @@ class StatusRecord:
             self._write(status.model_copy(update={"state": "interrupted", "error": error, "finished": _now()}))
 
     def _wall_seconds(self) -> float:
-        return round(self._seconds_before + time.monotonic() - self._started, 3)
+        return round(self._seconds_before + (time.monotonic() - self._started) / self.packed, 3)
 
     def _update(self, **changes: Any) -> None:
         self._write(self.read().model_copy(update={**changes, "wall_seconds": self._wall_seconds()}))

@@ -12,7 +12,7 @@ from sparse_ae.data.scale import Moments, Normalization, Scale
 from sparse_ae.dead.base import Moment
 from sparse_ae.functional import epoch_order, stream_seed
 from sparse_ae.sparsity import TrainingData
-from sparse_ae.training.losses import StepLosses
+from sparse_ae.training.losses import StepLosses, loss_values
 from sparse_ae.training.objective import Objective
 from sparse_ae.training.schedulers import make_optimizer
 
@@ -60,7 +60,7 @@ class TrainingLoop:
                 batch = self.scale(x.index_select(0, rows))
                 loss = self.objective.train_step_(self.optimizer, batch, step=self.step, total_steps=self.total_steps)
                 self.step += 1
-                self._losses.add(loss, self.step)
+                self._losses.add(loss_values(loss), self.step)
         self.epoch += 1
         self.optimizer.zero_grad()
         return self._losses.take_means()["loss"]

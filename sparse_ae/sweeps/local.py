@@ -1,5 +1,6 @@
 """Jobs in parallel on one machine: how many, with how many threads, on which GPU."""
 
+import math
 import os
 import queue
 from collections.abc import Mapping, Sequence
@@ -58,17 +59,36 @@ def visible_gpus() -> list[str]:
     return named.split(",")[:count] if named else [str(i) for i in range(count)]
 
 
-class LocalLauncher:
-    """Jobs in parallel on this machine, each in a process of its own, with its share of the cores, on a free GPU."""
+def packs(jobs: Sequence[JobSpec], largest: int, at_a_time: int) -> list[list[JobSpec]]:
+    """Divide ``jobs`` into packs of up to ``largest``, of one program each and of about equal size.
 
-    def __init__(self, n_jobs: PositiveInt | None = None, jobs_per_gpu: PositiveInt = 1) -> None:
-        """``n_jobs`` at a time; None: as many as the machine has room for."""
+    There are as many packs as can be trained ``at_a_time``, if there are enough jobs of a program.
+    """
+    programs: dict[str, list[JobSpec]] = {}
+    for job in jobs:
+        programs.setdefault(job.program or str(job.folder), []).append(job)
+    found = []
+    for same in programs.values():
+        share = round(at_a_time * len(same) / len(jobs))
+        count = min(len(same), max(math.ceil(len(same) / largest), share))
+        found += [same[i * len(same) // count : (i + 1) * len(same) // count] for i in range(count)]
+    return found
+
+
+class LocalLauncher:
+    """Jobs in parallel on this machine, in processes with a share of the cores, on a free GPU."""
+
+    def __init__(self, n_jobs: PositiveInt | None = None, jobs_per_gpu: PositiveInt = 1, pack: PositiveInt = 1) -> None:
+        """``n_jobs`` processes at a time; None: as many as the machine has room for. Up to ``pack`` jobs of one program
+        train together in a process.
+        """
         self.n_jobs = n_jobs
         self.jobs_per_gpu = jobs_per_gpu
-        self._told: Share | None = None
+        self.pack = pack
+        self._told = ""
 
     def divide(self, todo: int, config: Mapping[str, Any]) -> Share:
-        """Divide this machine between ``todo`` jobs with a ``config`` such as this."""
+        """Divide this machine between ``todo`` processes with a ``config`` such as this."""
         asked = config.get("trainer", {}).get("accelerator") or config["data"].get("device")
         return share(
             todo,
@@ -82,24 +102,28 @@ class LocalLauncher:
 
     def launch(self, jobs: Sequence[JobSpec]) -> None:
         """Execute ``jobs`` and wait for their end."""
-        divided = self.divide(len(jobs), jobs[0].config)
+        config = jobs[0].config
+        todo = packs(jobs, self.pack, self.divide(len(jobs), config).jobs)
+        divided = self.divide(len(todo), config)
         each = f"{divided.threads} thread{'s' if divided.threads > 1 else ''} each"
         on = f", on GPU {', '.join(dict.fromkeys(divided.gpus))}" if divided.gpus else ""
-        if divided != self._told:
-            tell(f"{divided.jobs} at a time, {each}{on} ({joblib.cpu_count()} cores)")
-            self._told = divided
+        packed = f"{len(jobs)} runs in {len(todo)} packs, " if len(todo) < len(jobs) else ""
+        told = f"{packed}{divided.jobs} at a time, {each}{on} ({joblib.cpu_count()} cores)"
+        if told != self._told:
+            tell(told)
+            self._told = told
 
         free: queue.Queue[str | None] = queue.Queue()
         for slot in range(divided.jobs):
             free.put(divided.gpus[slot] if divided.gpus else None)
 
-        def execute(job: JobSpec) -> None:
+        def execute(pack: Sequence[JobSpec]) -> None:
             gpu = free.get()
             try:
-                run_isolated(job._replace(config={**job.config, "threads": divided.threads}), gpu)
+                run_isolated([job._replace(config={**job.config, "threads": divided.threads}) for job in pack], gpu)
             finally:
                 free.put(gpu)
 
         with ThreadPoolExecutor(divided.jobs) as pool:
-            for ended in [pool.submit(execute, job) for job in jobs]:
+            for ended in [pool.submit(execute, pack) for pack in todo]:
                 ended.result()

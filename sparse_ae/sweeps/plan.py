@@ -84,19 +84,22 @@ def plan(kind: str, config: DictConfig, jobs: Sequence[list[str]]) -> tuple[list
             spec = job_spec(kind, compose_job(config, overrides))
             twin = planned.get(spec.folder)
             new = Planned(overrides, spec, Run(spec.folder), [])
-            _check(new, twin)
+            program = _check(new, twin)
         except (ConfigError, RunError) as error:
             rejected.append(Rejected(own, error))
         else:
             if twin is None:
-                planned[spec.folder] = new
+                planned[spec.folder] = new._replace(spec=spec._replace(program=program))
             else:
                 twin.same.append(overrides)
     return list(planned.values()), rejected
 
 
-def _check(new: Planned, twin: Planned | None) -> None:
-    """Raise ``ConfigError`` or ``RunError`` for a job that cannot be trained, or not in the folder of ``twin``."""
+def _check(new: Planned, twin: Planned | None) -> str:
+    """Return the ``program`` of a job.
+
+    Raises ``ConfigError`` or ``RunError`` for one that cannot be trained, or not in the folder of ``twin``.
+    """
     job = new.spec.build()
     if job.devices > 1:
         devices = new.spec.config["trainer"].get("devices", "auto")
@@ -107,6 +110,7 @@ def _check(new: Planned, twin: Planned | None) -> None:
     if new.state != "damaged" and not is_settled(new.run, new.spec.config):
         starting_point(job)
         job.inspect()
+    return str(job.program)
 
 
 def raise_mistakes(rejected: Sequence[Rejected]) -> None:

@@ -69,7 +69,7 @@ def _task(kind: str, sweep_pid: int, config: DictConfig) -> None:
         config.hydra = HydraConfig.get()
     spec = job_spec(kind, config)
     warm_up()
-    run_isolated(spec)
+    run_isolated([spec])
     is_queued = os.environ.get("SUBMITIT_EXECUTOR") == "slurm"  # and not a launcher of ours in a shell from Slurm
     if is_queued and Run(spec.folder).read_state() == "interrupted" and not spec.is_to_stop:
         time.sleep(_PREEMPTION_SECONDS)

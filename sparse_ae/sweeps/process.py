@@ -1,4 +1,4 @@
-"""One job in a process of its own, and the file that asks it to stop.
+"""Jobs in a process of their own, one or several that train together, and the file that asks them to stop.
 
 Whatever happens to a job, the other jobs and the sweep continue.
 """
@@ -11,13 +11,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from pathlib import Path
 from pkgutil import resolve_name
 from types import FrameType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from sparse_ae.atomic import write_atomically
 from sparse_ae.run.directory import Run
@@ -60,6 +60,8 @@ class JobSpec(NamedTuple):
     """Files of ``.hydra``, names to contents."""
     stop_file: Path | None = None
     """File whose existence asks the job to stop."""
+    program: str = ""
+    """Name of what jobs have in common that can train together; empty for one that trains alone."""
 
     @property
     def sweep(self) -> str | None:
@@ -111,32 +113,34 @@ def warm_up() -> None:
         restore(before)
 
 
-def run_isolated(spec: JobSpec, gpu: str | None = None) -> None:
-    """Execute ``spec`` in a process of its own, on one ``gpu`` if given, and wait for its end.
+def run_isolated(specs: Sequence[JobSpec], gpu: str | None = None) -> None:
+    """Execute ``specs`` in one process of their own, on one ``gpu`` if given, and wait for its end.
 
-    The run's ``status.json`` records how it ended, also if the process was killed. A run that another process has
-    locked is skipped. The process is asked to stop, with a checkpoint, when its sweep asks for that or when an
-    exception ends the wait. With ``fail_fast``, a failure asks all jobs of the sweep to stop.
+    Several train together. Each run's ``status.json`` records how it ended, also if the process was killed. A run that
+    another process has locked is skipped. The process is asked to stop, with checkpoints, when its sweep asks for that
+    or when an exception ends the wait. With ``fail_fast``, a failure asks all jobs of the sweep to stop.
     """
-    if spec.is_to_stop:
+    specs = [spec for spec in specs if not spec.is_to_stop]
+    if not specs:
         return
-    process = _CONTEXT.Process(target=_work, args=(spec, gpu), name=spec.folder.name)
+    process = _CONTEXT.Process(target=_work, args=(specs, gpu), name=specs[0].folder.name)
     with _without_main_module():
         process.start()
     try:
-        while process.exitcode is None and not spec.is_to_stop:
+        while process.exitcode is None and not all(spec.is_to_stop for spec in specs):
             process.join(_POLL_SECONDS)
     finally:
         _end(process)
     code = process.exitcode or 0
-    if spec.stop_file is not None and spec.fails_fast and _has_failed(code) and not spec.why_to_stop:
-        spec.stop_file.touch()
-    run = Run(spec.folder)
-    if code < 0:
-        killed = code == -signal.SIGKILL
-        run.mark_killed(f"killed by {signal.Signals(-code).name}{' (out of memory?)' if killed else ''}")
-    else:
-        run.mark_killed(spec.why_to_stop or f"its process ended with exit code {code}")  # asked before it could answer
+    for spec in specs:
+        if spec.stop_file is not None and spec.fails_fast and _has_failed(code) and not spec.why_to_stop:
+            spec.stop_file.touch()
+        run = Run(spec.folder)
+        if code < 0:
+            killed = code == -signal.SIGKILL
+            run.mark_killed(f"killed by {signal.Signals(-code).name}{' (out of memory?)' if killed else ''}")
+        else:  # asked before it could answer, or ended by itself
+            run.mark_killed(spec.why_to_stop or f"its process ended with exit code {code}")
 
 
 @contextmanager
@@ -170,24 +174,34 @@ def _end(process: Any) -> None:
         process.join()
 
 
-def _work(spec: JobSpec, gpu: str | None) -> None:
-    """Entry point of a job's process. Redirects its output to the run's log: the console is the sweep's."""
+def _work(specs: Sequence[JobSpec], gpu: str | None) -> None:
+    """Entry point of a process. Redirects its output to the run's log: the console is the sweep's."""
     os.setsid()  # Ctrl-C in a terminal reaches the sweep, which asks its jobs to stop
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the sweep asks; others are for the sweep itself
     _stop_with_parent()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    from sparse_ae.jobs.execute import execute
-
-    spec.folder.mkdir(parents=True, exist_ok=True)
-    with Run(spec.folder).log.open("a", buffering=1) as log:
+    with open_log(specs[0]) as log:
         sys.stdout.flush()
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+    if len(specs) > 1:
+        from sparse_ae.sweeps.together import execute_together
+
+        sys.exit(0 if execute_together(specs) else 1)
+    from sparse_ae.jobs.execute import execute
+
+    (spec,) = specs
     with suppress(RunBusyError):  # another process trains it
         job = spec.build()
         job.stop.ask_why = lambda: spec.why_to_stop
         execute(job, spec.sources, spec.sweep)
+
+
+def open_log(spec: JobSpec) -> TextIO:
+    """Open the log of a run, to append what it writes on the console."""
+    spec.folder.mkdir(parents=True, exist_ok=True)
+    return Run(spec.folder).log.open("a", buffering=1)
 
 
 def _stop_with_parent() -> None:

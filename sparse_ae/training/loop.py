@@ -5,6 +5,8 @@ a small model's step. Where none of them looks at single steps, it is asked once
 """
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loops.fetchers import _DataFetcher, _PrefetchDataFetcher
@@ -45,12 +47,28 @@ class TrainingLoop(_TrainingEpochLoop):
         """Take the place of the loop in ``trainer``, of which ``checkpoint`` is a callback."""
         replaced = trainer.fit_loop.epoch_loop
         super().__init__(trainer, min_steps=replaced.min_steps, max_steps=replaced.max_steps)
-        self._checkpoint = checkpoint
+        self.checkpoint = checkpoint
+        self.take_steps: Callable[[], None] = self.take_steps_alone
+        """Takes steps until something is due."""
         self._takes_many = False
+        self._fetcher: Any = None
+        self._left_out = 0
         trainer.fit_loop.epoch_loop = self
+
+    @property
+    def module(self) -> SparseAutoencoderModule:
+        """Module in training."""
+        return ours(self.trainer.lightning_module)
+
+    @property
+    def is_due(self) -> bool:
+        """True if something is to be done before the next step."""
+        is_left = not self._is_training_done and not self._should_check_val_fx(self._fetcher)
+        return not is_left or self.module.is_log_due or self.checkpoint.is_due
 
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
         super().on_run_start(data_fetcher)
+        self._fetcher, self._left_out = data_fetcher, 0
         self._takes_many = type(data_fetcher) is _PrefetchDataFetcher and _nobody_looks_at_steps(self.trainer)
 
     def advance(self, data_fetcher: _DataFetcher) -> None:
@@ -60,60 +78,93 @@ class TrainingLoop(_TrainingEpochLoop):
             super().advance(data_fetcher)
             return
         self.val_loop.restarting = False
-        trainer, module = self.trainer, ours(self.trainer.lightning_module)
-        batch, number = self._next(data_fetcher), self.batch_idx + 1
-        trainer._logger_connector.on_batch_start(batch)
-        call._call_callback_hooks(trainer, "on_train_batch_start", batch, number)
-        self._step(module, batch, number)
-        while not self._is_due(module, data_fetcher):
-            self.batch_progress.increment_completed()
-            self._batches_that_stepped += 1
-            batch, number = self._next(data_fetcher), self.batch_idx + 1
-            self._step(module, batch, number)
-        if module.is_log_due:
-            module.log_training(self.global_step)
-        call._call_callback_hooks(trainer, "on_train_batch_end", None, batch, number)
+        trainer = self.trainer
+        trainer._logger_connector.on_batch_start(None)
+        call._call_callback_hooks(trainer, "on_train_batch_start", None, self.batch_idx + 1)
+        self.take_steps()
+        if self.module.is_log_due:
+            self.module.log_training(self.global_step)
+        call._call_callback_hooks(trainer, "on_train_batch_end", None, None, self.batch_idx)
         trainer._logger_connector.on_batch_end()
         self.batch_progress.increment_completed()
 
-    def _next(self, data_fetcher: _DataFetcher) -> Batch:
-        trainer = self.trainer
-        batch, _, _ = next(data_fetcher)
-        self.batch_progress.is_last_batch = data_fetcher.done
-        batch = trainer.precision_plugin.convert_input(batch)
-        moved: Batch = call._call_strategy_hook(trainer, "batch_to_device", batch, dataloader_idx=0)
+    def take_steps_alone(self) -> None:
+        """Take steps of this run by itself."""
+        module, precision = self.module, self.trainer.precision_plugin
+        while True:
+            batch = self.next_batch()
+            self.begin_step()
+            with precision.train_step_context():
+                loss = module.training_step(batch, self.batch_idx)
+            module.optimizer_zero_grad(self.trainer.current_epoch, self.batch_idx, self.trainer.optimizers[0])
+            loss.backward()
+            module.on_after_backward()
+            self.look_at_gradients()
+            module.objective.on_before_optimizer_step_()
+            self.update()
+            module.objective.on_step_end_()
+            self.end_step()
+            if self.is_due:
+                return
+            self.pass_on()
+
+    # Parts of a step, in their order.
+
+    def next_batch(self) -> Batch:
+        """Return the next batch of the epoch, on the device."""
+        fetcher = self._fetcher
+        for _ in range(self._left_out):
+            next(fetcher.iterator)
+        self._left_out = 0
+        batch, _, _ = next(fetcher)
+        self.batch_progress.is_last_batch = fetcher.done
+        batch = self.trainer.precision_plugin.convert_input(batch)
+        moved: Batch = call._call_strategy_hook(self.trainer, "batch_to_device", batch, dataloader_idx=0)
         return moved
 
-    def _step(self, module: SparseAutoencoderModule, batch: Batch, number: int) -> None:
-        trainer, optimizer = self.trainer, self.trainer.optimizers[0]
-        progress = self.automatic_optimization.optim_progress.optimizer
+    def leave_out_batch(self) -> None:
+        """Count the next batch as used, which another run with the same batches has read."""
+        fetcher = self._fetcher
+        self._left_out += 1
+        fetcher.fetched += 1
+        fetcher.done = fetcher.fetched >= fetcher.length
+        self.batch_progress.is_last_batch = fetcher.done
+
+    def begin_step(self) -> None:
+        """Apply schedules."""
         self.batch_progress.increment_ready()
         self.batch_progress.increment_started()
-        module.on_train_batch_start(batch, number)
-        progress.step.increment_ready()
-        with trainer.precision_plugin.train_step_context():
-            loss = module.training_step(batch, number)
+        self.module.on_train_batch_start(None, self.batch_idx)
+        self.automatic_optimization.optim_progress.optimizer.step.increment_ready()
+
+    def look_at_gradients(self) -> None:
+        """Let callbacks see gradients that are about to be clipped."""
+        if self.trainer.gradient_clip_val:
+            call._call_callback_hooks(self.trainer, "on_before_optimizer_step", self.trainer.optimizers[0])
+
+    def update(self) -> None:
+        """Clip gradients and let the optimizer step."""
+        trainer, optimizer = self.trainer, self.trainer.optimizers[0]
+        if trainer.gradient_clip_val:
+            self.module.configure_gradient_clipping(
+                optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+            )
+        optimizer.step()
+
+    def end_step(self) -> None:
+        """Count the step, and set the next learning rate."""
+        progress = self.automatic_optimization.optim_progress.optimizer
         progress.zero_grad.increment_ready()
         progress.zero_grad.increment_started()
-        module.optimizer_zero_grad(trainer.current_epoch, number, optimizer)
         progress.zero_grad.increment_completed()
-        loss.backward()
-        module.on_after_backward()
-        limit = trainer.gradient_clip_val
-        if limit:
-            call._call_callback_hooks(trainer, "on_before_optimizer_step", optimizer)
-        module.on_before_optimizer_step(optimizer)
-        if limit:
-            module.configure_gradient_clipping(optimizer, limit, trainer.gradient_clip_algorithm)
-        optimizer.step()
-        module.objective.on_step_end_()
         progress.step.increment_completed()
         self.batch_progress.increment_processed()
         self.update_lr_schedulers("step", update_plateau_schedulers=False)
 
-    def _is_due(self, module: SparseAutoencoderModule, data_fetcher: _DataFetcher) -> bool:
-        is_left = not self._is_training_done and not self._should_check_val_fx(data_fetcher)
-        return not is_left or module.is_log_due or self._checkpoint.is_due
+    def pass_on(self) -> None:
+        """Go on to the next step, because nothing is due."""
+        self.batch_progress.increment_completed()
+        self._batches_that_stepped += 1
 
 
 def _nobody_looks_at_steps(trainer: Trainer) -> bool:
@@ -127,11 +178,12 @@ def _nobody_looks_at_steps(trainer: Trainer) -> bool:
         and getattr(precision, "scaler", None) is None
         and trainer.accumulate_grad_batches == 1
         and inspect.signature(optimizer.step).parameters["closure"].default is None
-        and not any(_looks_at_steps(callback) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        and not any(looks_at_steps(callback) for callback in trainer.callbacks)  # type: ignore[attr-defined]
     )
 
 
-def _looks_at_steps(callback: Callback) -> bool:
+def looks_at_steps(callback: Callback) -> bool:
+    """True if ``callback`` has to be called in each step."""
     if type(callback) in _OURS:
         return False
     return any(getattr(type(callback), hook) is not getattr(Callback, hook) for hook in _HOOKS_OF_A_STEP)

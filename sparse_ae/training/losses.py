@@ -14,6 +14,11 @@ class NonFiniteLossError(UserError):
     """Training diverged: the loss or a weight is NaN or infinite."""
 
 
+def loss_values(loss: Loss) -> Tensor:
+    """Loss, reconstruction error and terms ``(names,)``; of a stack of R models ``(names, R)``."""
+    return torch.stack([loss.loss, loss.recon, *loss.terms.values()]).detach()
+
+
 class StepLosses:
     """Loss, reconstruction error and terms of every step since the last ``take_means``. Only that and ``check`` wait
     for the device.
@@ -27,9 +32,9 @@ class StepLosses:
     def __len__(self) -> int:
         return len(self._values)
 
-    def add(self, loss: Loss, step: int) -> None:
-        """Append the loss of a batch that belongs to optimizer step ``step``."""
-        self._values.append(torch.stack([loss.loss, loss.recon, *loss.terms.values()]).detach())
+    def add(self, values: Tensor, step: int) -> None:
+        """Append the ``loss_values (names)`` of a batch that belongs to optimizer step ``step``."""
+        self._values.append(values)
         self._steps.append(step)
 
     def check(self) -> None:

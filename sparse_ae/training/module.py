@@ -20,7 +20,7 @@ from sparse_ae.models import SparseAutoencoder
 from sparse_ae.run.naming import config_hash
 from sparse_ae.sparsity import Loss, TrainingData
 from sparse_ae.training.fast import FastLightningModule
-from sparse_ae.training.losses import NonFiniteLossError, StepLosses
+from sparse_ae.training.losses import NonFiniteLossError, StepLosses, loss_values
 from sparse_ae.training.objective import Objective
 from sparse_ae.training.schedulers import MakeOptimizer, MakeScheduler, adam, make_optimizer, make_scheduler
 
@@ -136,13 +136,13 @@ class SparseAutoencoderModule(FastLightningModule):
             if replaced:
                 log.info("epoch %d: %d dead units re-initialised", self.current_epoch + 1, replaced)
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Batch | None, batch_idx: int) -> None:
         self.objective.on_step_start_(self.global_step, self._total_steps)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x, target = batch
         loss = self._compute(x, target)
-        self._losses.add(loss, step=self.global_step + 1)
+        self.note_losses(loss_values(loss))
         self._loss = loss
         return loss.loss
 
@@ -281,6 +281,10 @@ class SparseAutoencoderModule(FastLightningModule):
     def is_log_due(self) -> bool:
         """True if ``trainer.log_every_n_steps`` steps, or those of an epoch that has ended, are not logged yet."""
         return len(self._losses) >= self.trainer.log_every_n_steps or self.trainer.is_last_batch  # type: ignore[attr-defined]
+
+    def note_losses(self, values: Tensor) -> None:
+        """Keep the ``loss_values`` of the present step until they are logged."""
+        self._losses.add(values, step=self.global_step + 1)
 
     def log_training(self, step: int) -> None:
         """Log means over the steps since the last call, up to ``step``; nothing else in a step waits for the device."""

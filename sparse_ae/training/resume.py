@@ -24,7 +24,7 @@ class ResumeState(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """State of the random generators."""
-        return {"random": _random_state()}
+        return {"random": random_state()}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Record the loggers' states, at the top level, where they are read before training."""
@@ -49,12 +49,12 @@ class ResumeState(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the generators: from here on only training draws random numbers."""
         if self._random is not None:
-            _set_random_state(self._random)
+            set_random_state(self._random)
             self._random = None
 
 
-def _random_state() -> dict[str, Any]:
-    """State of Python's, NumPy's and torch's generators in plain containers, for ``weights_only`` loading."""
+def random_state() -> dict[str, Any]:
+    """State of Python's, NumPy's and torch's generators, in containers that ``weights_only`` loading knows."""
     version, internal, gauss = random.getstate()
     numpy: Any = np.random.get_state(legacy=True)  # noqa: NPY002, the global generator is meant
     name, keys, *rest = numpy
@@ -66,7 +66,8 @@ def _random_state() -> dict[str, Any]:
     }
 
 
-def _set_random_state(state: dict[str, Any]) -> None:
+def set_random_state(state: dict[str, Any]) -> None:
+    """Restore what ``random_state`` returned."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, *rest = state["numpy"]

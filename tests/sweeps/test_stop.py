@@ -22,7 +22,7 @@ def test_request_lasts_as_long_as_the_sweep(tmp_path: Path, number: signal.Signa
         os.kill(os.getpid(), number)
         assert stop.signal == number
         assert job(tmp_path, stop).is_to_stop
-        run_isolated(job(tmp_path, stop))  # which does not begin
+        run_isolated([job(tmp_path, stop)])  # which does not begin
     assert list(tmp_path.iterdir()) == []
 
 
