@@ -12,8 +12,8 @@ from sparse_ae.config.errors import ConfigError
 from sparse_ae.data.activations.corpus import text_files
 from sparse_ae.data.content import digest
 
-FILES = ("model", "text", "download")
-"""Options of ``data`` that name files of a model and of a text, or fetch them."""
+FILES = ("model", "text", "field", "download")
+"""Options of ``data`` that name files of a model and of a text and what is read of them, or fetch them."""
 
 _SETTINGS = ("*.json", "*.txt", "*.model", "*.tiktoken")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -58,12 +58,14 @@ def model_files(folder: Path, model: str) -> list[Path]:
 def identity(options: Mapping[str, Any], tell: Callable[[str], object] | None = None) -> str:
     """Return 16 hexadecimal digits that identify the contents of ``model`` and ``text`` of ``options``.
 
-    Raises ``ConfigError`` if there are no such files.
+    It includes ``field`` if there are .jsonl files. Raises ``ConfigError`` if there are no such files.
     """
     model = str(options["model"])
     files = text_files(str(options["text"]))
     own = model_files(model_folder(model, download=bool(options.get("download"))), model)
-    parts = [digest(own, tell), digest(files, tell), [file.suffix.lower() for file in files]]
+    kinds = [file.suffix.lower() for file in files]
+    field = [str(options["field"])] if ".jsonl" in kinds else []
+    parts = [digest(own, tell), digest(files, tell), kinds, *field]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

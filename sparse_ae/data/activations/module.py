@@ -101,7 +101,6 @@ class Activations(Cached[Manifest]):
         self.test_size = test_size
         self._recipe = {
             "content": self._identity() if content is None else content,
-            "field": field,
             "context": context,
             "packing": packing,
             "special_tokens": special_tokens,

@@ -170,10 +170,10 @@ def test_rows_all_alike(options: dict[str, Any], tmp_path: Path) -> None:
         prepared(options, text=str(text), layer="embeddings.word_embeddings")
 
 
-SAME = {"root": "/elsewhere", "layers": ["h.1"], "harvest_batch": 4, "download": True, "model": "m", "text": "t"}
+SAME = {"root": "/elsewhere", "layers": ["h.1"], "harvest_batch": 4, "download": True}
+SAME |= {"model": "m", "text": "t", "field": "f"}  # data.content is what matters
 OTHER = {
     "layer": "encoder.layer.1",
-    "field": "body",
     "context": 17,
     "packing": "pad",
     "special_tokens": True,
@@ -211,11 +211,26 @@ def test_a_cache_is_named_by_what_changes_its_rows(options: dict[str, Any]) -> N
     assert len({folder, *(Activations(**options | {k: v}).cache.folder for k, v in other.items())}) == 1 + len(other)
 
 
+def test_a_field_counts_for_jsonl_only(options: dict[str, Any], tmp_path: Path) -> None:
+    """A cache of .txt files is the same for any ``field``; of a .jsonl file among them each field has its own."""
+    text = Path(shutil.copytree(options["text"], tmp_path / "text"))
+    folders = [Activations(**options | {"text": str(text), "field": field}).cache.folder for field in ("text", "body")]
+    assert folders == [Activations(**options).cache.folder] * 2
+    (text / "z.jsonl").write_text(json.dumps({"text": "the cat", "body": "the dog"}))
+    folders = [Activations(**options | {"text": str(text), "field": field}).cache.folder for field in ("text", "body")]
+    assert folders[0] != folders[1]
+    given = [f"data.{key}={value}" for key, value in (options | {"text": str(text)}).items()]
+    hashes = {
+        config_hash(fresh_config("data=activations", *given, f"data.field={field}")) for field in ("text", "body")
+    }
+    assert len(hashes) == 2
+
+
 def test_the_manifest_tells_what_a_folder_holds(options: dict[str, Any], tmp_path: Path) -> None:
     data = prepared(options, root=str(tmp_path), n=300)
     found = json.loads((data.cache.folder / "manifest.json").read_text())["recipe"]
     assert found == data.recipe("encoder.layer.0")
-    assert (found["layer"], found["context"], found["n"], found["field"]) == ("encoder.layer.0", 16, 300, "text")
+    assert (found["layer"], found["context"], found["n"]) == ("encoder.layer.0", 16, 300)
     assert found["content"] == identity(options)
     named = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
     assert data.cache.folder.name == f"activations-{named[:16]}"
