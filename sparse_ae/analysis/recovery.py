@@ -379,7 +379,7 @@ def _magnitudes(axes: Axes, true: Array, contributed: Array) -> None:
     edges = np.unique(np.quantile(true, np.linspace(0, 1, _BINS + 1)))
     place = np.clip(np.searchsorted(edges, true, side="right") - 1, 0, max(len(edges) - 2, 0))
     bins = np.unique(place)
-    middle = [true[place == i].mean() for i in bins]
+    middle = [float(np.median(true[place == i])) for i in bins]
     quartiles = np.array([np.quantile(contributed[place == i], (0.25, 0.5, 0.75)) for i in bins])
     axes.plot(middle, quartiles[:, 1], "o-", color=BLUE, markersize=3, label="median")
     axes.vlines(middle, quartiles[:, 0], quartiles[:, 2], color=BLUE, linewidth=3, alpha=0.3, label="middle half")
