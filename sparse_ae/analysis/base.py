@@ -16,6 +16,7 @@ from sparse_ae.coders import Coder
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data.activations.predictions import Language
 from sparse_ae.data.examples import Text
+from sparse_ae.data.sparse_model import Truth
 from sparse_ae.functional import block_rows, blockwise, lifetime_sparsity
 from sparse_ae.plotting.pictures import View
 from sparse_ae.run.directory import Run
@@ -77,6 +78,8 @@ class Sample(NamedTuple):
     """Text whose tokens the rows are; None for other data."""
     language: Callable[[], Language] | None = None
     """Gives the text of the test split and its language model; None for data that are no activations of one."""
+    truth: Callable[[], Truth] | None = None
+    """Gives the features that the data were made from, and their codes of the rows; None where nobody knows them."""
 
 
 class Subject:

@@ -14,7 +14,7 @@ from sparse_ae.atomic import make_writable
 from sparse_ae.coders import CoderModule, DictionaryCoder
 from sparse_ae.config.build import build
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.data import Activations, DataModule, Split, usable_device
+from sparse_ae.data import Activations, DataModule, Split, Synthetic, usable_device
 from sparse_ae.data.content import FILES, identity
 from sparse_ae.functional import block_rows
 from sparse_ae.models import SparseAutoencoder
@@ -111,6 +111,7 @@ def test_sample(coder: CoderModule, data: DataModule, device: str, threshold: fl
         _left_out(coder, size, room, coded),
         data.examples("test", len(x)),
         partial(data.language, "test") if isinstance(data, Activations) else None,
+        partial(data.truth, "test", len(x)) if isinstance(data, Synthetic) else None,
     )
 
 

@@ -169,15 +169,20 @@ def match(cosines: Array) -> Matching:
     return Matching(rows[order], columns[order], matched[order])
 
 
+def matchable(n: int, others: int) -> Tensor:
+    """Indices of those of ``n`` atoms that are matched with ``others`` atoms: of very many, 2,048 evenly spread."""
+    return torch.arange(n) if n * others <= _MOST_COSINES else evenly_spread(n, _MOST_MATCHED)
+
+
 def match_atoms(first: Tensor, second: Tensor) -> Matching:
     """``match`` atoms ``(n, D)`` and ``(n', D)``.
 
-    Where their cosines are more than 2^24, these are of 2,048 of the first, evenly spread, and the 4 of the second that
-    are nearest to each of those.
+    Where their cosines are more than 2^24, these are of those of the first that are ``matchable``, and the 4 of the
+    second that are nearest to each of those.
     """
     if len(first) * len(second) <= _MOST_COSINES:
         return match(cosines_between(first, second))
-    some = evenly_spread(len(first), _MOST_MATCHED)
+    some = matchable(len(first), len(second))
 
     def near(part: slice) -> Tensor:
         cosines = torch.from_numpy(cosines_between(first[some[part]], second)).abs()

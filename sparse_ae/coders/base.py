@@ -2,13 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor
 
 from sparse_ae.coders.checks import check_data, check_dictionary, check_samples
 from sparse_ae.coders.module import CoderModule
 from sparse_ae.config.errors import ConfigError
+
+if TYPE_CHECKING:  # it takes seconds to import
+    from sparse_ae.data.module import DataModule
 
 
 class Coder(Protocol):
@@ -37,6 +40,14 @@ class Learner(ABC):
 
     def check(self, samples: int, dim: int) -> None:  # noqa: B027, most take any
         """Raise ``ConfigError`` if data of shape ``(samples, dim)`` cannot be fitted. Needs no data."""
+
+    def attach(self, data: "DataModule") -> None:  # noqa: B027, most learn from the rows alone
+        """Take from ``data`` what its rows do not say. Raises ``ConfigError`` if it does not say so either."""
+
+    @property
+    def units(self) -> int | None:
+        """Number of atoms of which no option decides; else None."""
+        return None
 
 
 class DictionaryCoder(CoderModule, Learner):
@@ -76,6 +87,10 @@ class DictionaryCoder(CoderModule, Learner):
     @abstractmethod
     def arguments(self) -> dict[str, Any]:
         """Constructor arguments other than tensors, by name, as plain values."""
+
+    @property
+    def units(self) -> int:
+        return len(self.dictionary)
 
     def check(self, samples: int, dim: int) -> None:
         """Raise ``ConfigError`` unless atoms have ``dim`` values."""

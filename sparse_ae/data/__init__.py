@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sparse_ae.data.natural_patches import NaturalPatches
     from sparse_ae.data.scale import Scale
     from sparse_ae.data.splits import Split
+    from sparse_ae.data.synthetic import Synthetic
 
 _MODULES = {
     "Activations": "activations.module",
@@ -33,6 +34,7 @@ _MODULES = {
     "Samples": "module",
     "Scale": "scale",
     "Split": "splits",
+    "Synthetic": "synthetic",
     "to_unit_interval": "loader",
     "usable_device": "device",
 }
@@ -50,6 +52,7 @@ __all__ = [
     "Samples",
     "Scale",
     "Split",
+    "Synthetic",
     "to_unit_interval",
     "usable_device",
 ]

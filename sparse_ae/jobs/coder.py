@@ -68,6 +68,7 @@ class CoderJob(Job):
             self.learner.to(self.device)
         try:
             self.learner.check(self.data.train_size, self.data.input_dim)
+            self.learner.attach(self.data)
         except ConfigError as error:
             raise error.under("coder") from error
         if not isinstance(self.learner, DictionaryCoder):
@@ -75,7 +76,7 @@ class CoderJob(Job):
 
     @property
     def units(self) -> int | None:
-        return len(self.learner.dictionary) if isinstance(self.learner, DictionaryCoder) else None
+        return self.learner.units
 
     def fit_and_test(self, start: StartingPoint) -> None:
         """Fit to the training split; where it is done in epochs, with a checkpoint after each."""

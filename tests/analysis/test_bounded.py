@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from scipy import sparse
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -21,6 +22,7 @@ from sparse_ae import functional
 from sparse_ae.analysis import Sample, Subject, ablation, probe, similarity, stability
 from sparse_ae.coders import omp
 from sparse_ae.config.build import build
+from sparse_ae.data.sparse_model import Truth
 from sparse_ae.metrics import CodeMetrics
 from sparse_ae.models import Linear, SparseAutoencoder
 from sparse_ae.run.directory import Run
@@ -98,7 +100,17 @@ def _subject(coder: Any) -> Subject:
         x = torch.randn(SAMPLES, VALUES, generator=torch.Generator().manual_seed(len(split)))
         return x, torch.arange(SAMPLES) % 3
 
-    return Subject(coder, Sample(*rows("test"), (1, 4, 4), 0.1, lambda: rows("train")[0], rows))
+    sample = Sample(*rows("test"), (1, 4, 4), 0.1, lambda: rows("train")[0], rows)
+    return Subject(coder, sample._replace(truth=_truth))
+
+
+def _truth() -> Truth:
+    """As many features as units, each with a parent; eight fire in a sample."""
+    random = np.random.default_rng(0)
+    places = np.arange(SAMPLES).repeat(8), random.integers(UNITS, size=8 * SAMPLES)
+    codes = sparse.csr_array((np.ones(8 * SAMPLES, dtype=np.float32), places), shape=(SAMPLES, UNITS))
+    parent = torch.arange(UNITS) - 1
+    return Truth(torch.randn(UNITS, VALUES), torch.zeros(VALUES), torch.full((UNITS,), 1e-3), parent, codes)
 
 
 def _analyse(subject: Subject, name: str) -> Any:

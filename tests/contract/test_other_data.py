@@ -53,6 +53,7 @@ DATA: dict[str, Callable[[], Subject]] = {
 NEED_CLASSES = ("selectivity", "probe")
 NEED_IMAGES = {"gabor"}
 NEED_LANGUAGE = {"loss_recovered"}
+NEED_TRUTH = {"recovery"}
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,10 @@ def test_every_analysis_of_any_data(name: str, data: str, subjects: dict[str, Su
         return
     if name in NEED_LANGUAGE:
         with pytest.raises(ConfigError, match=f"^data: {name} needs a language model, and the data have none"):
+            analyse(subjects[data], **given)
+        return
+    if name in NEED_TRUTH:
+        with pytest.raises(ConfigError, match=f"^data: {name} needs the true features, and the data have none"):
             analyse(subjects[data], **given)
         return
     result = analyse(subjects[data], **given)

@@ -35,10 +35,10 @@ def commands(page: Path) -> list[list[str]]:
 def limited_fit(arguments: list[str]) -> list[str]:
     """A fit of few small atoms to a thousand images, patches or tokens at most."""
     (coder,) = (a.removeprefix("coder=") for a in arguments if a.startswith("coder="))
-    few = {"data=natural_patches", "data=activations"} & set(arguments)
+    few = {"data=natural_patches", "data=activations", "data=synthetic"} & set(arguments)
     limits = {"data.n": "1000"} if few else {"data.val_size": "59000"}
-    if coder in ("omp", "fista", "ista"):
-        limits |= {} if coder == "omp" else {"coder.steps": "10"}
+    if coder in ("omp", "fista", "ista", "true_atoms"):
+        limits |= {"coder.steps": "10"} if coder in ("fista", "ista") else {}
     elif coder == "pca":
         limits |= {"coder.latent_dim": "4"}
     else:

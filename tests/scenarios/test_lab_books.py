@@ -19,6 +19,7 @@ SMALLER = {
     "methods": ["sparsity=topk,l1", "target.value=8", "model.latent_dim=64"],
     "natural_patches": ["seed=1", "sparsity=l1", "model.latent_dim=16", "data.n=1000"],
     "overcomplete": ["seed=1,2", "sparsity=l1", "model.latent_dim=16"],
+    "recovery": ["seed=1", "sparsity=topk", "model.latent_dim=16", "target.value=4", "data.n=1000"],
     "sparsity_weight_l1,sparsity_weight_kl": ["seed=1", "sparsity.coefficient=0.01"],
     "targets": ["sparsity=l1", "model=linear"],
     "published_k_sparse": ["seed=1", "sparsity.k=10", "model.latent_dim=96", *FEW_LABELS],
