@@ -1,6 +1,7 @@
 """Execution of one run: lock it, resume or restart, fit, test, export, analyse, record the outcome."""
 
 import logging
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -180,8 +181,13 @@ def _seconds_per_sample(job: Job) -> float:
 
 @contextmanager
 def _logging_into(path: Path) -> Iterator[None]:
-    """Send Python's logging to ``path``, from INFO on; the console belongs to progress and results."""
+    """Send Python's logging to ``path``, from INFO on; the console belongs to progress and results.
+
+    Of several runs in one process, each has a thread of its own, and only that and the main one log into its file.
+    """
     handler = logging.FileHandler(path, delay=True)
+    threads = {threading.get_ident(), threading.main_thread().ident}
+    handler.addFilter(lambda record: record.thread in threads)
     handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
     root = logging.getLogger()
     level, root.level = root.level, min(root.level, logging.INFO)

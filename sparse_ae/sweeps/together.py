@@ -1,5 +1,6 @@
 """Jobs that train together in one process, each a run as if it were alone."""
 
+import logging
 import signal
 import traceback
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ def execute_together(specs: Sequence[JobSpec]) -> bool:
     """
     first = specs[0].config
     tune_process(first["threads"], first["matmul_precision"])  # of this thread, which takes the steps
+    logging.getLogger().setLevel(logging.INFO)  # each run would set it, and set it back before others have ended
     with ExitStack() as logs:
         members = [_Member(spec, len(specs), logs.enter_context(open_log(spec)).fileno()) for spec in specs]
 

@@ -1,0 +1,123 @@
+"""Runs that train together in one process, against the same runs alone."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sparse_ae.jobs.autoencoder import AutoencoderJob
+from sparse_ae.jobs.execute import execute
+from sparse_ae.run.checkpoint import read_checkpoint
+from sparse_ae.run.directory import Run
+from sparse_ae.sweeps.local import packs
+from sparse_ae.sweeps.process import JobSpec
+from sparse_ae.sweeps.together import execute_together
+from sparse_ae.training.module import SparseAutoencoderModule
+from sparse_ae.training.stop import Stopped
+from tests.helpers import SMALL, plain_config
+
+KIND = f"{AutoencoderJob.__module__}:{AutoencoderJob.__name__}"
+
+
+@pytest.fixture(autouse=True)
+def _keeps_log_level() -> Iterator[None]:
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
+
+
+def spec(folder: Path, *overrides: str) -> JobSpec:
+    config = plain_config(*SMALL, "visuals.every_n_epochs=100", "analysis=[]", "model.latent_dim=32", *overrides)
+    return JobSpec(KIND, config, folder, {})
+
+
+def assert_close(one: Run, other: Run) -> None:
+    """Everything that a run leaves is the same, up to rounding."""
+    ours, theirs = (read_checkpoint(run.last_checkpoint) for run in (one, other))
+    assert ours.keys() == theirs.keys()
+    assert ours["loops"] == theirs["loops"]
+    assert ours["state_dict"].keys() == theirs["state_dict"].keys()
+    for name, value in ours["state_dict"].items():
+        torch.testing.assert_close(value, theirs["state_dict"][name], rtol=1e-4, atol=1e-5, msg=name)
+    assert one.last_checkpoint.stat().st_size == pytest.approx(other.last_checkpoint.stat().st_size, rel=0.01)
+    assert one.metrics.keys() == other.metrics.keys()
+    ours, theirs = ({name: value for name, value in run.metrics.items() if value is not None} for run in (one, other))
+    assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-5)
+
+
+MEMBERS = {
+    "a": ["sparsity=l1", "sparsity.coefficient=0.001"],
+    "b": ["sparsity=l1", "sparsity.coefficient=0.1", "optimizer.lr=3e-3", "scheduler=cosine"],
+    "other_seed": ["sparsity=l1", "seed=7"],
+    "other_program": ["sparsity=topk"],
+}
+
+
+def test_members_end_as_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also one that was stopped before, and one that is of another program."""
+    alone = {name: spec(tmp_path / "alone" / name, *overrides) for name, overrides in MEMBERS.items()}
+    for each in alone.values():
+        execute(each.build(), {})
+    packed = {name: spec(tmp_path / "packed" / name, *overrides) for name, overrides in MEMBERS.items()}
+    with monkeypatch.context() as patch:
+        original = SparseAutoencoderModule.on_train_epoch_start
+
+        def stop_in_second_epoch(self: SparseAutoencoderModule) -> None:
+            if self.current_epoch:
+                raise Stopped(15)
+            original(self)
+
+        patch.setattr(SparseAutoencoderModule, "on_train_epoch_start", stop_in_second_epoch)
+        with pytest.raises(Stopped):
+            execute(packed["b"].build(), {})
+    assert Run(packed["b"].folder).read_state() == "interrupted"
+    with capfd.disabled():  # output goes to each run's log
+        assert execute_together(list(packed.values()))
+    for name in MEMBERS:
+        one, other = Run(packed[name].folder), Run(alone[name].folder)
+        assert (one.status.state, one.status.packed, other.status.packed) == ("finished", 4, 1)
+        assert_close(one, other)
+        lines = [line for line in one.log.read_text().splitlines() if line.startswith("epoch ")]
+        assert [line.split()[1] for line in lines] == (["2/2"] if name == "b" else ["1/2", "2/2"])
+
+
+def test_one_that_diverges_fails_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    specs = [spec(tmp_path / str(lr), "sparsity=l1", f"optimizer.lr={lr}") for lr in (1e-3, 1e30, 1e-2)]
+    with capfd.disabled():
+        assert not execute_together(specs)
+    statuses = [Run(each.folder).status for each in specs]
+    assert [status.state for status in statuses] == ["finished", "failed", "finished"]
+    assert statuses[1].error is not None
+    assert "at step" in statuses[1].error
+    assert "NonFiniteLossError" in Run(specs[1].folder).log.read_text()
+    assert "NonFiniteLossError" not in Run(specs[0].folder).log.read_text()
+
+
+def job(program: str, number: int = 0) -> JobSpec:
+    config: dict[str, Any] = {}
+    return JobSpec("", config, Path(f"{program}{number}"), {}, program=program)
+
+
+def test_packs_are_of_one_program_and_keep_the_machine_busy() -> None:
+    same = [job("a", i) for i in range(10)]
+    assert [len(pack) for pack in packs(same, largest=10, at_a_time=2)] == [5, 5]
+    assert [len(pack) for pack in packs(same, largest=4, at_a_time=2)] == [3, 3, 4]
+    assert [len(pack) for pack in packs(same, largest=1, at_a_time=2)] == [1] * 10
+    mixed = [job("a"), job("", 1), job("b"), job("a", 1), job("", 2)]
+    assert packs(mixed, largest=8, at_a_time=1) == [[mixed[0], mixed[3]], [mixed[1]], [mixed[2]], [mixed[4]]]
+
+
+def test_programs_differ_where_a_step_does(tmp_path: Path) -> None:
+    def program(*overrides: str) -> str:
+        return str(spec(tmp_path, "sparsity=l1", *overrides).build().program)
+
+    assert program() == program("seed=3", "sparsity.coefficient=3", "optimizer.lr=1", "scheduler=cosine")
+    others = ["model.latent_dim=16", "sparsity=kl", "model=linear", "data.batch_size=64", "trainer.max_epochs=3"]
+    assert len({program(), *(program(override) for override in others)}) == 6
+    for alone in ("compile=true", "data.transforms=[{_target_:torchvision.transforms.v2.RandomHorizontalFlip}]"):
+        assert program(alone) == ""
