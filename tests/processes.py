@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from sparse_ae import lock
+from sparse_ae.sweeps.process import JobSpec
+from sparse_ae.sweeps.together import execute_together
 from tests.helpers import execute_run, hear_signals, plain_config
 
 # Forked from a server that has imported torch, a process starts at once.
@@ -42,6 +44,18 @@ def _train(folder: Path, config: str, overrides: tuple[str, ...], variables: dic
     hear_signals()  # the server that jobs are forked from ignores them
     with without_locks(lockless) if lockless else nullcontext():
         execute_run(folder, plain_config(*overrides, name=config))
+
+
+def start_together(specs: Sequence[JobSpec]) -> BaseProcess:
+    """Train several runs together in a process."""
+    process = CONTEXT.Process(target=_train_together, args=(specs,))
+    process.start()
+    return process
+
+
+def _train_together(specs: Sequence[JobSpec]) -> None:
+    hear_signals()
+    execute_together(specs)
 
 
 def command(folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":

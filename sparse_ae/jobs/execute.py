@@ -31,10 +31,11 @@ log = logging.getLogger(__name__)
 _TIMED_SAMPLES, _TIMED_SECONDS = 1000, 0.1
 
 
-def execute(job: Job, sources: Mapping[str, str], sweep: str | None = None) -> bool:
+def execute(job: Job, sources: Mapping[str, str], sweep: str | None = None, at_step: int | None = None) -> bool:
     """Train, test, export and analyse one run; its ``status.json`` says how that ended. Returns True on rank 0.
 
-    ``sources`` are the files of ``.hydra``; ``sweep`` names the sweep that the job belongs to. A finished run only gets
+    ``sources`` are the files of ``.hydra``; ``sweep`` names the sweep that the job belongs to; ``at_step`` is the
+    latest step to resume from. A finished run only gets
     the analyses that it lacks; an interrupted or failed one is resumed from its last intact checkpoint. Raises
     ``RunBusyError`` if another process trains it, ``Stopped`` if asked to stop, and whatever training raises.
     """
@@ -49,14 +50,14 @@ def execute(job: Job, sources: Mapping[str, str], sweep: str | None = None) -> b
             if not _starts_over(run, job.rerun, sweep) and run.read_state() == "finished":
                 _analyse(job, missing_analyses(run, job.config))
             else:
-                _train(job, sources, sweep)
+                _train(job, sources, sweep, at_step)
             write_run_page(run)
     return True
 
 
-def _train(job: Job, sources: Mapping[str, str], sweep: str | None) -> None:
+def _train(job: Job, sources: Mapping[str, str], sweep: str | None, at_step: int | None) -> None:
     with _recording(job):
-        start = starting_point(job, sweep)
+        start = starting_point(job, sweep, at_step)
         _begin(job, sources, start, sweep)
         _describe_data(job)
         job.fit_and_test(start)
@@ -102,25 +103,28 @@ def is_settled(run: Run, config: Mapping[str, Any], sweep: str | None = None) ->
     return state == "failed" and config["rerun"] == "none"
 
 
-def starting_point(job: Job, sweep: str | None = None) -> StartingPoint:
+def starting_point(job: Job, sweep: str | None = None, at_step: int | None = None) -> StartingPoint:
     """The run's own last checkpoint if it has begun, else that of another run that was asked for, if any.
 
-    A damaged last checkpoint is passed over for the one before it. Raises ``RunError`` if every checkpoint is damaged,
-    or if the one that was asked for does not fit.
+    A last checkpoint that is damaged, or later than ``at_step``, is passed over for the one before it. Raises
+    ``RunError`` if every checkpoint is damaged, or if the one that was asked for does not fit.
     """
     run = job.run
     own = [path for path in (run.last_checkpoint, run.previous_checkpoint) if path.exists()]
     if not own or _starts_over(run, job.rerun, sweep) or run.read_state() == "new":
         return StartingPoint(job.resume_from(), None)
-    damaged = []
+    passed_over = []
     for path in own:
         try:
             checkpoint = read_checkpoint(path)
         except CheckpointError as error:
-            damaged.append(str(error))
+            passed_over.append(str(error))
             continue
-        return StartingPoint(path, checkpoint["logged"], *damaged)
-    raise RunError("", reason=f"{'; '.join(damaged)}; rerun=all starts over")
+        if at_step is not None and checkpoint["global_step"] > at_step and path != own[-1]:
+            passed_over.append(f"{path.name} is later than those of the runs that train with this one")
+            continue
+        return StartingPoint(path, checkpoint["logged"], *passed_over)
+    raise RunError("", reason=f"{'; '.join(passed_over)}; rerun=all starts over")
 
 
 def _starts_over(run: Run, rerun: str, sweep: str | None) -> bool:

@@ -3,7 +3,7 @@
 import logging
 import signal
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from types import FrameType
 from typing import Any
@@ -11,7 +11,9 @@ from typing import Any
 from sparse_ae.jobs.execute import execute
 from sparse_ae.packing.coroutine import Coroutine
 from sparse_ae.packing.pack import Pack
-from sparse_ae.run.errors import RunBusyError
+from sparse_ae.run.checkpoint import read_checkpoint
+from sparse_ae.run.directory import Run
+from sparse_ae.run.errors import CheckpointError, RunBusyError
 from sparse_ae.sweeps.process import JobSpec, open_log
 from sparse_ae.training.loop import TrainingLoop
 from sparse_ae.training.process import tune_process
@@ -28,7 +30,8 @@ def execute_together(specs: Sequence[JobSpec]) -> bool:
     tune_process(first["threads"], first["matmul_precision"])  # of this thread, which takes the steps
     logging.getLogger().setLevel(logging.INFO)  # each run would set it, and set it back before others have ended
     with ExitStack() as logs:
-        members = [_Member(spec, len(specs), logs.enter_context(open_log(spec)).fileno()) for spec in specs]
+        step = _common_step(specs)
+        members = [_Member(spec, len(specs), step, logs.enter_context(open_log(spec)).fileno()) for spec in specs]
 
         def stop(number: int, frame: FrameType | None) -> None:
             leave_console(number)
@@ -43,6 +46,24 @@ def execute_together(specs: Sequence[JobSpec]) -> bool:
     return not any(member.has_failed for member in members)
 
 
+def _common_step(specs: Sequence[JobSpec]) -> int | None:
+    """Latest step of which every run that is not trained has a checkpoint; None if there is no such step.
+
+    A pack that was killed while it saved has runs whose last checkpoint is later than that of others.
+    """
+    steps = []
+    for run in (Run(spec.folder) for spec in specs):
+        if run.record.read_last().fit_seconds is None:
+            steps.append(set(_steps(run)))
+    return max(set.intersection(*steps), default=None) if steps else None
+
+
+def _steps(run: Run) -> Iterator[int]:
+    for path in (run.last_checkpoint, run.previous_checkpoint):
+        with suppress(CheckpointError):
+            yield read_checkpoint(path)["global_step"]
+
+
 def _train(members: Sequence["_Member"]) -> None:
     pack = Pack()
     for member in members:
@@ -51,7 +72,11 @@ def _train(members: Sequence["_Member"]) -> None:
         for member in waiting:
             if member.spec.is_to_stop:
                 member.ask_to_stop(signal.SIGTERM)
-        pack.take_steps([member.loop for member in waiting if member.loop is not None])
+        loops = [member.loop for member in waiting if member.loop is not None]
+        pack.take_steps(loops)
+        if any(loop.checkpoint.is_due for loop in loops):
+            for loop in loops:  # so that all can resume from one step
+                loop.checkpoint.save_soon()
         for member in waiting:
             member.resume()
 
@@ -59,10 +84,11 @@ def _train(members: Sequence["_Member"]) -> None:
 class _Member:
     """One of the jobs."""
 
-    def __init__(self, spec: JobSpec, of: int, log: int) -> None:
-        """One ``of`` so many, whose output goes to the file descriptor ``log``."""
+    def __init__(self, spec: JobSpec, of: int, at_step: int | None, log: int) -> None:
+        """One ``of`` so many, resumed ``at_step``, whose output goes to the file descriptor ``log``."""
         self.spec = spec
         self._of = of
+        self._at_step = at_step
         self.loop: TrainingLoop | None = None
         """Loop that waits for steps to be taken; None before training, after it, and between steps."""
         self.has_failed = False
@@ -91,7 +117,7 @@ class _Member:
                 loop = job.trainer.fit_loop.epoch_loop
                 loop.take_steps = lambda: self._wait(loop)
                 self._job = job
-                execute(job, self.spec.sources, self.spec.sweep)
+                execute(job, self.spec.sources, self.spec.sweep, self._at_step)
         except Exception:
             traceback.print_exc()
             self.has_failed = True

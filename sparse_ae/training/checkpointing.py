@@ -108,6 +108,10 @@ class RunCheckpoint(Checkpoint):
         """True if the run is asked to stop, or has trained for ``every_n_minutes`` since the last checkpoint."""
         return self.stop.requested is not None or time.monotonic() - self._saved_at >= self.seconds
 
+    def save_soon(self) -> None:
+        """Save where the run could resume next, whatever the time."""
+        self._saved_at = -math.inf
+
     def state_dict(self) -> dict[str, Any]:
         """Best value so far, and whether this checkpoint has it."""
         return {"best_score": self.best_score, "is_best": self._is_best}

@@ -10,13 +10,53 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sparse_ae.jobs.autoencoder import AutoencoderJob
 from sparse_ae.run.checkpoint import read_checkpoint
 from sparse_ae.run.directory import Run
+from sparse_ae.sweeps.process import JobSpec
 from tests.events import logged
-from tests.processes import command, start, wait_until
+from tests.helpers import plain_config
+from tests.processes import command, start, start_together, wait_until
 from tests.scenarios.crashes import SHORT, WARMUP, assert_same
 
 ON_DISK = ("data=arrays", "data.path={}/x.npy", "data.storage=disk", "data.window_gb=1e-4")
+
+
+def _pack(folder: Path, *overrides: str) -> list[JobSpec]:
+    """Three runs of one program: two see the same batches, and one others."""
+    own = {"a": ["sparsity.coefficient=0.1"], "b": ["optimizer.lr=2e-3"], "c": ["seed=5"]}
+    kind = f"{AutoencoderJob.__module__}:{AutoencoderJob.__name__}"
+    return [JobSpec(kind, plain_config(*overrides, *each), folder / name, {}) for name, each in own.items()]
+
+
+@pytest.mark.slow
+def test_packs_resume_after_ten_kills(tmp_path: Path) -> None:
+    """Real SIGKILLs of a process that trains three runs, also while it saves one checkpoint after the other."""
+    overrides = [
+        *SHORT,
+        WARMUP,
+        "trainer.max_epochs=12",
+        "trainer.limit_train_batches=30",
+        "checkpoint.every_n_minutes=0.001",
+    ]
+    whole, half = (_pack(tmp_path / name, *overrides) for name in ("whole", "half"))
+    process = start_together(whole)
+    process.join()
+    runs = [Run(spec.folder) for spec in half]
+    seconds = sum(Run(spec.folder).status.wall_seconds for spec in whole)
+    moments = random.Random(1)
+    for _ in range(10):
+        attempts = runs[-1].status.attempts
+        process = start_together(half)
+        wait_until(lambda: runs[-1].status.attempts > attempts or process.exitcode is not None)  # noqa: B023
+        process.join(moments.uniform(0, seconds / 5))
+        process.kill()
+        process.join()
+    start_together(half).join()
+    assert max(run.status.attempts for run in runs) > 5
+    for run, spec in zip(runs, whole, strict=True):
+        assert run.status.packed == 3
+        assert_same(run, Run(spec.folder))
 
 
 @pytest.mark.parametrize("data", [(), pytest.param(ON_DISK, marks=pytest.mark.slow)], ids=["memory", "disk"])
