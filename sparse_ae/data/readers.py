@@ -81,6 +81,10 @@ class RowReader(Reader):
         self.shape = stored.shape[0], _values_per_row(stored)
         self.row_bytes = self.shape[1] * self.itemsize
 
+    def map(self) -> None:
+        """Make the file memory of this process. Raises ``OSError`` where the system does not allow it."""
+        self._pages  # noqa: B018
+
     def fetch(self, start: int, stop: int) -> None:
         """Have the system read rows from ``start`` to before ``stop`` into its memory, for ``gather``.
 

@@ -3,6 +3,7 @@
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,8 +34,6 @@ class Rows(ABC):
     """Type of the values as stored."""
     is_mapped: bool
     """True if rows are read from disk; False if the whole array has to be in memory once a row is read."""
-    has_pages = False
-    """True if ``fetch`` and ``gather`` work: files that are used as memory."""
 
     @property
     def dim(self) -> int:
@@ -57,6 +56,11 @@ class Rows(ABC):
     @abstractmethod
     def take(self, index: Tensor) -> Tensor:
         """Return rows by their int64 index ``(B,)``, in any order and repeated at will, ``(B, D)``."""
+
+    @property
+    def has_pages(self) -> bool:
+        """True if ``fetch`` and ``gather`` work: files that the system lets one use as memory."""
+        return False
 
     def fetch(self, index: Tensor) -> None:
         """Have the system read rows into its memory, by their int64 index ``(B,)`` in any order."""
@@ -91,7 +95,6 @@ class FileRows(Rows):
         self.shape = arrays[0].shape[1:]
         self.dtype = DTYPES[arrays[0].dtype]
         self.is_mapped = all(array.offset is not None for array in arrays)
-        self.has_pages = len(arrays) <= _OPEN_FILES and all(can_gather(array) for array in arrays)
         self._is_swapped = arrays[0].is_swapped
         self._stops = np.cumsum([array.shape[0] for array in arrays])
         open_array: Callable[[Stored], Reader] = functools.lru_cache(maxsize=_OPEN_FILES)(open_reader)
@@ -133,6 +136,17 @@ class FileRows(Rows):
                 self._open(array).take_into(values, rows[first:last] - begin, order[first:last])
         self._to_native_(values)
         return out
+
+    @cached_property
+    def has_pages(self) -> bool:
+        if len(self.arrays) > _OPEN_FILES or not all(can_gather(array) for array in self.arrays):
+            return False
+        try:
+            for array in self.arrays:
+                self._pages_of(array).map()
+        except OSError:  # some network file systems and limits on memory forbid it
+            return False
+        return True
 
     def fetch(self, index: Tensor) -> None:
         rows = np.unique(index.numpy())
@@ -203,7 +217,6 @@ class Subset(Rows):
 
     def __init__(self, rows: Rows, index: Tensor) -> None:
         self.shape, self.dtype, self.is_mapped = rows.shape, rows.dtype, rows.is_mapped
-        self.has_pages = rows.has_pages
         self.rows = rows
         self.index = index
         self._ascends = bool((index.diff() > 0).all())
@@ -228,6 +241,10 @@ class Subset(Rows):
 
     def take(self, index: Tensor) -> Tensor:
         return self.rows.take(self.index[index])
+
+    @property
+    def has_pages(self) -> bool:
+        return self.rows.has_pages
 
     def fetch(self, index: Tensor) -> None:
         self.rows.fetch(self.index[index])

@@ -11,6 +11,7 @@ from hydra.utils import to_absolute_path
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer, seed_everything
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveInt, StrictBool, StrictStr
+from torch.nn.modules.dropout import _DropoutNd
 
 from sparse_ae.analysis.coefficient_path import path_figures
 from sparse_ae.config.build import build, check_config, check_selected, with_defaults
@@ -31,7 +32,7 @@ from sparse_ae.training.checkpointing import RunCheckpoint, SealedCheckpointIO, 
 from sparse_ae.training.devices import cluster_environment, set_rank, stopping_together
 from sparse_ae.training.fast import NoProfiler
 from sparse_ae.training.health import Health
-from sparse_ae.training.loop import TrainingLoop, looks_at_steps
+from sparse_ae.training.loop import TrainingLoop, nobody_looks_at_steps
 from sparse_ae.training.module import SparseAutoencoderModule
 from sparse_ae.training.objective import Objective
 from sparse_ae.training.process import tune_process
@@ -139,11 +140,14 @@ class AutoencoderJob(Job):
 
     @property
     def program(self) -> str:
-        looks = any(looks_at_steps(callback) for callback in self.added.values())
-        if looks or self.settings.compile or self.data.transforms:
+        module, trainer = self.module, self.trainer
+        known = nobody_looks_at_steps(trainer, module, module.new_optimizer())
+        # Anomalies are looked for in a whole process, and dropout draws from its generator.
+        is_random = any(isinstance(part, _DropoutNd) for part in module.modules())
+        if not known or is_random or trainer._detect_anomaly or self.settings.compile or self.data.transforms:
             return ""
         try:
-            objective = program(self.module.objective)
+            objective = program(module.objective)
         except TypeError:  # it has state that cannot be stacked
             return ""
         data = {key: value for key, value in self.config["data"].items() if key != "seed"}

@@ -17,6 +17,7 @@ from sparse_ae.config.build import selected
 from sparse_ae.config.errors import describe
 from sparse_ae.functional import block_rows
 from sparse_ae.jobs.base import Job, StartingPoint, missing_analyses
+from sparse_ae.packing import coroutine
 from sparse_ae.reporting.console import tell, warn
 from sparse_ae.reporting.pages import write_run_page
 from sparse_ae.run.checkpoint import read_checkpoint
@@ -187,11 +188,11 @@ def _seconds_per_sample(job: Job) -> float:
 def _logging_into(path: Path) -> Iterator[None]:
     """Send Python's logging to ``path``, from INFO on; the console belongs to progress and results.
 
-    Of several runs in one process, each has a thread of its own, and only that and the main one log into its file.
+    Of several runs in one process, each has a thread of its own, whose records are in no other run's file.
     """
     handler = logging.FileHandler(path, delay=True)
-    threads = {threading.get_ident(), threading.main_thread().ident}
-    handler.addFilter(lambda record: record.thread in threads)
+    own = threading.get_ident()
+    handler.addFilter(lambda record: record.thread == own or record.thread not in coroutine.THREADS)
     handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
     root = logging.getLogger()
     level, root.level = root.level, min(root.level, logging.INFO)

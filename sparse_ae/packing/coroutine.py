@@ -8,6 +8,9 @@ from typing import Any
 
 from sparse_ae.training.resume import random_state, set_random_state
 
+THREADS: set[int] = set()
+"""Identifiers of the threads of calls that have not ended."""
+
 
 class Coroutine:
     """A call that runs while ``resume`` waits for it, until it ends or calls ``pause``.
@@ -25,7 +28,6 @@ class Coroutine:
         self._turn, self._back = threading.Semaphore(0), threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._has_begun = False
-        self.has_ended = False
 
     def resume(self) -> None:
         """Let the call run until its next pause or its end."""
@@ -53,12 +55,14 @@ class Coroutine:
         self._turn.acquire()
 
     def _run(self) -> None:
+        own = threading.get_ident()
+        THREADS.add(own)
         try:
             self._call()
         except BaseException as error:
             self._error = error
         finally:
-            self.has_ended = True
+            THREADS.discard(own)
             self._back.release()
 
 

@@ -1,5 +1,6 @@
 """A pack: runs in training that take their steps together wherever they are one program."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 
@@ -11,41 +12,72 @@ from sparse_ae.packing.stack import Stack
 from sparse_ae.training.loop import TrainingLoop
 from sparse_ae.training.losses import loss_values
 
+log = logging.getLogger(__name__)
+
+_ROWS, _CLOSE = 8, 1e-2
+
 
 class Pack:
     """Takes the steps of several training loops.
 
     Each loop keeps its own batches, optimizer, learning rate and counters. The loss and its gradients are those of a
-    stack. Loops that are not of one program, or not at the same step, form several stacks; one by itself trains alone.
+    stack.
     """
 
     def __init__(self) -> None:
-        self._stacks: dict[tuple[int, ...], Stack] = {}
+        self._stacks: dict[tuple[TrainingLoop, ...], Stack] = {}
+        self._unfit: set[Hashable] = set()
 
-    def take_steps(self, loops: Sequence[TrainingLoop]) -> None:
-        """Take steps of all ``loops`` until something is due for one of each group."""
-        groups: dict[Hashable, list[TrainingLoop]] = defaultdict(list)
+    def groups(self, loops: Sequence[TrainingLoop]) -> list[list[TrainingLoop]]:
+        """Divide ``loops`` into those of one program that are at the same step; others are by themselves."""
+        found: dict[Hashable, list[TrainingLoop]] = defaultdict(list)
         for loop in loops:
-            precision = type(loop.trainer.precision_plugin)
-            groups[program(loop.module.objective), precision, loop.global_step, loop.batch_idx].append(loop)
-        stacks = {}
-        for group in groups.values():
-            if len(group) == 1:
-                group[0].take_steps_alone()
-                continue
-            names = tuple(map(id, group))
-            stack = self._stacks.get(names)
-            if stack is None or not stack.is_whole:
-                stack = Stack([loop.module.objective for loop in group])
-            stacks[names] = stack
-            _take_steps(stack, group)
-        self._stacks = stacks
+            own = program(loop.module.objective)
+            alone = loop if own in self._unfit else None
+            found[own, alone, type(loop.trainer.precision_plugin), loop.global_step, loop.batch_idx].append(loop)
+        groups = [part for group in found.values() for part in self._stacked(group)]
+        self._stacks = {names: stack for names, stack in self._stacks.items() if list(names) in groups}
+        return groups
+
+    def take_steps(self, group: Sequence[TrainingLoop]) -> dict[TrainingLoop, Exception]:
+        """Take steps of several loops, one of ``groups``, until something is due or the update of one fails.
+
+        Returns the exceptions of those whose update failed. Any other exception is raised, and is of all of them.
+        """
+        return _take_steps(self._stacks[tuple(group)], group)
+
+    def _stacked(self, group: list[TrainingLoop]) -> list[list[TrainingLoop]]:
+        """Make a stack of ``group``, unless there is one. Returns its loops one by one if they cannot be stacked."""
+        stack = self._stacks.get(tuple(group))
+        if len(group) == 1 or (stack is not None and stack.is_whole):
+            return [group]
+        stack = Stack([loop.module.objective for loop in group])
+        if _is_right(stack, group):
+            self._stacks[tuple(group)] = stack
+            return [group]
+        self._unfit.add(program(stack.members[0]))
+        log.warning("a part of these runs is not written for a stack of models, so that each trains alone")
+        return [[loop] for loop in group]
 
 
-def _take_steps(stack: Stack, loops: Sequence[TrainingLoop]) -> None:
-    """Take steps until something is due for one of ``loops``."""
+@torch.no_grad()
+def _is_right(stack: Stack, group: Sequence[TrainingLoop]) -> bool:
+    """True if the losses of ``stack`` are those of its members, on a few rows."""
+    module, precision = group[0].module, group[0].trainer.precision_plugin
+    x = module.data.first("train", _ROWS).to(next(module.parameters()))
+    try:
+        with precision.train_step_context():
+            losses = stack.whole(x, x).loss
+            alone = torch.stack([member(x, x).loss for member in stack.members])
+    except Exception:  # whatever a part does with tensors that it does not expect
+        return False
+    return losses.shape == alone.shape and torch.allclose(losses, alone, rtol=_CLOSE, equal_nan=True)
+
+
+def _take_steps(stack: Stack, loops: Sequence[TrainingLoop]) -> dict[TrainingLoop, Exception]:
     shares = len({loop.module.data.seed for loop in loops}) == 1
     whole, precision = stack.whole, loops[0].trainer.precision_plugin
+    failed: dict[TrainingLoop, Exception] = {}
     while True:
         x, target = _batch(loops, shares)
         for loop in loops:
@@ -65,18 +97,21 @@ def _take_steps(stack: Stack, loops: Sequence[TrainingLoop]) -> None:
         whole.on_before_optimizer_step_()
         stack.share_gradients()
         for loop in loops:
-            loop.update()
+            try:
+                loop.update()
+            except Exception as error:
+                failed[loop] = error
         whole.on_step_end_()
         for loop in loops:
             loop.end_step()
-        if any(loop.is_due for loop in loops):
-            return
+        if failed or any(loop.is_due for loop in loops):
+            return failed
         for loop in loops:
             loop.pass_on()
 
 
 def _batch(loops: Sequence[TrainingLoop], shares: bool) -> tuple[Tensor, Tensor]:
-    """The next batch that ``loops`` share ``(B, D)``, or those of each ``(R, B, D)``, and targets alike."""
+    """Return the next batch that ``loops`` share ``(B, D)``, or those of each ``(R, B, D)``, and targets alike."""
     if shares:
         batch = loops[0].next_batch()
         for loop in loops[1:]:

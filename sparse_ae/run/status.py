@@ -72,10 +72,12 @@ class StatusRecord:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.packed = 1
-        """Number of runs that share the time of this process."""
+        """Number of runs that share this process."""
+        self.clock = time.monotonic
+        """Seconds that were spent on this run."""
         self._attempt: int | None = None
         self._seconds_before = 0.0
-        self._started = time.monotonic()
+        self._started = self.clock()
 
     def read(self) -> Status:
         """The recorded status. Raises ``RunError`` if the file is damaged."""
@@ -106,7 +108,7 @@ class StatusRecord:
         before = last if resumed else Status()
         self._attempt = last.attempts + 1
         self._seconds_before = before.wall_seconds
-        self._started = time.monotonic()
+        self._started = self.clock()
         status = Status(
             state="running",
             progress=before.progress,
@@ -171,7 +173,7 @@ class StatusRecord:
             self._write(status.model_copy(update={"state": "interrupted", "error": error, "finished": _now()}))
 
     def _wall_seconds(self) -> float:
-        return round(self._seconds_before + (time.monotonic() - self._started) / self.packed, 3)
+        return round(self._seconds_before + self.clock() - self._started, 3)
 
     def _update(self, **changes: Any) -> None:
         self._write(self.read().model_copy(update={**changes, "wall_seconds": self._wall_seconds()}))

@@ -107,7 +107,9 @@ class LocalLauncher:
         divided = self.divide(len(todo), config)
         each = f"{divided.threads} thread{'s' if divided.threads > 1 else ''} each"
         on = f", on GPU {', '.join(dict.fromkeys(divided.gpus))}" if divided.gpus else ""
-        packed = f"{len(jobs)} runs in {len(todo)} packs, " if len(todo) < len(jobs) else ""
+        packed = (
+            f"{len(jobs)} runs in {len(todo)} pack{'s' if len(todo) > 1 else ''}, " if len(todo) < len(jobs) else ""
+        )
         told = f"{packed}{divided.jobs} at a time, {each}{on} ({joblib.cpu_count()} cores)"
         if told != self._told:
             tell(told)

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -29,32 +30,28 @@ def execute_together(specs: Sequence[JobSpec]) -> bool:
     first = specs[0].config
     tune_process(first["threads"], first["matmul_precision"])  # of this thread, which takes the steps
     logging.getLogger().setLevel(logging.INFO)  # each run would set it, and set it back before others have ended
-    with ExitStack() as logs:
-        step = _common_step(specs)
-        members = [_Member(spec, len(specs), step, logs.enter_context(open_log(spec)).fileno()) for spec in specs]
+    with ExitStack() as stack:
+        members = [_Member(spec, len(specs), stack.enter_context(open_log(spec)).fileno()) for spec in specs]
 
         def stop(number: int, frame: FrameType | None) -> None:
             leave_console(number)
             for member in members:
                 member.ask_to_stop(number)
 
-        before = catch(stop)
-        try:
-            _train(members)
-        finally:
-            restore(before)
+        stack.callback(restore, catch(stop))
+        step = _common_step([member.run for member in members])
+        for member in members:
+            member.at_step = step
+        _train(members)
     return not any(member.has_failed for member in members)
 
 
-def _common_step(specs: Sequence[JobSpec]) -> int | None:
+def _common_step(runs: Sequence[Run]) -> int | None:
     """Latest step of which every run that is not trained has a checkpoint; None if there is no such step.
 
     A pack that was killed while it saved has runs whose last checkpoint is later than that of others.
     """
-    steps = []
-    for run in (Run(spec.folder) for spec in specs):
-        if run.record.read_last().fit_seconds is None:
-            steps.append(set(_steps(run)))
+    steps = [set(_steps(run)) for run in runs if run.record.read_last().fit_seconds is None and not run.is_locked]
     return max(set.intersection(*steps), default=None) if steps else None
 
 
@@ -68,39 +65,66 @@ def _train(members: Sequence["_Member"]) -> None:
     pack = Pack()
     for member in members:
         member.resume()
-    while waiting := [member for member in members if member.loop is not None]:
-        for member in waiting:
+    while waiting := {member.loop: member for member in members if member.loop is not None}:
+        for member in waiting.values():
             if member.spec.is_to_stop:
                 member.ask_to_stop(signal.SIGTERM)
-        loops = [member.loop for member in waiting if member.loop is not None]
-        pack.take_steps(loops)
-        if any(loop.checkpoint.is_due for loop in loops):
-            for loop in loops:  # so that all can resume from one step
+        for group in pack.groups(list(waiting)):
+            if len(group) > 1:
+                _take_steps(pack, [waiting[loop] for loop in group], group)
+        if any(loop.checkpoint.is_due for loop in waiting):
+            for loop in waiting:  # so that all can resume from one step
                 loop.checkpoint.save_soon()
-        for member in waiting:
+        for member in waiting.values():
             member.resume()
+
+
+def _take_steps(pack: Pack, members: Sequence["_Member"], loops: Sequence[TrainingLoop]) -> None:
+    """Take steps of ``members``; each gets an exception that is its own, or of all, and its share of the time."""
+    before = time.monotonic()
+    try:
+        errors = pack.take_steps(loops)
+    except Exception as error:
+        errors = dict.fromkeys(loops, error)
+    for member, loop in zip(members, loops, strict=True):
+        member.seconds += (time.monotonic() - before) / len(members)
+        member.has_stepped = True
+        member.error = errors.get(loop)
 
 
 class _Member:
     """One of the jobs."""
 
-    def __init__(self, spec: JobSpec, of: int, at_step: int | None, log: int) -> None:
-        """One ``of`` so many, resumed ``at_step``, whose output goes to the file descriptor ``log``."""
+    def __init__(self, spec: JobSpec, of: int, log: int) -> None:
+        """One ``of`` so many, whose output goes to the file descriptor ``log``."""
         self.spec = spec
-        self._of = of
-        self._at_step = at_step
+        self.run = Run(spec.folder)
+        self.at_step: int | None = None
+        """Step to resume from."""
         self.loop: TrainingLoop | None = None
         """Loop that waits for steps to be taken; None before training, after it, and between steps."""
+        self.has_stepped = False
+        """True once steps of the waiting loop were taken; it takes its own otherwise."""
+        self.error: Exception | None = None
+        """Exception of these steps."""
+        self.seconds = 0.0
+        """Time spent on this job, before its present turn."""
         self.has_failed = False
+        self._of = of
         self._job: Any = None
         self._stopped_by: int | None = None
+        self._turn_began: float | None = None
         self._coroutine = Coroutine(self._execute, log, name=spec.folder.name)
 
     def resume(self) -> None:
         """Let the job go on until it waits for steps, or to its end."""
         self.loop = None
-        if self._stopped_by is None or self._job is not None:
-            self._coroutine.resume()
+        if self._stopped_by is not None and self._job is None:
+            return
+        self._turn_began = time.monotonic()
+        self._coroutine.resume()
+        self.seconds = self._clock()
+        self._turn_began = None
 
     def ask_to_stop(self, number: int) -> None:
         """Tell the job, if it has begun, of a signal to stop."""
@@ -108,16 +132,20 @@ class _Member:
         if self._job is not None:
             self._job.stop.requested = self._job.stop.requested or number
 
+    def _clock(self) -> float:
+        return self.seconds + (0.0 if self._turn_began is None else time.monotonic() - self._turn_began)
+
     def _execute(self) -> None:
         try:
             with suppress(RunBusyError, Stopped):  # another process trains it, or it has saved what it has
                 job = self.spec.build()
                 job.stop.ask_why = lambda: self.spec.why_to_stop
-                job.run.record.packed = self._of
+                job.run.record.packed, job.run.record.clock = self._of, self._clock
                 loop = job.trainer.fit_loop.epoch_loop
                 loop.take_steps = lambda: self._wait(loop)
                 self._job = job
-                execute(job, self.spec.sources, self.spec.sweep, self._at_step)
+                if self._stopped_by is None:  # while it was built
+                    execute(job, self.spec.sources, self.spec.sweep, self.at_step)
         except Exception:
             traceback.print_exc()
             self.has_failed = True
@@ -125,5 +153,9 @@ class _Member:
                 self.spec.stop_file.touch()
 
     def _wait(self, loop: TrainingLoop) -> None:
-        self.loop = loop
+        self.loop, self.has_stepped, self.error = loop, False, None
         self._coroutine.pause()
+        if self.error is not None:
+            raise self.error
+        if not self.has_stepped:
+            loop.take_steps_alone()

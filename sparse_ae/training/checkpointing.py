@@ -100,7 +100,7 @@ class RunCheckpoint(Checkpoint):
         self.stop = stop
         self.best_score: float | None = None
         self._is_best = False
-        self._between_steps = False
+        self._between_steps = self._in_steps = False
         self._saved_at = math.inf
 
     @property
@@ -130,12 +130,13 @@ class RunCheckpoint(Checkpoint):
         self._is_best = False
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self._between_steps = False
+        self._between_steps, self._in_steps = False, True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save if it is due and a run could resume from here."""
+        self._in_steps = False
         if (batch_idx + 1) % trainer.accumulate_grad_batches or _evaluation_follows(trainer):
             return
         stops, due = self.stop.requested is not None, self.is_due
@@ -170,7 +171,9 @@ class RunCheckpoint(Checkpoint):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save, unless the exception came from the middle of a step."""
-        whole = self._between_steps and trainer.world_size == 1
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current
+        between_steps = self._between_steps or (self._in_steps and batches.ready == batches.completed)
+        whole = between_steps and trainer.world_size == 1
         if whole and isinstance(exception, Exception) and not isinstance(exception, NonFiniteLossError):
             self._save(trainer, pl_module)
 

@@ -8,12 +8,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loops.fetchers import _DataFetcher, _PrefetchDataFetcher
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.plugins import DoublePrecision, HalfPrecision, MixedPrecision, Precision
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.trainer import call
+from torch.optim import Optimizer
 
 from sparse_ae.data import Batch
 from sparse_ae.training.checkpointing import RunCheckpoint
@@ -40,7 +41,7 @@ class TrainingLoop(_TrainingEpochLoop):
 
     Steps, and the counters in checkpoints, are those of Lightning to the last bit. Each step is Lightning's own with
     callbacks that look at steps, several devices, a profiler, accumulated gradients, a scaler of gradients, or an
-    optimizer that computes the loss itself.
+    optimizer that is not PyTorch's or computes the loss itself.
     """
 
     def __init__(self, trainer: Trainer, checkpoint: RunCheckpoint) -> None:
@@ -63,13 +64,15 @@ class TrainingLoop(_TrainingEpochLoop):
     @property
     def is_due(self) -> bool:
         """True if something is to be done before the next step."""
-        is_left = not self._is_training_done and not self._should_check_val_fx(self._fetcher)
-        return not is_left or self.module.is_log_due or self.checkpoint.is_due
+        stops = self.trainer.should_stop and self.trainer.fit_loop._can_stop_early
+        ends = self._is_training_done or stops or self._should_check_val_fx(self._fetcher)
+        return ends or self.module.is_log_due or self.checkpoint.is_due
 
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
         super().on_run_start(data_fetcher)
         self._fetcher, self._left_out = data_fetcher, 0
-        self._takes_many = type(data_fetcher) is _PrefetchDataFetcher and _nobody_looks_at_steps(self.trainer)
+        known = nobody_looks_at_steps(self.trainer, self.trainer.lightning_module, self.trainer.optimizers[0])
+        self._takes_many = known and type(data_fetcher) is _PrefetchDataFetcher
 
     def advance(self, data_fetcher: _DataFetcher) -> None:
         """Take steps until something is due."""
@@ -167,23 +170,30 @@ class TrainingLoop(_TrainingEpochLoop):
         self._batches_that_stepped += 1
 
 
-def _nobody_looks_at_steps(trainer: Trainer) -> bool:
-    """True if all that happens in a step is known."""
-    precision, optimizer = trainer.precision_plugin, trainer.optimizers[0]
+def nobody_looks_at_steps(trainer: Trainer, module: LightningModule, optimizer: Optimizer) -> bool:
+    """True if all that happens in a step of ``module`` is known, so that ``TrainingLoop`` can take many at once."""
+    precision = trainer.precision_plugin
     return (
-        type(trainer.lightning_module) is SparseAutoencoderModule
+        type(module) is SparseAutoencoderModule
         and type(trainer.strategy) is SingleDeviceStrategy
         and type(trainer.profiler) is NoProfiler  # type: ignore[attr-defined]
         and type(precision) in _PRECISIONS
         and getattr(precision, "scaler", None) is None
         and trainer.accumulate_grad_batches == 1
-        and inspect.signature(optimizer.step).parameters["closure"].default is None
-        and not any(looks_at_steps(callback) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        and _steps_without_closure(optimizer)
+        and not any(_looks_at_steps(callback) for callback in trainer.callbacks)  # type: ignore[attr-defined]
     )
 
 
-def looks_at_steps(callback: Callback) -> bool:
-    """True if ``callback`` has to be called in each step."""
+def _steps_without_closure(optimizer: Optimizer) -> bool:
+    """True for optimizers of PyTorch but LBFGS; what another one does with a closure is not known."""
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return type(optimizer).__module__.startswith("torch.optim.") and closure is not None and closure.default is None
+
+
+def _looks_at_steps(callback: Callback) -> bool:
     if type(callback) in _OURS:
         return False
-    return any(getattr(type(callback), hook) is not getattr(Callback, hook) for hook in _HOOKS_OF_A_STEP)
+    # Those of the instance, as a LambdaCallback has them.
+    own = {name: getattr(getattr(callback, name), "__func__", None) for name in _HOOKS_OF_A_STEP}
+    return any(hook is not getattr(Callback, name) for name, hook in own.items())

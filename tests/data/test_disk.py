@@ -1,6 +1,7 @@
 """Batches from disk against those of resident data; the thread that reads ahead."""
 
 import contextlib
+import errno
 import gc
 import threading
 import weakref
@@ -333,6 +334,17 @@ def test_systems_that_do_not_load_pages_on_demand(tmp_path: Path, monkeypatch: p
     sampler = EpochSampler(64, seed=0, shuffle=True, window=16, block=4)
     disk = DiskLoader(open_rows(tmp_path / "rows.npy"), sampler, 8)
     assert_same_batches(disk, ResidentLoader(numbered(64, 8), sampler, 8))
+
+
+def test_file_systems_without_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENODEV, "No such device")
+
+    monkeypatch.setattr("mmap.mmap", refuse)
+    np.save(tmp_path / "rows.npy", numbered(64, 8).numpy())
+    sampler, rows = EpochSampler(64, seed=0, shuffle=True, window=16, block=4), open_rows(tmp_path / "rows.npy")
+    assert not rows.has_pages
+    assert_same_batches(DiskLoader(rows, sampler, 8), ResidentLoader(numbered(64, 8), sampler, 8))
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells the memory of a file")

@@ -12,9 +12,11 @@ from sparse_ae.jobs.autoencoder import AutoencoderJob
 from sparse_ae.jobs.execute import execute
 from sparse_ae.run.checkpoint import read_checkpoint
 from sparse_ae.run.directory import Run
+from sparse_ae.sparsity import L1
 from sparse_ae.sweeps.local import packs
 from sparse_ae.sweeps.process import JobSpec
 from sparse_ae.sweeps.together import execute_together
+from sparse_ae.training.loop import TrainingLoop
 from sparse_ae.training.module import SparseAutoencoderModule
 from sparse_ae.training.stop import Stopped
 from tests.helpers import SMALL, plain_config
@@ -96,6 +98,46 @@ def test_one_that_diverges_fails_alone(tmp_path: Path, capfd: pytest.CaptureFixt
     assert "at step" in statuses[1].error
     assert "NonFiniteLossError" in Run(specs[1].folder).log.read_text()
     assert "NonFiniteLossError" not in Run(specs[0].folder).log.read_text()
+
+
+def test_a_step_that_fails_is_the_failure_of_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    update = TrainingLoop.update
+
+    def failing(self: TrainingLoop) -> None:
+        if self.global_step == 22 and self.trainer.optimizers[0].param_groups[0]["lr"] == 0.01:
+            raise RuntimeError("no such step")
+        update(self)
+
+    monkeypatch.setattr(TrainingLoop, "update", failing)
+    specs = [spec(tmp_path / str(lr), "sparsity=l1", f"optimizer.lr={lr}") for lr in (0.01, 0.001, 0.002)]
+    with capfd.disabled():
+        assert not execute_together(specs)
+    runs = [Run(each.folder) for each in specs]
+    assert [run.read_state() for run in runs] == ["failed", "finished", "finished"]
+    assert runs[0].status.error == "RuntimeError: no such step"
+    assert ["no such step" in run.log.read_text() for run in runs] == [True, False, False]
+    assert all(0 < run.status.wall_seconds < 60 for run in runs)
+
+
+class L1OfOneModel(L1):
+    """Written without thinking of a stack: a mean over what is the first dimension of one model."""
+
+    def losses(self, forward: Any, network: Any) -> dict[str, torch.Tensor]:
+        return {"l1": forward.z.abs().sum(dim=-1).mean(dim=0)}
+
+
+def test_runs_with_a_part_that_is_not_for_stacks_train_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    target = f"sparsity._target_={__name__}.L1OfOneModel"
+    specs = [spec(tmp_path / str(c), "sparsity=l1", target, f"sparsity.coefficient={c}") for c in (0.001, 0.1)]
+    assert specs[0].build().program == specs[1].build().program != ""
+    alone = spec(tmp_path / "alone", "sparsity=l1", target, "sparsity.coefficient=0.1")
+    execute(alone.build(), {})
+    with capfd.disabled():
+        assert execute_together(specs)
+    assert Run(specs[1].folder).metrics == Run(alone.folder).metrics
+    assert "each trains alone" in Run(specs[0].folder).log.read_text()
 
 
 def job(program: str, number: int = 0) -> JobSpec:

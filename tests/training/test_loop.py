@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import LambdaCallback
 
+from sparse_ae.data.loader import ResidentLoader
 from sparse_ae.jobs.autoencoder import AutoencoderJob
 from sparse_ae.run.checkpoint import read_checkpoint
 from sparse_ae.run.directory import Run
@@ -25,9 +27,13 @@ class Looker(Callback):
         self.batches.append(batch_idx)
 
 
+def small_job(folder: Path, *overrides: str) -> AutoencoderJob:
+    return AutoencoderJob(plain_config(*SMALL, "visuals.every_n_epochs=100", *overrides), Run(folder))
+
+
 def fitted(folder: Path, *overrides: str, callback: Callback | None = None) -> tuple[dict[str, Any], dict[str, float]]:
     """Last checkpoint and metrics of a run."""
-    job = AutoencoderJob(plain_config(*SMALL, "visuals.every_n_epochs=100", *overrides), Run(folder))
+    job = small_job(folder, *overrides)
     if callback is not None:
         job.trainer.callbacks.insert(0, callback)
     job.trainer.fit(job.module, datamodule=job.data)
@@ -80,3 +86,57 @@ def test_steps_and_counters_are_those_of_lightning(tmp_path: Path, overrides: li
         del checkpoint["logged"]  # the names of event files have the time
     assert_same(ours, theirs, "checkpoint")
     assert our_results == their_results
+
+
+class OwnAdam(torch.optim.Adam):
+    """Optimizer of a user's, whose step could be anything."""
+
+    def step(self, *arguments: Any, **options: Any) -> Any:  # type: ignore[override]
+        return super().step(*arguments, **options)
+
+
+def test_steps_that_are_not_known_are_lightnings(tmp_path: Path) -> None:
+    seen: list[int] = []
+    lambdas = LambdaCallback(on_train_batch_end=lambda *arguments: seen.append(arguments[4]))
+    for name, overrides, callback in (
+        ("lambda", [], lambdas),
+        ("optimizer", [f"optimizer._target_={__name__}.OwnAdam"], None),
+        ("accumulates", ["trainer.accumulate_grad_batches=2"], None),
+    ):
+        job = small_job(tmp_path / name, "trainer.max_epochs=1", "trainer.limit_train_batches=4", *overrides)
+        if callback is not None:
+            job.trainer.callbacks.insert(0, callback)
+        job.trainer.fit(job.module, datamodule=job.data)
+        assert not job.trainer.fit_loop.epoch_loop._takes_many, name
+    assert seen == [0, 1, 2, 3]
+
+
+def test_training_stops_at_the_step_that_lightning_stops_at(tmp_path: Path) -> None:
+    """With ``min_steps``, a wish to stop is granted in the middle of a later epoch."""
+
+    class Stops(Callback):
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            trainer.should_stop = True
+
+    job = small_job(tmp_path, "data.val_size=0", "+trainer.min_steps=27", "trainer.max_epochs=3")
+    job.trainer.callbacks.insert(0, Stops())
+    job.trainer.fit(job.module, datamodule=job.data)
+    assert job.trainer.fit_loop.epoch_loop._takes_many
+    assert job.trainer.global_step == 27
+
+
+def test_a_batch_that_cannot_be_read_leaves_a_checkpoint_of_the_step_before(tmp_path: Path) -> None:
+    job = small_job(tmp_path)
+    iterate = ResidentLoader.chunks
+
+    def failing(self: ResidentLoader) -> Any:
+        for number, chunk in enumerate(iterate(self)):
+            if number == 7:
+                raise OSError("gone")
+            yield chunk
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ResidentLoader, "chunks", failing)
+        with pytest.raises(OSError, match="gone"):
+            job.trainer.fit(job.module, datamodule=job.data)
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 7
