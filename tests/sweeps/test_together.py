@@ -58,26 +58,29 @@ MEMBERS = {
 }
 
 
-def test_members_end_as_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def stop_in_epoch(number: int, each: JobSpec) -> None:
+    """Train until an epoch begins, counted from 0, and stop there as if a signal had asked for it."""
+    original = SparseAutoencoderModule.on_train_epoch_start
+
+    def stopping(self: SparseAutoencoderModule) -> None:
+        if self.current_epoch == number:
+            raise Stopped(15)
+        original(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SparseAutoencoderModule, "on_train_epoch_start", stopping)
+        with pytest.raises(Stopped):
+            execute(each.build(), {})
+    assert Run(each.folder).read_state() == "interrupted"
+
+
+def test_members_end_as_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Also one that was stopped before, and one that is of another program."""
     alone = {name: spec(tmp_path / "alone" / name, *overrides) for name, overrides in MEMBERS.items()}
     for each in alone.values():
         execute(each.build(), {})
     packed = {name: spec(tmp_path / "packed" / name, *overrides) for name, overrides in MEMBERS.items()}
-    with monkeypatch.context() as patch:
-        original = SparseAutoencoderModule.on_train_epoch_start
-
-        def stop_in_second_epoch(self: SparseAutoencoderModule) -> None:
-            if self.current_epoch:
-                raise Stopped(15)
-            original(self)
-
-        patch.setattr(SparseAutoencoderModule, "on_train_epoch_start", stop_in_second_epoch)
-        with pytest.raises(Stopped):
-            execute(packed["b"].build(), {})
-    assert Run(packed["b"].folder).read_state() == "interrupted"
+    stop_in_epoch(1, packed["b"])
     with capfd.disabled():  # output goes to each run's log
         assert execute_together(list(packed.values()))
     for name in MEMBERS:
@@ -86,6 +89,24 @@ def test_members_end_as_alone(
         assert_close(one, other)
         lines = [line for line in one.log.read_text().splitlines() if line.startswith("epoch ")]
         assert [line.split()[1] for line in lines] == (["2/2"] if name == "b" else ["1/2", "2/2"])
+
+
+def test_members_resume_from_one_step(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """As after a kill in the middle of saving: one has a checkpoint of step 40, both have one of step 20."""
+    options = ["sparsity=l1", "trainer.max_epochs=3", "trainer.limit_train_batches=20"]
+    early, late = (spec(tmp_path / name, *options, f"optimizer.lr={lr}") for name, lr in (("a", 0.001), ("b", 0.002)))
+    stop_in_epoch(1, early)
+    stop_in_epoch(2, late)
+    with capfd.disabled():
+        assert execute_together([early, late])
+    log = Run(late.folder).log.read_text()
+    assert "last.ckpt is later than those of the runs that train with this one; the checkpoint before it is used" in log
+    assert "later than" not in Run(early.folder).log.read_text()
+    epochs = [line.split()[1] for line in log.splitlines() if line.startswith("epoch ")]
+    assert epochs == ["2/3", "3/3"]
+    alone = spec(tmp_path / "alone", *options, "optimizer.lr=0.002")
+    execute(alone.build(), {})
+    assert_close(Run(late.folder), Run(alone.folder))
 
 
 def test_one_that_diverges_fails_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
