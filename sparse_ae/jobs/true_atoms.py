@@ -1,5 +1,6 @@
 """Atoms that the data were made from, and not learned: the bound for those that are."""
 
+import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import Tensor
 
@@ -32,8 +33,11 @@ class TrueAtoms(Learner):
         return self._data.n_true
 
     def fit(self, x: Tensor) -> OMP:
-        """Return the coder, on the scale of the training data; ``x (B, D)`` tells only the type and the device."""
+        """Return the coder, on the scale of the training data; ``x (B, D)`` tells only the type and the device.
+
+        Its atoms have norm 1 there, like those of other learners, so that a threshold of codes means the same for all.
+        """
         model, scale = self._data.model, self._data.scale
         mean = scale(model.bias)
-        atoms = scale(model.bias + model.atoms) - mean
+        atoms = F.normalize(scale(model.bias + model.atoms) - mean, dim=1)
         return OMP(atoms.to(x), k=self.n_nonzero, mean=mean.to(x), selection=self.selection)
