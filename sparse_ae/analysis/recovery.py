@@ -46,9 +46,9 @@ class Numbers(NamedTuple):
     """Features that fire in a sample, mean."""
     l0: float
     """Codes != 0 of a sample, mean."""
-    mcc: Annotated[float | None, Label("MCC (mean |cosine| of matched atoms)")]
-    """|Cosine| of true atoms and units matched one to one, mean over the pairs."""
-    random_mcc: float | None
+    mcc: Annotated[float, Label("MCC (mean |cosine| of matched atoms)")]
+    """|Cosine| of true atoms and units matched one to one, mean over features; 0 for one without a unit."""
+    random_mcc: float
     """Value of ``mcc`` for as many atoms of random (Gaussian) direction."""
     found_share: Annotated[float, Label("share of true features found")]
     """Share of the features whose matched |cosine| is at least ``found_cosine``."""
@@ -178,8 +178,8 @@ def analyse(subject: Subject, *, found_cosine: Cosine = 0.9, split_cosine: Cosin
         silent_features=int((~ever).sum()),
         true_l0=float(frequency.sum()),
         l0=float(subject.codes.counts.double().mean()),
-        mcc=mean_defined(np.abs(matched.cosine)),
-        random_mcc=mean_defined(random),
+        mcc=float(np.abs(matched.cosine).sum() / len(compared)),
+        random_mcc=float(random.sum() / len(compared)),
         found_share=float(found.sum() / len(compared)),
         random_found_share=float((random >= found_cosine).sum() / len(compared)),
         found_cosine=found_cosine,
@@ -350,8 +350,8 @@ def _atoms_figure(
     if not len(matched.cosine):
         note(left, "no living unit")
         note(right, "no living unit")
-    mean = "" if numbers.mcc is None else f", MCC {numbers.mcc:.3f}"
-    finish(figure, f"{numbers.found_share:.0%} of {compared:,} true features found{mean}", columns=4)
+    found = f"{numbers.found_share:.0%} of {compared:,} true features found"
+    finish(figure, f"{found}, MCC {numbers.mcc:.3f}", columns=4)
     return figure
 
 
