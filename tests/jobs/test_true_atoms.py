@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -63,5 +64,15 @@ def test_data_without_true_atoms_are_refused(tmp_path: Path) -> None:
 
 
 def test_no_more_nonzeros_than_true_atoms(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^coder\.n_nonzero=32: more than there are atoms \(expected 1 to "):
+    message = r"^coder\.n_nonzero=32: more than there are atoms \(expected 1 to data\.n_true=30\)$"
+    with pytest.raises(ConfigError, match=message):
         CoderJob(plain_config(*SMALL, "coder=true_atoms", name="fit"), Run(tmp_path))
+
+
+def test_rows_are_not_read_to_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=10_000))
+    with pytest.raises(ConfigError, match=r"^data: 2,000 training rows take"):
+        CoderJob(
+            plain_config(*SMALL, "coder=ksvd", "coder.n_nonzero=2", "coder.latent_dim=8", name="fit"), Run(tmp_path)
+        )
+    CoderJob(plain_config(*SMALL, "coder=true_atoms", "coder.n_nonzero=2", name="fit"), Run(tmp_path))
