@@ -12,16 +12,18 @@ from pydantic import Field
 from scipy import sparse
 from torch import Tensor
 
-from sparse_ae.analysis.base import Label, Result, Subject
+from sparse_ae.analysis.base import Label, Need, Result, Subject, needs
 from sparse_ae.analysis.stability import match_atoms, matchable
 from sparse_ae.analysis.statistics import mean_defined
-from sparse_ae.config.errors import ConfigError
+from sparse_ae.data import Synthetic
 from sparse_ae.data.sparse_model import Truth
 from sparse_ae.functional import blocks
 from sparse_ae.plotting.style import BLUE, GREY, Array, finish, log_positions, note
 
 Cosine = Annotated[float, Field(gt=0, lt=1)]
 Indices = npt.NDArray[np.int64]
+
+_TRUTH = Need(Synthetic, "recovery needs the true features, and the data have none", "data=synthetic")
 
 _BINS = 20
 _ORANGE = "#D55E00"
@@ -134,6 +136,7 @@ class _Hierarchy(NamedTuple):
     """|Cosine| of the child's unit and the parent's atom ``(M,)``."""
 
 
+@needs(_TRUTH)
 def analyse(subject: Subject, *, found_cosine: Cosine = 0.9, split_cosine: Cosine = 0.7) -> Result:
     """Compare the dictionary and the codes with the features that the data were made from.
 
@@ -149,8 +152,7 @@ def analyse(subject: Subject, *, found_cosine: Cosine = 0.9, split_cosine: Cosin
     Sources: H. W. Kuhn, 1955 (matching); D. Chanin et al., "A is for absorption", arXiv 2409.14507, for absorption.
     """
     if subject.sample.truth is None:
-        reason = "recovery needs the true features, and the data have none"
-        raise ConfigError("data", reason=reason, expected="data=synthetic")
+        raise _TRUTH.error
     truth = subject.sample.truth()
     living = (~subject.dead & subject.directions.any(dim=1)).nonzero()[:, 0]
     directions = subject.directions[living]

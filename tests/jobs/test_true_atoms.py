@@ -63,6 +63,16 @@ def test_data_without_true_atoms_are_refused(tmp_path: Path) -> None:
     assert str(error.value) == "coder: needs the true atoms, and the data have none (expected data=synthetic)"
 
 
+@pytest.mark.parametrize(("name", "data"), [("recovery", "synthetic"), ("loss_recovered", "activations")])
+def test_analyses_of_data_that_lack_what_they_need_are_refused_before_training(
+    name: str, data: str, tmp_path: Path
+) -> None:
+    job = CoderJob(plain_config("coder=pca", f"analysis=[{name}]", name="fit"), Run(tmp_path))
+    with pytest.raises(ConfigError, match=rf"^data: {name} needs .*, and the data have none \(expected data={data}\)$"):
+        job.inspect()
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_more_nonzeros_than_true_atoms(tmp_path: Path) -> None:
     message = r"^coder\.n_nonzero=32: more than there are atoms \(expected 1 to data\.n_true=30\)$"
     with pytest.raises(ConfigError, match=message):
