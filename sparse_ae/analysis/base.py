@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ from sparse_ae.data.sparse_model import Truth
 from sparse_ae.functional import block_rows, blockwise, lifetime_sparsity
 from sparse_ae.plotting.pictures import View
 from sparse_ae.run.directory import Run
+
+A = TypeVar("A", bound=Callable[..., Any])
 
 _BATCH = 1000
 """Largest number of samples that are coded at a time."""
@@ -225,6 +227,42 @@ def classes_needed(label: Tensor | None, by: str) -> Tensor:
     if label is None:
         raise NoClassesError("data.labels", reason=f"{by} needs classes, and the data have none")
     return label
+
+
+class Need(NamedTuple):
+    """Property of data that an analysis cannot do without."""
+
+    data: type
+    """Class of the data that have it."""
+    reason: str
+    """Sentence that names the analysis and the property."""
+    expected: str
+    """Option that gives such data."""
+
+    @property
+    def error(self) -> ConfigError:
+        """Error about other data."""
+        return ConfigError("data", reason=self.reason, expected=self.expected)
+
+
+_NEEDS: dict[Callable[..., Any], Need] = {}
+
+
+def needs(need: Need) -> Callable[[A], A]:
+    """Decorate an analysis with its ``need``, so that other data are refused before a coder is trained on them."""
+
+    def note(analyse: A) -> A:
+        _NEEDS[analyse] = need
+        return analyse
+
+    return note
+
+
+def check_need(analyse: Callable[..., Any], data: object) -> None:
+    """Raise ``ConfigError`` if ``data`` lack what the analysis needs."""
+    need = _NEEDS.get(analyse)
+    if need is not None and not isinstance(data, need.data):
+        raise need.error
 
 
 class Label(str):

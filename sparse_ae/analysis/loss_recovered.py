@@ -10,11 +10,13 @@ from matplotlib.figure import Figure
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from sparse_ae.analysis.base import Label, Result, Subject
+from sparse_ae.analysis.base import Label, Need, Result, Subject, needs
 from sparse_ae.coders import Coder
-from sparse_ae.config.errors import ConfigError
+from sparse_ae.data import Activations
 from sparse_ae.data.activations.predictions import ORIGINAL, Predictions
 from sparse_ae.plotting.style import Array, finish, log_positions, looks, note
+
+_LANGUAGE = Need(Activations, "loss_recovered needs a language model, and the data have none", "data=activations")
 
 _BATCH = 1000
 _RECONSTRUCTION, _MEAN, _ZERO = "reconstruction", "mean", "zero"
@@ -62,6 +64,7 @@ class Numbers(NamedTuple):
     """Standard error of each number above; None for a single group."""
 
 
+@needs(_LANGUAGE)
 def analyse(subject: Subject, *, n_contexts: PositiveInt | None = 100, seed: NonNegativeInt = 0) -> Result:
     """Loss of the language model on held-out text with the layer's activations a replaced by decode(encode(a)).
 
@@ -84,8 +87,7 @@ def analyse(subject: Subject, *, n_contexts: PositiveInt | None = 100, seed: Non
     Raises ``ConfigError`` for data without a language model, and for a model that predicts no tokens.
     """
     if subject.sample.language is None:
-        reason = "loss_recovered needs a language model, and the data have none"
-        raise ConfigError("data", reason=reason, expected="data=activations")
+        raise _LANGUAGE.error
     language = subject.sample.language()
     mean = language.mean().float()
     replacements = {

@@ -12,16 +12,18 @@ from pydantic import Field
 from scipy import sparse
 from torch import Tensor
 
-from sparse_ae.analysis.base import Label, Result, Subject
+from sparse_ae.analysis.base import Label, Need, Result, Subject, needs
 from sparse_ae.analysis.stability import match_atoms, matchable
 from sparse_ae.analysis.statistics import mean_defined
-from sparse_ae.config.errors import ConfigError
+from sparse_ae.data import Synthetic
 from sparse_ae.data.sparse_model import Truth
 from sparse_ae.functional import blocks
 from sparse_ae.plotting.style import BLUE, GREY, Array, finish, log_positions, note
 
 Cosine = Annotated[float, Field(gt=0, lt=1)]
 Indices = npt.NDArray[np.int64]
+
+_TRUTH = Need(Synthetic, "recovery needs the true features, and the data have none", "data=synthetic")
 
 _BINS = 20
 _ORANGE = "#D55E00"
@@ -46,9 +48,9 @@ class Numbers(NamedTuple):
     """Features that fire in a sample, mean."""
     l0: float
     """Codes != 0 of a sample, mean."""
-    mcc: Annotated[float | None, Label("MCC (mean |cosine| of matched atoms)")]
-    """|Cosine| of true atoms and units matched one to one, mean over the pairs."""
-    random_mcc: float | None
+    mcc: Annotated[float, Label("MCC (mean |cosine| of matched atoms)")]
+    """|Cosine| of true atoms and units matched one to one, mean over features; 0 for one without a unit."""
+    random_mcc: float
     """Value of ``mcc`` for as many atoms of random (Gaussian) direction."""
     found_share: Annotated[float, Label("share of true features found")]
     """Share of the features whose matched |cosine| is at least ``found_cosine``."""
@@ -134,6 +136,7 @@ class _Hierarchy(NamedTuple):
     """|Cosine| of the child's unit and the parent's atom ``(M,)``."""
 
 
+@needs(_TRUTH)
 def analyse(subject: Subject, *, found_cosine: Cosine = 0.9, split_cosine: Cosine = 0.7) -> Result:
     """Compare the dictionary and the codes with the features that the data were made from.
 
@@ -149,8 +152,7 @@ def analyse(subject: Subject, *, found_cosine: Cosine = 0.9, split_cosine: Cosin
     Sources: H. W. Kuhn, 1955 (matching); D. Chanin et al., "A is for absorption", arXiv 2409.14507, for absorption.
     """
     if subject.sample.truth is None:
-        reason = "recovery needs the true features, and the data have none"
-        raise ConfigError("data", reason=reason, expected="data=synthetic")
+        raise _TRUTH.error
     truth = subject.sample.truth()
     living = (~subject.dead & subject.directions.any(dim=1)).nonzero()[:, 0]
     directions = subject.directions[living]
@@ -178,8 +180,8 @@ def analyse(subject: Subject, *, found_cosine: Cosine = 0.9, split_cosine: Cosin
         silent_features=int((~ever).sum()),
         true_l0=float(frequency.sum()),
         l0=float(subject.codes.counts.double().mean()),
-        mcc=mean_defined(np.abs(matched.cosine)),
-        random_mcc=mean_defined(random),
+        mcc=float(np.abs(matched.cosine).sum() / len(compared)),
+        random_mcc=float(random.sum() / len(compared)),
         found_share=float(found.sum() / len(compared)),
         random_found_share=float((random >= found_cosine).sum() / len(compared)),
         found_cosine=found_cosine,
@@ -350,8 +352,8 @@ def _atoms_figure(
     if not len(matched.cosine):
         note(left, "no living unit")
         note(right, "no living unit")
-    mean = "" if numbers.mcc is None else f", MCC {numbers.mcc:.3f}"
-    finish(figure, f"{numbers.found_share:.0%} of {compared:,} true features found{mean}", columns=4)
+    found = f"{numbers.found_share:.0%} of {compared:,} true features found"
+    finish(figure, f"{found}, MCC {numbers.mcc:.3f}", columns=4)
     return figure
 
 

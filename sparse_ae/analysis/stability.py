@@ -15,7 +15,9 @@ from torch import Tensor
 
 from sparse_ae.analysis.base import NOT_EMPTY, FinishedRun, Label, Result, Subject
 from sparse_ae.analysis.statistics import evenly_spread, mean_defined
+from sparse_ae.config.build import TARGET
 from sparse_ae.config.errors import ConfigError
+from sparse_ae.data import Synthetic
 from sparse_ae.functional import blockwise
 from sparse_ae.plotting.mosaic import Block, mosaic
 from sparse_ae.plotting.style import GREY, Array, finish, looks, note
@@ -206,13 +208,22 @@ def seed_siblings(run: Run) -> list[Run]:
 
 
 def _but_for_the_seed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Relevant configuration without the seed and keys that repeat it, such as ``data.seed``."""
+    """Relevant configuration without the seed and keys that repeat it, such as ``data.seed``.
+
+    That of data which are made from it is kept: with another one, there are other features to find.
+    """
     relevant = relevant_config(config)
-    seed = ("seed", relevant.pop("seed"))
+    seed, made = ("seed", relevant.pop("seed")), _is_made_from_seed(config)
     return {
-        section: {key: value for key, value in node.items() if (key, value) != seed} if isinstance(node, dict) else node
+        section: {key: value for key, value in node.items() if (key, value) != seed}
+        if isinstance(node, dict) and not (made and section == "data")
+        else node
         for section, node in relevant.items()
     }
+
+
+def _is_made_from_seed(config: Mapping[str, Any]) -> bool:
+    return bool(config["data"].get(TARGET) == f"sparse_ae.data.{Synthetic.__name__}")
 
 
 def _others(subject: Subject, runs: Sequence[Run] | None) -> Sequence[Run]:
@@ -224,7 +235,9 @@ def _others(subject: Subject, runs: Sequence[Run] | None) -> Sequence[Run]:
     siblings = seed_siblings(subject.run) if subject.run is not None else []
     if not siblings:
         beside = f"beside {subject.run.shown_path}" if subject.run is not None else "beside a coder without a run"
-        reason = f"no finished run {beside} differs from it in the seed alone; train another seed first"
+        made = subject.run is not None and _is_made_from_seed(subject.run.config)
+        hint = " (data.seed=0 gives all runs the same true features)" if made else ""
+        reason = f"no finished run {beside} differs from it in the seed alone{hint}; train another seed first"
         raise ConfigError("runs", "null", reason, "folders of finished runs")
     return siblings
 

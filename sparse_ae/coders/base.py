@@ -34,6 +34,9 @@ class Coder(Protocol):
 class Learner(ABC):
     """Method that learns a coder from data."""
 
+    needs_rows: ClassVar[bool] = True
+    """False if one row tells as much as all: their type and device."""
+
     @abstractmethod
     def fit(self, x: Tensor) -> "DictionaryCoder":
         """Learn a coder from ``x (B, D)``. Raises ``UserError`` if x is empty or not finite."""
@@ -58,6 +61,7 @@ class DictionaryCoder(CoderModule, Learner):
     no atom is zero.
     """
 
+    needs_rows = False
     atoms: Tensor
     mean: Tensor
 

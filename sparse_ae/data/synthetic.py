@@ -1,5 +1,6 @@
 """Data made from a known dictionary: which features are there, and where they fire, is known."""
 
+import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any
@@ -33,6 +34,10 @@ from sparse_ae.functional import stream_seed
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _MOST_ROWS, _MOST_DRAWS = 1024, 2**22
 """Largest number of rows that are drawn at a time, and of draws for them, one for each row and feature."""
+_STREAMS = 64
+"""Number of blocks of a split with a seed of their own. Torch keeps 32 bits of it: two of 100,000 would be the same."""
+_ROUNDING = 1e-4
+"""Largest difference between a value that is stored and the same one computed on another processor."""
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Coherence = Annotated[float, Field(gt=0, lt=1)]
@@ -69,6 +74,7 @@ class Synthetic(Made):
     """
 
     kind = "synthetic"
+    version = 2
 
     @checked
     def __init__(
@@ -120,7 +126,7 @@ class Synthetic(Made):
         atoms, reached = draw_atoms(self.n_true, self.dim, self.coherence, generator)
         if self.coherence is not None and reached > self.coherence * (1 + 1e-9):
             reason = f"no {self.n_true} atoms of {self.dim} values were found that are so far apart"
-            raise ConfigError("data.coherence", self.coherence, reason, f"about {reached:.3f} or more, or null")
+            raise ConfigError("data.coherence", self.coherence, reason, f"about {_up(reached)} or more, or null")
         loading = draw_loadings(self.trees.parent < 0, self.correlation, self.rank, generator)
         bias = self.bias * F.normalize(torch.randn(self.dim, generator=generator, dtype=torch.float64), dim=0)
         model = atoms.float(), bias.float(), self.probability, self.trees, loading, self.magnitudes, self.noise
@@ -132,8 +138,8 @@ class Synthetic(Made):
         Raises ``UserError`` if the rows that were kept are not those that the options give here.
         """
         first = next(self._blocks(name, 1))[1]
-        if not torch.equal(self.source(name).rows.read(0, 1), first[:1]):
-            raise UserError(str(self.folder), reason="was made by another version of torch; delete it and repeat")
+        if not torch.allclose(self.source(name).rows.read(0, 1), first, rtol=0, atol=_ROUNDING):
+            raise UserError(str(self.folder), reason="was made with another torch or processor; delete it and repeat")
         own = self.count("train") if name == "train" else n
         assert own is not None
         codes = sparse.vstack([codes for codes, _ in self._blocks(name, own)], format="csr")
@@ -180,10 +186,10 @@ class Synthetic(Made):
 
     def _blocks(self, name: Split, n: int) -> Iterator[tuple[sparse.csr_array, Tensor]]:
         """Codes and rows of the first ``n`` rows of a split as it is stored, block by block; at least one block."""
-        size = max(1, min(_MOST_ROWS, _MOST_DRAWS // self.n_true))
+        size, generator = max(1, min(_MOST_ROWS, _MOST_DRAWS // self.n_true)), torch.Generator()
         for number, start in enumerate(range(0, max(n, 1), size)):
-            key = stream_seed(self.seed, 1 + _SPLITS.index(name), number)
-            generator = torch.Generator().manual_seed(key)
+            if number < _STREAMS:  # those after continue the last one
+                generator.manual_seed(stream_seed(self.seed, 1 + _SPLITS.index(name), number))
             codes = self.model.codes(size, generator)
             x = self.model.data(codes, generator)
             yield codes[: n - start], x[: n - start]
@@ -205,7 +211,8 @@ class Synthetic(Made):
             raise ConfigError("l0", f"{self.l0:g}", "more than there are true features", expected)
         if (largest := float(self.probability.max())) > 1 + 1e-9:
             reason = f"the most frequent feature would fire with probability {largest:.3g}"
-            raise ConfigError("l0", f"{self.l0:g}", reason, f"up to {self.l0 / largest:.3g} with these frequencies")
+            most = math.floor(100 * self.l0 / largest) / 100
+            raise ConfigError("l0", f"{self.l0:g}", reason, f"up to {most:.10g} with these frequencies")
         self.probability = self.probability.clamp_max(1)
 
     def _check_coherence(self) -> None:
@@ -215,4 +222,9 @@ class Synthetic(Made):
             raise ConfigError("coherence", self.coherence, "a single atom has none", "null, or a larger n_true")
         if self.coherence < (least := welch_bound(self.n_true, self.dim)):
             reason = f"no {self.n_true} atoms of {self.dim} values are so far apart"
-            raise ConfigError("coherence", self.coherence, reason, f"{least:.3f} (Welch's bound) or more, or null")
+            raise ConfigError("coherence", self.coherence, reason, f"{_up(least)} (Welch's bound) or more, or null")
+
+
+def _up(coherence: float) -> str:
+    """Three decimals, rounded up, so that it is allowed."""
+    return f"{math.ceil(1000 * coherence) / 1000:.3f}"

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from sparse_ae.analysis.base import check_need
 from sparse_ae.coders import CoderModule
-from sparse_ae.config.build import check_spec, selected
+from sparse_ae.config.build import TARGET, check_spec, locate, selected
 from sparse_ae.config.errors import ConfigError, Mistakes
 from sparse_ae.data import DataModule
 from sparse_ae.reporting.columns import Flat, as_method, flat_config
@@ -79,6 +80,8 @@ class Job(ABC):
 
     def inspect(self) -> None:
         """Read the user's own data once, before anything is written. Raises ``ConfigError`` if they are of no use."""
+        for name, spec in missing_analyses(self.run, self.config).items():
+            check_need(locate(spec[TARGET], f"analysis.{name}"), self.data)
         self.data.inspect()
         if not self.data.sizes["test"]:
             raise ConfigError("data.test_size", 0, "a run ends with the metrics of its test split", "above 0")

@@ -71,7 +71,7 @@ class CoderJob(Job):
             self.learner.attach(self.data)
         except ConfigError as error:
             raise error.under("coder") from error
-        if not isinstance(self.learner, DictionaryCoder):
+        if self.learner.needs_rows:
             self._check_room()
 
     @property
@@ -89,7 +89,7 @@ class CoderJob(Job):
             self.coder = self.learner
             self.run.record.note_progress(1.0)
         else:
-            x = data.first("train", data.train_size).to(self.device)
+            x = data.first("train", data.train_size if self.learner.needs_rows else 1).to(self.device)
             self.coder = self._fit(x, start).to(self.device)
             self.run.record.note_fitted()
         splits: tuple[Split, ...] = ("val", "test") if self.data.val_size else ("test",)

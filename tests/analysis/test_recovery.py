@@ -102,7 +102,8 @@ def test_fewer_units_leave_features_without_one() -> None:
     codes[codes < 0.5] = 0
     result = _analyse(codes[:, :3], true[:3], codes, true)
     numbers = result.numbers
-    assert numbers["mcc"] == pytest.approx(1)  # of the pairs
+    assert numbers["mcc"] == pytest.approx(0.5)  # of all features
+    assert numbers["random_mcc"] < 0.5
     assert numbers["found_share"] == 0.5
     assert numbers["uniqueness"] == 0.5
     assert numbers["f1"] == pytest.approx(0.5)
@@ -183,13 +184,14 @@ def test_dead_units_are_left_out() -> None:
     z[:, 2] = 0
     numbers = _analyse(z, true, codes, true).numbers
     assert numbers["dead_units"] == 1
+    assert numbers["mcc"] == pytest.approx(5 / 6)
     assert numbers["found_share"] == pytest.approx(5 / 6)
 
 
 def test_codes_of_zero_alone_recover_nothing() -> None:
     codes, true, parent = _family()
     result = _analyse(torch.zeros(codes.shape), true, codes, true, parent)
-    assert result.numbers["mcc"] is None
+    assert result.numbers["mcc"] == result.numbers["random_mcc"] == 0
     assert result.numbers["best_cosine"] is None
     assert result.numbers["found_share"] == result.numbers["uniqueness"] == result.numbers["f1"] == 0
     assert result.numbers["magnitude_slope"] is None

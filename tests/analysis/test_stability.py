@@ -33,11 +33,17 @@ def _composed(*overrides: str) -> dict[str, Any]:
 
 
 def _make_run(
-    folder: Path, atoms: torch.Tensor, *overrides: str, seed: int = 2, dead: tuple[int, ...] = (), finished: bool = True
+    folder: Path,
+    atoms: torch.Tensor,
+    *overrides: str,
+    seed: int = 2,
+    data_seed: int | None = None,
+    dead: tuple[int, ...] = (),
+    finished: bool = True,
 ) -> Run:
     """A run as training leaves it, with these atoms; the units ``dead`` are, and no other."""
     config, run = copy.deepcopy(_composed(*overrides)), Run(folder)
-    config["seed"] = config["data"]["seed"] = seed
+    config["seed"], config["data"]["seed"] = seed, seed if data_seed is None else data_seed
     spec = config["model"] | {"latent_dim": len(atoms)}
     folder.mkdir(exist_ok=True)
     run.start(config=config, resumed=False, sources={"config.yaml": OmegaConf.to_yaml(config)}, threads=1)
@@ -143,6 +149,15 @@ def test_siblings_differ_in_the_seed_alone(run: Run, tmp_path: Path) -> None:
     assert means == pytest.approx(reference, rel=1e-5)
     named = _analyse(run, runs=[Run(tmp_path / "c")])
     assert [pair["run"] for pair in named.numbers["pairs"]] == ["c"]
+
+
+def test_runs_on_other_true_features_are_no_siblings(tmp_path: Path) -> None:
+    own = _make_run(tmp_path / "own", ATOMS, "data=synthetic", seed=1)
+    _make_run(tmp_path / "other", ATOMS, "data=synthetic", seed=2)
+    with pytest.raises(ValueError, match=r"^runs=null: no .* seed alone \(data\.seed=0 .*\); train another seed first"):
+        _analyse(own)
+    _make_run(tmp_path / "same", ATOMS, "data=synthetic", seed=2, data_seed=1)
+    assert [pair["run"] for pair in _analyse(own).numbers["pairs"]] == ["same"]
 
 
 @pytest.mark.parametrize("of_a_run", [True, False])

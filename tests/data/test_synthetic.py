@@ -1,5 +1,6 @@
 """Data of a known dictionary: rates, correlations, hierarchy, coherence; rows that depend on seed and index only."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from scipy import stats
 from sparse_ae.config.errors import ConfigError, UserError
 from sparse_ae.data import Synthetic
 from sparse_ae.data.sparse_model import draw_atoms, forest, probabilities, welch_bound
+from sparse_ae.data.synthetic import _STREAMS
 
 NOTHING = {"val_size": 1, "test_size": 1}
 
@@ -75,6 +77,15 @@ def test_many_features_are_drawn_in_smaller_blocks(root: Path, monkeypatch: pyte
     data = made(root, n=95, batch_size=1, **NOTHING)
     blocks = [x.shape for _, x in data._blocks("train", 95)]
     assert blocks == [(10, 12)] * 9 + [(5, 12)]
+
+
+def test_blocks_do_not_repeat_however_many_there_are(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeds are of 32 bits, and so the same for two of many blocks: later blocks need none of their own."""
+    monkeypatch.setattr("sparse_ae.data.synthetic._MOST_ROWS", 1)
+    data = made(root, n=1, batch_size=1, noise=0.1, seed=3, **NOTHING)
+    monkeypatch.setattr("sparse_ae.data.synthetic.stream_seed", lambda *key: min(key[-1], 50))
+    rows = torch.cat([x for _, x in data._blocks("train", 300)])
+    assert len(rows.unique(dim=0)) == 300 - (_STREAMS - 51)
 
 
 @pytest.mark.parametrize(
@@ -193,14 +204,14 @@ def test_a_coherence_that_is_not_found_says_what_was(root: Path, monkeypatch: py
         (
             {"l0": 8, "frequencies": "power_law"},
             "l0=8: the most frequent feature would fire with probability 2.22 "
-            "(expected up to 3.6 with these frequencies)",
+            "(expected up to 3.59 with these frequencies)",
         ),
         ({"exponent": -1}, "exponent=-1: should be greater than or equal to 0"),
         ({"coherence": 1}, "coherence=1: should be less than 1"),
         (
             {"coherence": 0.1},
             "coherence=0.1: no 20 atoms of 12 values are so far apart "
-            "(expected 0.187 (Welch's bound) or more, or null)",
+            "(expected 0.188 (Welch's bound) or more, or null)",
         ),
         (
             {"coherence": 0.5, "n_true": 1, "l0": 1},
@@ -230,6 +241,17 @@ def test_options_that_no_model_has(options: dict[str, Any], message: str) -> Non
     assert str(error.value) == message
 
 
+@pytest.mark.parametrize("key", ["l0", "coherence"])
+@pytest.mark.parametrize("n_true", [13, 20, 64, 100])
+def test_a_limit_that_is_named_is_allowed(key: str, n_true: int) -> None:
+    options: dict[str, Any] = {"dim": 12, "n_true": n_true, "n": 500, "l0": 1.0, "frequencies": "power_law"}
+    with pytest.raises(ConfigError) as error:
+        Synthetic(**(options | {key: {"l0": n_true, "coherence": 1e-3}[key]}))
+    limit = re.search(r"\(expected (?:up to )?([\d.]+)", str(error.value))
+    assert limit is not None
+    Synthetic(**(options | {key: float(limit[1])}))
+
+
 def test_probabilities_of_exactly_one_are_possible(root: Path) -> None:
     assert (_codes(made(root, n_true=3, l0=3.0, magnitudes="constant")) == 1).all()
 
@@ -255,6 +277,9 @@ def test_one_line_tells_the_model(root: Path) -> None:
 def test_rows_that_are_not_those_of_the_options_are_refused(root: Path) -> None:
     data = made(root, seed=99)
     file = data.folder / "test" / "0.npy"
-    np.save(file, np.load(file) + 1)
-    with pytest.raises(UserError, match="was made by another version of torch; delete it and repeat"):
+    stored = np.load(file)
+    np.save(file, stored + 1e-5)  # rounding of another processor
+    assert data.truth("test", 5).codes.shape == (5, 20)
+    np.save(file, stored + 1)
+    with pytest.raises(UserError, match="was made with another torch or processor; delete it and repeat"):
         data.truth("test", 5)

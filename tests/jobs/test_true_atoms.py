@@ -2,10 +2,12 @@
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data import Synthetic
@@ -27,7 +29,8 @@ def test_atoms_are_the_true_ones_on_every_scale(normalize: str, tmp_path: Path) 
     coder = learner.fit(data.first("train", 10))
     coder.scale = data.scale
     truth = data.truth("test", 50)
-    torch.testing.assert_close(coder.dictionary, truth.atoms, atol=1e-4, rtol=0)
+    torch.testing.assert_close(coder.atoms.norm(dim=1), torch.ones(9))  # as with the atoms of other learners
+    torch.testing.assert_close(F.normalize(coder.dictionary, dim=1), truth.atoms, atol=1e-4, rtol=0)
     x = data.split("test").rows.read(0, 50)
     torch.testing.assert_close(coder.decode(coder.encode(x)), x, atol=2e-3, rtol=0)  # six atoms span all of it
     torch.testing.assert_close(coder.decode(torch.zeros(1, 9))[0], truth.bias, atol=1e-4, rtol=0)
@@ -60,6 +63,26 @@ def test_data_without_true_atoms_are_refused(tmp_path: Path) -> None:
     assert str(error.value) == "coder: needs the true atoms, and the data have none (expected data=synthetic)"
 
 
+@pytest.mark.parametrize(("name", "data"), [("recovery", "synthetic"), ("loss_recovered", "activations")])
+def test_analyses_of_data_that_lack_what_they_need_are_refused_before_training(
+    name: str, data: str, tmp_path: Path
+) -> None:
+    job = CoderJob(plain_config("coder=pca", f"analysis=[{name}]", name="fit"), Run(tmp_path))
+    with pytest.raises(ConfigError, match=rf"^data: {name} needs .*, and the data have none \(expected data={data}\)$"):
+        job.inspect()
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_more_nonzeros_than_true_atoms(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^coder\.n_nonzero=32: more than there are atoms \(expected 1 to "):
+    message = r"^coder\.n_nonzero=32: more than there are atoms \(expected 1 to data\.n_true=30\)$"
+    with pytest.raises(ConfigError, match=message):
         CoderJob(plain_config(*SMALL, "coder=true_atoms", name="fit"), Run(tmp_path))
+
+
+def test_rows_are_not_read_to_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=10_000))
+    with pytest.raises(ConfigError, match=r"^data: 2,000 training rows take"):
+        CoderJob(
+            plain_config(*SMALL, "coder=ksvd", "coder.n_nonzero=2", "coder.latent_dim=8", name="fit"), Run(tmp_path)
+        )
+    CoderJob(plain_config(*SMALL, "coder=true_atoms", "coder.n_nonzero=2", name="fit"), Run(tmp_path))
