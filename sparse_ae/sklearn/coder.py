@@ -14,6 +14,7 @@ from sparse_ae.data.scale import Moments
 from sparse_ae.sklearn.base import BORROWED, FLOATS, ROWS, CodingTransformer, as_tensor
 from sparse_ae.sklearn.parameters import check_taken, chosen_class, default, made, parameters, renamed, seed_of
 
+_OF_MADE_DATA = {"true_atoms"}
 _ON_ATOMS = {"omp": "sparse_ae.coders.OMP", "fista": "sparse_ae.coders.L1Coder"}
 """Methods that code on given atoms, which the command line takes from a run."""
 
@@ -101,7 +102,8 @@ class SparseCoder(CodingTransformer):
         """The method, as the parameters ask for it; given atoms are of ``dtype``."""
         chosen = parameters(self)
         method, k, dictionary = chosen["method"], chosen["k"], chosen["dictionary"]
-        kind, options = chosen_class("method", targets("coder") | _ON_ATOMS, method), chosen["method_options"] or {}
+        methods = {name: kind for name, kind in (targets("coder") | _ON_ATOMS).items() if name not in _OF_MADE_DATA}
+        kind, options = chosen_class("method", methods, method), chosen["method_options"] or {}
         codes_on_given = issubclass(kind, DictionaryCoder)
         if codes_on_given and dictionary is None:
             raise ConfigError("dictionary", reason=f"method={method} codes on given atoms", expected="atoms (N, D)")
