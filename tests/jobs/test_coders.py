@@ -174,6 +174,7 @@ def test_recoding_is_named_by_the_weights_and_not_by_their_path(fitted: Path, cl
     assert "24 of 24 atoms are zero" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_sweep_and_a_report_with_autoencoders(cli: Cli, tmp_path: Path, finished_run: Path) -> None:
     arguments = ["-m", "coder=data_atoms,random_atoms", "coder.n_nonzero=2,5", "coder.latent_dim=16", *FEW]
     outcome = cli("sparse-ae-fit", *arguments)

@@ -14,6 +14,7 @@ from sparse_ae.reporting import compare
 from tests.helpers import Cli
 
 
+@pytest.mark.slow
 def test_all_runs_of_a_folder_are_analysed_and_compared(cli: Cli, sweep: Path, runs: list[Path]) -> None:
     outcome = cli("sparse-ae-analyse", "run=sweep", "analysis=[reconstructions]", "analysis.reconstructions.n_images=3")
     assert outcome.code == 0, outcome.err

@@ -119,6 +119,7 @@ IDENTITY = "data.transforms=[{_target_: torch.nn.Identity}]"
 """A transform, and so a DataLoader."""
 
 
+@pytest.mark.slow
 def test_data_loader_gives_same_bytes(cli: Cli, tmp_path: Path, finished_run: Path) -> None:
     assert cli("sparse-ae-train", *SMALL, "sparsity=l1", IDENTITY, "hydra.run.dir=run", "analysis=[]").code == 0
     assert (tmp_path / "run/model.safetensors").read_bytes() == (finished_run / "model.safetensors").read_bytes()

@@ -91,6 +91,7 @@ def test_members_end_as_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str])
         assert [line.split()[1] for line in lines] == (["2/2"] if name == "b" else ["1/2", "2/2"])
 
 
+@pytest.mark.slow
 def test_members_resume_from_one_step(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """As after a kill in the middle of saving: one has a checkpoint of step 40, both have one of step 20."""
     options = ["sparsity=l1", "trainer.max_epochs=3", "trainer.limit_train_batches=20"]

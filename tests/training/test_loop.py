@@ -72,7 +72,9 @@ def assert_same(a: Any, b: Any, place: str) -> None:
             "dead=auxk",
         ],
         ["trainer.precision=bf16-mixed", "trainer.log_every_n_steps=1"],
-        ["trainer.limit_train_batches=1.0", "data.batch_size=20000", "data.val_size=0"],
+        pytest.param(
+            ["trainer.limit_train_batches=1.0", "data.batch_size=20000", "data.val_size=0"], marks=pytest.mark.slow
+        ),
         ["target=l0", "target.value=8", "sparsity=jumprelu", "model=linear", "trainer.check_val_every_n_epoch=2"],
     ],
     ids=lambda overrides: overrides[0],
