@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sparse_ae.data import Arrays
-from sparse_ae.data.disk import DiskLoader
+from sparse_ae.data.disk import DiskLoader, block_rows, window_rows
 from sparse_ae.data.loader import Batch, ResidentLoader
 from sparse_ae.data.order import EpochSampler
 from sparse_ae.data.rows import Rows, open_rows
@@ -36,7 +36,7 @@ from sparse_ae.sparsity import TopK
 from sparse_ae.training.objective import Objective
 
 DIM, UNITS = 784, 128
-BLOCK_BYTES = 2**20
+READ_BYTES = 2**20
 BATCHES = (256, 4096)
 CACHE_DIMS, SHARD_ROWS, WINDOWS = (384, 768), 2**15, 4
 ROWS_PER_DOCUMENT, UNITS_PER_VALUE, ACTIVE = 1000, 2, 32
@@ -59,21 +59,15 @@ def drop_from_cache(path: Path) -> None:
 
 def read_through(path: Path) -> None:
     """Read a file from end to end into one buffer, as dd does."""
-    buffer = bytearray(BLOCK_BYTES)
+    buffer = bytearray(READ_BYTES)
     with path.open("rb", buffering=0) as file:
         while file.readinto(buffer):
             pass
 
 
 def from_disk(rows: Rows, batch_size: int, window_gb: float) -> DiskLoader:
-    row_bytes = DIM * 4
-    sampler = EpochSampler(
-        len(rows),
-        seed=0,
-        shuffle=True,
-        window=int(window_gb / 2 * 1e9) // row_bytes,
-        block=BLOCK_BYTES // row_bytes,
-    )
+    window, block = window_rows(window_gb, DIM * 4), block_rows(DIM * 4)
+    sampler = EpochSampler(len(rows), seed=0, shuffle=True, window=window, block=block)
     return DiskLoader(rows, sampler, batch_size)
 
 
@@ -133,7 +127,7 @@ def measure(path: Path, options: argparse.Namespace) -> None:
     n = int(options.gb * 1e9) // (DIM * 4)
     write_rows(path, n)
     rows = open_rows(path)
-    print(f"{n} rows, {options.gb} GB, windows of {options.window_gb / 2} GB, {torch.get_num_threads()} threads\n")
+    print(f"{n} rows, {options.gb} GB, {options.window_gb} GB for windows, {torch.get_num_threads()} threads\n")
     print("| | reference, GB/s | from disk, GB/s | ratio | wanted |\n|---|---|---|---|---|")
     for batch_size in BATCHES:
         call = epoch(from_disk(rows, batch_size, options.window_gb), nothing)
@@ -186,7 +180,7 @@ def measure_cache(folder: Path, dim: int, options: argparse.Namespace) -> None:
                 split_by="document",
                 storage=storage,
                 batch_size=batch_size,
-                window_gb=2 * options.rows * dim * 2 / 2**30 / WINDOWS,
+                window_gb=4 * options.rows * dim * 2 / 2**30 / WINDOWS,
             )
             loaders[storage] = data.train_dataloader()
         for name, make in (("only iterating", lambda: nothing), ("linear, topk", lambda: topk_step(dim))):

@@ -10,16 +10,30 @@ from torch import Tensor
 
 from sparse_ae.data.loader import Loader
 from sparse_ae.data.order import Window
+from sparse_ae.data.pages import Pages
 from sparse_ae.data.rows import Rows
+
+_BLOCK_BYTES = 2**21  # of a huge page: smaller blocks would keep more memory than their own rows
+_PARTS = 4  # of the memory: two windows are in it, and blocks begin and end within huge pages
+
+
+def block_rows(row_bytes: int) -> int:
+    """Return the number of rows of a contiguous block."""
+    return max(1, _BLOCK_BYTES // row_bytes)
+
+
+def window_rows(window_gb: float, row_bytes: int) -> int:
+    """Return the number of rows of a window, with which a ``DiskLoader`` stays within a memory of ``window_gb``."""
+    return max(1, int(window_gb * 2**30 / _PARTS) // row_bytes)
 
 
 class DiskLoader(Loader[Rows]):
     """Batches of ``rows (n, D)``, ascending in their file, in the order of ``sampler``.
 
     The batches are those of a ``ResidentLoader`` with the same sampler. At most two windows of the sampler are in
-    memory, as stored: rows with ``has_pages`` in that of the system, others in buffers. An exception of ``rows`` is
+    memory, as stored: in that of the system where ``rows`` have ``pages``, else in buffers. An exception of ``rows`` is
     raised by the iterator, which ends with it. An iterator that is closed or collected ends its thread at the next
-    block.
+    piece that it reads.
     """
 
     def chunks(self) -> Generator[Tensor, None, None]:
@@ -30,19 +44,33 @@ class DiskLoader(Loader[Rows]):
 
     def memory(self) -> "_Memory":
         """Return memory for one window."""
-        return _Pages(self.rows) if self.rows.has_pages else _Buffer(self.rows, self.sampler.largest_window)
+        pages = self.rows.pages()
+        return _Buffer(self.rows, self.sampler.largest_window) if pages is None else _Mapped(pages)
 
 
 class _Memory(ABC):
     """Rows of one window after the other."""
 
-    @abstractmethod
-    def fill(self, window: Window) -> Iterator[None]:
-        """Read the rows of ``window``, a block before each yield."""
+    def __init__(self) -> None:
+        self._left = torch.empty(0, dtype=torch.int64)
+
+    @property
+    def is_empty(self) -> bool:
+        """True once all rows of the window were taken."""
+        return not len(self._left)
+
+    def take(self, count: int) -> Tensor:
+        """Return the next ``count`` rows in the order of the window, fewer at its end."""
+        places, self._left = self._left[:count], self._left[count:]
+        return self._at(places)
 
     @abstractmethod
-    def take(self, order: Tensor) -> Tensor:
-        """Return rows, counted from the first of the window."""
+    def fill(self, window: Window) -> Iterator[None]:
+        """Read the rows of ``window``, a piece before each yield."""
+
+    @abstractmethod
+    def _at(self, places: Tensor) -> Tensor:
+        """Return the rows at ``places``, as ``fill`` noted them in ``_left``."""
 
     def leave(self) -> None:
         """End the use of the window."""
@@ -53,37 +81,38 @@ class _Buffer(_Memory):
     """Rows copied."""
 
     def __init__(self, rows: Rows, size: int) -> None:
+        super().__init__()
         self._rows = rows
         self._values = torch.empty(size, rows.dim, dtype=rows.dtype)
 
     def fill(self, window: Window) -> Iterator[None]:
+        self._left = window.order
         sizes = [stop - start for start, stop in window.blocks]
         for out, (start, _) in zip(self._values[: sum(sizes)].split(sizes), window.blocks, strict=True):
             self._rows.read_into(out, start)
             yield
 
-    def take(self, order: Tensor) -> Tensor:
-        return self._values.index_select(0, order)
+    def _at(self, places: Tensor) -> Tensor:
+        return self._values.index_select(0, places)
 
 
-class _Pages(_Memory):
+class _Mapped(_Memory):
     """Rows in the memory of the system."""
 
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
-        self._positions = torch.empty(0, dtype=torch.int64)
+    def __init__(self, pages: Pages) -> None:
+        super().__init__()
+        self._pages = pages
 
     def fill(self, window: Window) -> Iterator[None]:
-        self._positions = window.positions
-        for start, stop in window.blocks:
-            self._rows.fetch(torch.arange(start, stop))
-            yield
+        positions = window.positions
+        self._left = positions[window.order]
+        yield from self._pages.fetch(positions)
 
-    def take(self, order: Tensor) -> Tensor:
-        return self._rows.gather(self._positions[order])
+    def _at(self, places: Tensor) -> Tensor:
+        return self._pages.gather(places)
 
     def leave(self) -> None:
-        self._rows.forget()
+        self._pages.forget()
 
 
 class _Windows:
@@ -95,7 +124,6 @@ class _Windows:
         self._next_to_read = next(self._to_read, None)
         self._spare: _Memory | None = None
         self._present: _Memory | None = None
-        self._order = torch.empty(0, dtype=torch.int64)
         self._ahead = self._read_ahead()
 
     def take(self, count: int) -> list[Tensor]:
@@ -103,10 +131,10 @@ class _Windows:
         parts = []
         while count and (self._present or self._advance()):
             assert self._present
-            order, self._order = self._order[:count], self._order[count:]
-            parts.append(self._present.take(order))
-            count -= len(order)
-            if not len(self._order):
+            part = self._present.take(count)
+            parts.append(part)
+            count -= len(part)
+            if self._present.is_empty:
                 self._leave()
         return parts
 
@@ -122,9 +150,7 @@ class _Windows:
         """Wait for the next window and start reading the one after it; False at the end of the epoch."""
         if self._ahead is None:
             return False
-        window = self._ahead.window
         self._present = self._ahead.result()
-        self._order = window.order
         self._ahead = self._read_ahead()
         return True
 

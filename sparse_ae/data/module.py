@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from sparse_ae.config.checked import checked
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.data.device import usable_device
-from sparse_ae.data.disk import DiskLoader
+from sparse_ae.data.disk import DiskLoader, block_rows, window_rows
 from sparse_ae.data.examples import Text
 from sparse_ae.data.files import data_root
 from sparse_ae.data.loader import Batch, Loader, ResidentLoader, Shift
@@ -29,8 +29,6 @@ from sparse_ae.data.transformed import TransformedRows, transformed_loader
 
 AnyLoader = Loader[Any] | DataLoader[Batch]
 
-_BLOCK_BYTES = 2**20
-"""Size of the contiguous blocks that a window of rows on disk is made of."""
 _CHUNK_VALUES = 2**20
 """Number of values that the pass over the training split holds at a time."""
 
@@ -55,8 +53,8 @@ class DataModule(LightningDataModule, ABC):
       data's own unit.
     - ``storage``: rows on the training ``device``, in the memory of the ``host``, or on ``disk``; ``auto`` is the first
       with room for them. It changes the speed and nothing else: on all of them an epoch has the same order.
-    - ``window_gb``: memory that training takes for rows on disk. Data that exceed it are shuffled in windows of half
-      the size, on every tier.
+    - ``window_gb``: memory that training takes for rows on disk. Data that exceed a quarter of it are shuffled in
+      windows of that size, on every tier.
     - ``device``: device of the rows; ``auto`` is the trainer's.
     - ``root``: folder of files that are downloaded or made; by default ``$SPARSE_AE_DATA``, else a per-user cache.
     - ``transforms``: of training images, by a DataLoader with ``num_workers`` workers. With ``transform_target`` the
@@ -94,7 +92,7 @@ class DataModule(LightningDataModule, ABC):
         batch_size: PositiveInt = 128,
         eval_batch_size: PositiveInt = 1000,
         storage: Storage = "auto",
-        window_gb: PositiveFloat = 0.25,
+        window_gb: PositiveFloat = 0.5,
         device: str = "auto",
         # Augmentation and corruption of training images
         transforms: Sequence[Callable[..., Tensor]] = (),
@@ -352,7 +350,7 @@ class DataModule(LightningDataModule, ABC):
     @property
     def _window(self) -> int | None:
         """Number of rows of a window of the training order; None if one window holds them all."""
-        rows = max(1, int(self.window_gb * 2**30 / 2) // self.row_bytes)
+        rows = window_rows(self.window_gb, self.row_bytes)
         return None if self._file_size <= rows else rows
 
     def _loader(self, name: Split, batch_size: int, *, shuffle: bool) -> AnyLoader:
@@ -366,7 +364,7 @@ class DataModule(LightningDataModule, ABC):
             world_size=world_size,
             resume_at=self._resume_at() if name == "train" else (0, 0),
             window=self._window,
-            block=max(1, _BLOCK_BYTES // self.row_bytes),
+            block=block_rows(self.row_bytes),
         )
         if shuffle and self.transforms:
             dataset = TransformedRows(

@@ -1,19 +1,13 @@
 """Readers of the rows of one array: plain reads at offsets, so that memory holds what was asked for and no more.
 
-Rows that lie one after the other can also be gathered from the system's memory of the file, without a copy between.
-
 A reader works on bits: values are integers of the size of the array's own type, in the byte order of the file.
 Readers may be used by several threads at once.
 """
 
-import ctypes
-import mmap
 import os
-import warnings
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,12 +19,6 @@ from torch import Tensor
 
 from sparse_ae.config.errors import UserError
 from sparse_ae.data.formats import Stamp, Stored, load
-
-_madvise = ctypes.CDLL(None).madvise
-_madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-_POPULATE_READ = 22  # since Linux 5.14; Python has no name for it
-
-_PIECE_BYTES = 2**20
 
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -57,12 +45,6 @@ class Reader(ABC):
         """Read ``rows``, ascending and different, into the rows ``places`` of ``out``."""
 
 
-def can_gather(stored: Stored) -> bool:
-    """True if an array has a ``RowReader``, with values where a processor wants them."""
-    is_plain = not stored.is_fortran and not stored.is_swapped
-    return is_plain and stored.offset is not None and stored.offset % stored.itemsize == 0
-
-
 def open_reader(stored: Stored) -> Reader:
     """Open a reader of an array with values of a type in ``DTYPES``."""
     if stored.offset is None:
@@ -75,51 +57,10 @@ class RowReader(Reader):
 
     def __init__(self, stored: Stored) -> None:
         assert stored.offset is not None
-        self.file = _File(stored.file, stored.stamp)
+        self.file = File(stored.file, stored.stamp)
         self.offset = stored.offset
         self.itemsize = stored.itemsize
-        self.shape = stored.shape[0], _values_per_row(stored)
-        self.row_bytes = self.shape[1] * self.itemsize
-
-    def map(self) -> None:
-        """Make the file memory of this process. Raises ``OSError`` where the system does not allow it."""
-        self._pages  # noqa: B018
-
-    def fetch(self, start: int, stop: int) -> None:
-        """Have the system read rows from ``start`` to before ``stop`` into its memory, for ``gather``.
-
-        Raises what reading raises.
-        """
-        begin, end = self.offset + start * self.row_bytes, self.offset + stop * self.row_bytes
-        if not self._pages.populate(begin, end):
-            # Reading does the same, says why it cannot, and works on every system.
-            piece = bytearray(_PIECE_BYTES)
-            for place in range(begin, end, _PIECE_BYTES):
-                self.file.read([memoryview(piece)[: end - place]], place)
-        self.file.check()
-
-    def gather(self, rows: Tensor) -> Tensor:
-        """Return ``rows``, int64 and in any order, copied out of the system's memory.
-
-        Rows that cannot be read end the process by a signal. ``fetch`` finds them.
-        """
-        self.file.check()  # a file that was cut has no pages beyond its end
-        values = self._rows.index_select(0, rows)
-        self.file.check()
-        return values
-
-    def forget(self) -> None:
-        """Take the file out of this process's memory; the system keeps it while it has room."""
-        self._pages.forget()
-
-    @cached_property
-    def _pages(self) -> "_Pages":
-        return _Pages(self.file.descriptor)
-
-    @cached_property
-    def _rows(self) -> Tensor:
-        values = self._pages.bytes[self.offset : self.offset + self.shape[0] * self.row_bytes]
-        return values.view(_BITS[self.itemsize]).view(self.shape)
+        self.row_bytes = values_per_row(stored) * stored.itemsize
 
     def read_into(self, out: Tensor, start: int) -> None:
         self.file.read([_buffer(out)], self.offset + start * self.row_bytes)
@@ -142,12 +83,12 @@ class ColumnReader(Reader):
 
     def __init__(self, stored: Stored) -> None:
         assert stored.offset is not None
-        self.file = _File(stored.file, stored.stamp)
+        self.file = File(stored.file, stored.stamp)
         self.offset = stored.offset
         self.itemsize = stored.itemsize
         self.column_bytes = stored.shape[0] * self.itemsize
         # Within a row, too, the first index varies fastest.
-        self.columns = np.arange(_values_per_row(stored)).reshape(stored.shape[:0:-1]).T.ravel().tolist()
+        self.columns = np.arange(values_per_row(stored)).reshape(stored.shape[:0:-1]).T.ravel().tolist()
 
     def read_into(self, out: Tensor, start: int) -> None:
         for chosen, values in self._blocks(start, start + len(out)):
@@ -193,7 +134,7 @@ class MemoryReader(Reader):
         out[torch.from_numpy(places)] = self.values[torch.from_numpy(rows)]
 
 
-class _File:
+class File:
     """File open for reading, closed with its last reference."""
 
     def __init__(self, path: Path, stamp: Stamp) -> None:
@@ -229,27 +170,8 @@ class _File:
         return count
 
 
-class _Pages:
-    """A file as memory that can only be read."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._memory = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that torch would let one write there
-            self.bytes = torch.frombuffer(self._memory, dtype=torch.uint8)
-
-    def populate(self, begin: int, end: int) -> bool:
-        """Wait until bytes ``begin`` to ``end`` are in memory; False if the system cannot or does not know how to."""
-        begin -= begin % mmap.PAGESIZE
-        # Unlike that of ``mmap``, this call lets other threads of Python run.
-        status: int = _madvise(self.bytes.data_ptr() + begin, end - begin, _POPULATE_READ)
-        return status == 0
-
-    def forget(self) -> None:
-        self._memory.madvise(mmap.MADV_DONTNEED)
-
-
-def _values_per_row(stored: Stored) -> int:
+def values_per_row(stored: Stored) -> int:
+    """Return the number of values in a row."""
     return int(np.prod(stored.shape[1:], dtype=np.int64))
 
 

@@ -3,8 +3,6 @@
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +13,11 @@ from torch import Tensor
 from sparse_ae.config.errors import NOT_GIVEN, ConfigError, did_you_mean, listed
 from sparse_ae.data.files import data_files, placed
 from sparse_ae.data.formats import DTYPES, TEXT, Contents, FormatError, Stored, contents, load
-from sparse_ae.data.readers import Reader, RowReader, bits, breaks, can_gather, open_reader
+from sparse_ae.data.pages import Pages, open_pages
+from sparse_ae.data.readers import Reader, bits, open_reader
 
 _OPEN_FILES = 16
 _PIECE_BYTES = 256 * 2**20
-_GAP_BYTES = 2**16
-"""Bytes that are rather fetched than skipped."""
 _SPARSE = 2
 """Rows of the file per row of a subset, from which on a range is read row by row and not in one piece."""
 
@@ -57,22 +54,9 @@ class Rows(ABC):
     def take(self, index: Tensor) -> Tensor:
         """Return rows by their int64 index ``(B,)``, in any order and repeated at will, ``(B, D)``."""
 
-    @property
-    def has_pages(self) -> bool:
-        """True if ``fetch`` and ``gather`` work: files that the system lets one use as memory."""
-        return False
-
-    def fetch(self, index: Tensor) -> None:
-        """Have the system read rows into its memory, by their int64 index ``(B,)`` in any order."""
-        raise NotImplementedError
-
-    def gather(self, index: Tensor) -> Tensor:
-        """Return fetched rows as ``take`` does, from the system's memory. Others may end the process by a signal."""
-        raise NotImplementedError
-
-    def forget(self) -> None:
-        """Take all that was fetched out of this process's memory; the system keeps it while it has room."""
-        raise NotImplementedError
+    def pages(self) -> Pages | None:
+        """Map these rows anew, so that they can be used in the memory of the system; None if they have to be read."""
+        return None
 
     def read(self, start: int, stop: int) -> Tensor:
         """Return the rows from ``start`` to before ``stop``, ``(stop - start, D)``, in memory of their own."""
@@ -99,7 +83,6 @@ class FileRows(Rows):
         self._stops = np.cumsum([array.shape[0] for array in arrays])
         open_array: Callable[[Stored], Reader] = functools.lru_cache(maxsize=_OPEN_FILES)(open_reader)
         self._open = open_array
-        self._mapped: set[RowReader] = set()
 
     def __len__(self) -> int:
         return int(self._stops[-1])
@@ -137,45 +120,8 @@ class FileRows(Rows):
         self._to_native_(values)
         return out
 
-    @cached_property
-    def has_pages(self) -> bool:
-        if len(self.arrays) > _OPEN_FILES or not all(can_gather(array) for array in self.arrays):
-            return False
-        try:
-            for array in self.arrays:
-                self._pages_of(array).map()
-        except OSError:  # some network file systems and limits on memory forbid it
-            return False
-        return True
-
-    def fetch(self, index: Tensor) -> None:
-        rows = np.unique(index.numpy())
-        apart = np.diff(rows) > _GAP_BYTES // (self.dim * self.dtype.itemsize)
-        for first, last in pairwise(breaks(apart, len(rows))):
-            start, stop = int(rows[first]), int(rows[last - 1]) + 1
-            for array, begin, end in self._overlapping(start, stop):
-                self._pages_of(array).fetch(max(start, begin) - begin, min(stop, end) - begin)
-
-    def gather(self, index: Tensor) -> Tensor:
-        if len(self.arrays) == 1:
-            return self._pages_of(self.arrays[0]).gather(index).view(self.dtype)
-        out = bits(torch.empty(len(index), self.dim, dtype=self.dtype))
-        number = torch.bucketize(index, torch.from_numpy(self._stops), right=True)
-        for i in number.unique().tolist():
-            places = (number == i).nonzero().view(-1)
-            first = int(self._stops[i]) - self.arrays[i].shape[0]
-            out[places] = self._pages_of(self.arrays[i]).gather(index[places] - first)
-        return out.view(self.dtype)
-
-    def forget(self) -> None:
-        for reader in list(self._mapped):
-            reader.forget()
-
-    def _pages_of(self, array: Stored) -> RowReader:
-        reader = self._open(array)
-        assert isinstance(reader, RowReader), "has_pages"
-        self._mapped.add(reader)
-        return reader
+    def pages(self) -> Pages | None:
+        return open_pages(self.arrays)
 
     def _overlapping(self, start: int, stop: int) -> Iterator[tuple[Stored, int, int]]:
         """Yield the arrays with rows between ``start`` and ``stop``, each with its own first row and end."""
@@ -242,18 +188,9 @@ class Subset(Rows):
     def take(self, index: Tensor) -> Tensor:
         return self.rows.take(self.index[index])
 
-    @property
-    def has_pages(self) -> bool:
-        return self.rows.has_pages
-
-    def fetch(self, index: Tensor) -> None:
-        self.rows.fetch(self.index[index])
-
-    def gather(self, index: Tensor) -> Tensor:
-        return self.rows.gather(self.index[index])
-
-    def forget(self) -> None:
-        self.rows.forget()
+    def pages(self) -> Pages | None:
+        pages = self.rows.pages()
+        return pages and pages.subset(self.index)
 
 
 def open_rows(

@@ -310,7 +310,7 @@ def test_shards_are_read_as_one_file(tmp_path: Path, shard_rows: int, layout: st
     index = torch.tensor([i for i in range(90) if i % 8])
     samplers = [EpochSampler(len(index), seed=0, shuffle=True, window=20, block=6) for _ in range(2)]
     rows = Subset(open_rows(tmp_path), index)
-    assert rows.has_pages == (layout == "plain" and shard_rows > 4)  # more than 16 files are not mapped
+    assert (rows.pages() is not None) == (layout == "plain" and shard_rows > 4)  # more than 16 files are not mapped
     disk = DiskLoader(rows, samplers[0], 13)
     stored = torch.from_numpy(data.reshape(90, 6))[index]
     assert_same_batches(disk, ResidentLoader(stored, samplers[1], 13))
@@ -329,7 +329,7 @@ def mapped_kb(path: Path) -> int:
 
 
 def test_systems_that_do_not_load_pages_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sparse_ae.data.readers._POPULATE_READ", -1)  # an advice that every kernel refuses
+    monkeypatch.setattr("sparse_ae.data.pages._POPULATE_READ", -1)  # an advice that every kernel refuses
     np.save(tmp_path / "rows.npy", numbered(64, 8).numpy())
     sampler = EpochSampler(64, seed=0, shuffle=True, window=16, block=4)
     disk = DiskLoader(open_rows(tmp_path / "rows.npy"), sampler, 8)
@@ -343,7 +343,7 @@ def test_file_systems_without_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("mmap.mmap", refuse)
     np.save(tmp_path / "rows.npy", numbered(64, 8).numpy())
     sampler, rows = EpochSampler(64, seed=0, shuffle=True, window=16, block=4), open_rows(tmp_path / "rows.npy")
-    assert not rows.has_pages
+    assert rows.pages() is None
     assert_same_batches(DiskLoader(rows, sampler, 8), ResidentLoader(numbered(64, 8), sampler, 8))
 
 
@@ -354,7 +354,7 @@ def test_pages_of_a_window_are_given_back(tmp_path: Path, leave: str) -> None:
     path = tmp_path / "rows.npy"
     np.save(path, numbered(8192, 1024).numpy())
     rows = open_rows(path)
-    assert rows.has_pages
+    assert rows.pages()
     batches = iter(DiskLoader(rows, EpochSampler(8192, seed=0, shuffle=False, window=512), 256))
     in_memory = []
     for _ in batches:
@@ -382,11 +382,12 @@ def test_a_file_that_was_cut_is_found_before_its_pages_are_used(tmp_path: Path) 
     """Memory beyond the end of a file would end the process by a signal."""
     path = tmp_path / "rows.npy"
     np.save(path, numbered(4096).numpy())
-    rows, order = open_rows(path), torch.arange(4000, 4096)
-    rows.fetch(order)
-    assert torch.equal(rows.gather(order), numbered(4096)[order])
+    pages, order = open_rows(path).pages(), torch.arange(4000, 4096)
+    assert pages
+    list(pages.fetch(order))
+    assert torch.equal(pages.gather(order), numbered(4096)[order])
     with path.open("r+b") as file:
         file.truncate(500)
-    for use in (rows.fetch, rows.gather):
+    for use in (pages.fetch, pages.gather):
         with pytest.raises(UserError, match="has changed since it was opened"):
-            use(order)
+            list(use(order))
