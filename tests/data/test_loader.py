@@ -46,16 +46,6 @@ def test_lightning_moves_a_batch_once() -> None:
     assert torch.equal(corrupted.target, x + 1)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_pinned_batches_arrive_on_a_gpu() -> None:
-    rows, sampler = torch.rand(10, 3), EpochSampler(10, seed=0, shuffle=True)
-    pinned = list(ResidentLoader(rows, sampler, 4, pin=True))
-    assert all(batch.x.is_pinned() for batch in pinned)
-    for batch, plain in zip(pinned, ResidentLoader(rows, sampler, 4), strict=True):
-        moved = batch.to("cuda")
-        assert torch.equal(moved.x.cpu(), plain.x)
-
-
 def test_shifted_batches_are_a_function_of_seed_epoch_and_batch() -> None:
     shift = Shift(pixels=1, epochs=3, shape=(1, 5, 5))
     image = torch.zeros(2, 25)

@@ -11,6 +11,8 @@ from lightning.pytorch import Callback, Trainer
 from sparse_ae.jobs.autoencoder import AutoencoderJob
 from sparse_ae.run.directory import Run
 from tests.events import logged
+from tests.helpers import train_run
+from tests.processes import start, wait_until
 
 EVERY_STEP = "checkpoint.every_n_minutes=1e-9"
 """A checkpoint after every step."""
@@ -85,3 +87,26 @@ def crashing(step: int, error: type[BaseException], *, in_the_middle: bool = Fal
         patch.setattr(AutoencoderJob, "_trainer", trainer)
         with pytest.raises(error, match="crash"):
             yield
+
+
+def assert_resumes_after_power_cut(whole: Run, step: int, *overrides: str) -> None:
+    """Train a duplicate of ``whole`` with the same ``overrides``, cut it off after ``step``, and resume it."""
+    folder = whole.path.with_name(f"after-{step}")
+    with crashing(step, PowerCut):
+        train_run(folder, *overrides)
+    assert_same(train_run(folder, *overrides), whole)
+
+
+def assert_resumes_after_kill(folder: Path, *overrides: str) -> None:
+    """Train a run whole, and again with one SIGKILL once it has a checkpoint; each in a process of its own."""
+    overrides = (*SHORT, WARMUP, "trainer.limit_train_batches=50", "checkpoint.every_n_minutes=0.001", *overrides)
+    whole, half = Run(folder / "whole"), Run(folder / "half")
+    process = start(half.path, *overrides)
+    wait_until(half.last_checkpoint.exists)
+    process.kill()
+    process.join()
+    assert half.read_state() == "interrupted"
+    for run in (half, whole):
+        start(run.path, *overrides).join()
+    assert half.status.attempts == 2
+    assert_same(half, whole)

@@ -17,7 +17,7 @@ from sparse_ae.sweeps.process import JobSpec
 from tests.events import logged
 from tests.helpers import plain_config
 from tests.processes import command, start, start_together, wait_until
-from tests.scenarios.crashes import SHORT, WARMUP, assert_same
+from tests.scenarios.crashes import SHORT, WARMUP, assert_resumes_after_kill, assert_same
 
 ON_DISK = ("data=arrays", "data.path={}/x.npy", "data.storage=disk", "data.window_gb=1e-4")
 
@@ -63,18 +63,7 @@ def test_packs_resume_after_ten_kills(tmp_path: Path) -> None:
 def test_resume_after_kill(data: tuple[str, ...], tmp_path: Path) -> None:
     """One SIGKILL, once a checkpoint is there; on disk, an epoch takes eight windows."""
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(2000, 64)).astype(np.float32))
-    own = [option.format(tmp_path) for option in data]
-    overrides = [*SHORT, WARMUP, "trainer.limit_train_batches=50", "checkpoint.every_n_minutes=0.001", *own]
-    whole, half = Run(tmp_path / "whole"), Run(tmp_path / "half")
-    process = start(half.path, *overrides)
-    wait_until(half.last_checkpoint.exists)
-    process.kill()
-    process.join()
-    assert half.read_state() == "interrupted"
-    for run in (half, whole):
-        start(run.path, *overrides).join()
-    assert half.status.attempts == 2
-    assert_same(half, whole)
+    assert_resumes_after_kill(tmp_path, *(option.format(tmp_path) for option in data))
 
 
 @pytest.mark.slow
