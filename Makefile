@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 ARGS ?=
+DEVICE ?= cuda
 
 .DEFAULT_GOAL := help
-.PHONY: help install run sweep tensorboard test test-all check format benchmark clean
+.PHONY: help install run sweep tensorboard test test-all check format benchmark gpu clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  ARGS=\"key=value ...\" passes overrides to run and sweep; PYTHON=python3.12 picks the interpreter"
+	@echo "  make gpu BIN=/usr/bin takes the python of that folder as it is, instead of .venv"
 
 # uv is an ordinary package of the index and installs several times as fast as pip, which takes its place where it
 # cannot be had. On a terminal it shows its progress; elsewhere only what fails.
@@ -49,7 +51,7 @@ tensorboard: $(VENV)/.core  ## watch outputs/ at http://localhost:6006
 	$(BIN)/tensorboard --logdir outputs
 
 test: $(VENV)/.dev  ## run the fast tests, a few minutes
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 test-all: $(VENV)/.dev  ## run all tests: also real kills, launchers, lab books, the browser
 	$(BIN)/python -m pytest
@@ -67,6 +69,12 @@ format: $(VENV)/.dev  ## format the code and fix lint
 benchmark: $(VENV)/.dev  ## time a training epoch, and the weight sweeps, against plain loops
 	$(BIN)/python experiments/speed/benchmark.py
 	$(BIN)/python experiments/speed/sweep.py
+
+# Needs nothing installed where BIN names an environment that exists; the package is this folder's.
+gpu: export PYTHONPATH := $(CURDIR)
+gpu: $(if $(filter $(VENV)/bin,$(BIN)),$(VENV)/.dev)  ## run tests and benchmarks of a GPU; DEVICE=cpu rehearses them
+	$(BIN)/python -m pytest tests/gpu -m gpu --device $(DEVICE) --numprocesses $(if $(filter cpu,$(DEVICE)),0,4)
+	$(BIN)/python -m experiments.speed.gpu --device $(DEVICE) $(ARGS)
 
 clean:  ## remove .venv, caches and build products; outputs/ stays
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

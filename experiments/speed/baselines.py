@@ -29,10 +29,10 @@ def kl(z: Tensor, rho: float = 0.05) -> Tensor:
     return (rho * torch.log(rho / rho_hat) + (1 - rho) * torch.log((1 - rho) / (1 - rho_hat))).sum()
 
 
-def plain(root: str, device: str, batch: int, epochs: int) -> tuple[list[float], float]:
+def plain(root: str, device: str, batch: int, epochs: int, images: int = TRAIN_IMAGES) -> tuple[list[float], float]:
     """Train with loop A, the first one would write: Dataset, ToTensor, DataLoader, Adam, `.item()` each step."""
-    images = datasets.MNIST(root, train=True, transform=transforms.ToTensor())
-    loader = DataLoader(Subset(images, range(TRAIN_IMAGES)), batch_size=batch, shuffle=True)
+    dataset = datasets.MNIST(root, train=True, transform=transforms.ToTensor())
+    loader = DataLoader(Subset(dataset, range(images)), batch_size=batch, shuffle=True)
     encoder, decoder = (module.to(device) for module in autoencoder())
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
     seconds, first_step = [], 0.0
