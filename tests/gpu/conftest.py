@@ -1,5 +1,10 @@
 """The device of the tests marked gpu, and runs on it that several of them share."""
 
+import os
+
+# As trainer.deterministic=true sets it, but before any test makes a product: CUDA reads it once in a process.
+os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+
 from collections.abc import Iterator
 from pathlib import Path
 
