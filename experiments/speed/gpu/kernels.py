@@ -19,7 +19,7 @@ def _add(a, b):  # not Triton's own sum, which is compiled once Triton is import
 
 
 @triton.jit
-def _decode(values, units, atoms, out, dim, k: tl.constexpr, columns: tl.constexpr):
+def _decode(values, units, atoms, out, dim: tl.constexpr, k: tl.constexpr, columns: tl.constexpr):
     sample, column = tl.program_id(0), tl.program_id(1) * columns + tl.arange(0, columns)
     inside = column < dim
     total = tl.full((columns,), 0.0, tl.float32)
@@ -30,7 +30,7 @@ def _decode(values, units, atoms, out, dim, k: tl.constexpr, columns: tl.constex
 
 
 @triton.jit
-def _scores(gradient, units, atoms, out, dim, k: tl.constexpr, columns: tl.constexpr):
+def _scores(gradient, units, atoms, out, dim: tl.constexpr, k: tl.constexpr, columns: tl.constexpr):
     sample, j = tl.program_id(0), tl.program_id(1)
     unit = tl.load(units + sample * k + j)
     total = tl.full((columns,), 0.0, tl.float32)
@@ -42,7 +42,7 @@ def _scores(gradient, units, atoms, out, dim, k: tl.constexpr, columns: tl.const
 
 
 @triton.jit
-def _outer(values, units, x, out, dim, k: tl.constexpr, columns: tl.constexpr):
+def _outer(values, units, x, out, dim: tl.constexpr, k: tl.constexpr, columns: tl.constexpr):
     sample, column = tl.program_id(0), tl.program_id(1) * columns + tl.arange(0, columns)
     inside = column < dim
     row = tl.load(x + sample * dim + column, mask=inside, other=0.0)
