@@ -26,6 +26,7 @@ def products(request: pytest.FixtureRequest, device: str) -> ModuleType:
         return importlib.import_module("experiments.speed.gpu.kernels")
 
 
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")  # a default of Triton that will change
 @pytest.mark.parametrize(("batch", "dim", "n", "k"), [(5, 7, 20, 3), (4, 300, 40, 8), (3, 256, 9, 9)])
 def test_products_by_places(products: ModuleType, device: str, batch: int, dim: int, n: int, k: int) -> None:
     """They are those of the dense codes, with their gradients."""
