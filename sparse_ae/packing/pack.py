@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
+from sparse_ae.packing.joint_optimizer import JointOptimizer
 from sparse_ae.packing.program import program
 from sparse_ae.packing.stack import Stack
 from sparse_ae.training.loop import TrainingLoop
@@ -77,6 +78,7 @@ def _is_right(stack: Stack, group: Sequence[TrainingLoop]) -> bool:
 def _take_steps(stack: Stack, loops: Sequence[TrainingLoop]) -> dict[TrainingLoop, Exception]:
     shares = len({loop.module.data.seed for loop in loops}) == 1
     whole, precision = stack.whole, loops[0].trainer.precision_plugin
+    optimizer = JointOptimizer([loop.trainer.optimizers[0] for loop in loops])
     failed: dict[TrainingLoop, Exception] = {}
     while True:
         x, target = _batch(loops, shares)
@@ -98,9 +100,10 @@ def _take_steps(stack: Stack, loops: Sequence[TrainingLoop]) -> dict[TrainingLoo
         stack.share_gradients()
         for loop in loops:
             try:
-                loop.update()
+                loop.clip_gradients()
             except Exception as error:
                 failed[loop] = error
+        failed |= {loops[member]: error for member, error in optimizer.step().items()}
         whole.on_step_end_()
         for loop in loops:
             loop.end_step()

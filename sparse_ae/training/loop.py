@@ -104,7 +104,8 @@ class TrainingLoop(_TrainingEpochLoop):
             module.on_after_backward()
             self.look_at_gradients()
             module.objective.on_before_optimizer_step_()
-            self.update()
+            self.clip_gradients()
+            self.trainer.optimizers[0].step()
             module.objective.on_step_end_()
             self.end_step()
             if self.is_due:
@@ -145,14 +146,13 @@ class TrainingLoop(_TrainingEpochLoop):
         if self.trainer.gradient_clip_val:
             call._call_callback_hooks(self.trainer, "on_before_optimizer_step", self.trainer.optimizers[0])
 
-    def update(self) -> None:
-        """Clip gradients and let the optimizer step."""
-        trainer, optimizer = self.trainer, self.trainer.optimizers[0]
+    def clip_gradients(self) -> None:
+        """Clip gradients, if that is asked for."""
+        trainer = self.trainer
         if trainer.gradient_clip_val:
             self.module.configure_gradient_clipping(
-                optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+                trainer.optimizers[0], trainer.gradient_clip_val, trainer.gradient_clip_algorithm
             )
-        optimizer.step()
 
     def end_step(self) -> None:
         """Count the step, and set the next learning rate."""

@@ -125,14 +125,14 @@ def test_one_that_diverges_fails_alone(tmp_path: Path, capfd: pytest.CaptureFixt
 def test_a_step_that_fails_is_the_failure_of_its_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    update = TrainingLoop.update
+    clip = TrainingLoop.clip_gradients
 
     def failing(self: TrainingLoop) -> None:
         if self.global_step == 22 and self.trainer.optimizers[0].param_groups[0]["lr"] == 0.01:
             raise RuntimeError("no such step")
-        update(self)
+        clip(self)
 
-    monkeypatch.setattr(TrainingLoop, "update", failing)
+    monkeypatch.setattr(TrainingLoop, "clip_gradients", failing)
     specs = [spec(tmp_path / str(lr), "sparsity=l1", f"optimizer.lr={lr}") for lr in (0.01, 0.001, 0.002)]
     with capfd.disabled():
         assert not execute_together(specs)
