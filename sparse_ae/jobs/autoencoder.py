@@ -16,12 +16,14 @@ from torch.nn.modules.dropout import _DropoutNd
 from sparse_ae.analysis.coefficient_path import path_figures
 from sparse_ae.config.build import build, check_config, check_selected, with_defaults
 from sparse_ae.config.errors import ConfigError, Mistakes
+from sparse_ae.data.storage import choose_tier
 from sparse_ae.jobs.base import Job, StartingPoint, check_analyses
 from sparse_ae.jobs.callbacks import build_callbacks, check_watched, why_stopped
 from sparse_ae.jobs.memory import check_memory
 from sparse_ae.jobs.trainer_options import check_options, naming_the_options
 from sparse_ae.loggers import Loggers
 from sparse_ae.models import build_autoencoder
+from sparse_ae.packing.packable import Packable
 from sparse_ae.packing.program import program
 from sparse_ae.reporting.console import shell_line, tell
 from sparse_ae.run.checkpoint import read_checkpoint
@@ -75,6 +77,9 @@ _GROUPS: dict[str, tuple[str, ...]] = {
     "visuals": (),
 }
 """Groups of the config, and the arguments that the framework supplies to the constructor of each."""
+
+_FORMS = 8
+"""Arrays of the size of a batch, or of its codes, that a step holds at a time."""
 
 _HALF = ("bf16-true", "16-true")
 """Precisions that keep every buffer in 16 bits."""
@@ -139,20 +144,33 @@ class AutoencoderJob(Job):
         return int(self.trainer.world_size)
 
     @property
-    def program(self) -> str:
+    def packable(self) -> Packable | None:
         module, trainer = self.module, self.trainer
         known = nobody_looks_at_steps(trainer, module, module.new_optimizer())
         # Anomalies are looked for in a whole process, and dropout draws from its generator.
         is_random = any(isinstance(part, _DropoutNd) for part in module.modules())
         if not known or is_random or trainer._detect_anomaly or self.settings.compile or self.data.transforms:
-            return ""
+            return None
         try:
             objective = program(module.objective)
         except TypeError:  # it has state that cannot be stacked
-            return ""
+            return None
         data = {key: value for key, value in self.config["data"].items() if key != "seed"}
         common = objective, data, self.config["trainer"], self.config["matmul_precision"]
-        return hashlib.sha256(repr(common).encode()).hexdigest()[:16]
+        name = hashlib.sha256(repr(common).encode()).hexdigest()[:16]
+        n_parameters = sum(parameter.numel() for parameter in module.parameters())
+        return Packable(name, n_parameters, self._training_bytes(n_parameters))
+
+    def _training_bytes(self, n_parameters: int) -> int:
+        """Memory of training, about: weights, gradients and two moments; rows and codes of a batch, in several forms;
+        and the data, if they are in memory.
+        """
+        data, latent_dim = self.data, self.module.model.network.latent_dim
+        in_batch = data.batch_size * (data.input_dim + latent_dim)
+        rows = sum(data.sizes.values()) * data.row_bytes
+        # A question to the GPU would begin its use, which is for the processes of jobs.
+        tier = choose_tier(data.storage, rows, torch.device("cpu"), on_disk=True)
+        return 4 * (4 * n_parameters + _FORMS * in_batch) + (0 if tier == "disk" else rows)
 
     def resume_from(self) -> Path | None:
         if not isinstance(self.settings.resume, str):

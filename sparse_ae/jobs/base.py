@@ -12,6 +12,7 @@ from sparse_ae.coders import CoderModule
 from sparse_ae.config.build import TARGET, check_spec, locate, selected
 from sparse_ae.config.errors import ConfigError, Mistakes
 from sparse_ae.data import DataModule
+from sparse_ae.packing.packable import Packable
 from sparse_ae.reporting.columns import Flat, as_method, flat_config
 from sparse_ae.run.directory import Run
 from sparse_ae.run.naming import relevant_config
@@ -63,9 +64,9 @@ class Job(ABC):
         return None
 
     @property
-    def program(self) -> str:
-        """Name of what it has in common with the jobs that can train together with it; empty if none can."""
-        return ""
+    def packable(self) -> Packable | None:
+        """Facts about it if it can train together with other jobs."""
+        return None
 
     @property
     def options(self) -> Flat:

@@ -16,6 +16,7 @@ class JointOptimizer:
     are all but LBFGS. Those of different classes, or with hooks, are stepped one by one. None may load a state while it
     is in use.
 
+    >>> import torch
     >>> p, q = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)
     >>> joint = JointOptimizer([torch.optim.SGD([p], lr=1.0), torch.optim.SGD([q], lr=2.0)])
     >>> p.grad = q.grad = torch.ones(1)

@@ -56,7 +56,7 @@ def make_launcher(job: str, config: DictConfig, stop_file: Path) -> Launcher:
         local.launch([p.spec._replace(folder=p.run.path.absolute(), stop_file=stop_file) for p in jobs])
 
     def count(jobs: int, config: Mapping[str, Any]) -> int:
-        return min(jobs, local.divide(jobs, config).jobs * local.pack)
+        return min(jobs, local.divide(jobs, config).jobs * (local.pack if isinstance(local.pack, int) else 1))
 
     return Launcher(launch, waits_here=True, at_a_time=count)
 

@@ -1,10 +1,11 @@
 """Jobs in parallel on one machine: how many, with how many threads, on which GPU."""
 
-import math
 import os
 import queue
+import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import joblib
@@ -12,6 +13,7 @@ import psutil
 from pydantic import PositiveInt
 
 from sparse_ae.reporting.console import tell
+from sparse_ae.sweeps.packs import PackSize, described, largest_pack, packs
 from sparse_ae.sweeps.process import JobSpec, run_isolated
 
 _BYTES_PER_JOB = 1.5 * 2**30
@@ -59,26 +61,22 @@ def visible_gpus() -> list[str]:
     return named.split(",")[:count] if named else [str(i) for i in range(count)]
 
 
-def packs(jobs: Sequence[JobSpec], largest: int, at_a_time: int) -> list[list[JobSpec]]:
-    """Divide ``jobs`` into packs of up to ``largest``, of one program each and of about equal size.
-
-    There are as many packs as can be trained ``at_a_time``, if there are enough jobs of a program.
-    """
-    programs: dict[str, list[JobSpec]] = {}
-    for job in jobs:
-        programs.setdefault(job.program or str(job.folder), []).append(job)
-    found = []
-    for same in programs.values():
-        share = round(at_a_time * len(same) / len(jobs))
-        count = min(len(same), max(math.ceil(len(same) / largest), share))
-        found += [same[i * len(same) // count : (i + 1) * len(same) // count] for i in range(count)]
-    return found
+def free_gpu_memory(gpus: Sequence[str]) -> float | None:
+    """Free memory of the fullest of ``gpus`` in bytes, as their driver tells it; None if it does not."""
+    command = ["nvidia-smi", f"--id={','.join(gpus)}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+        return min(float(line) for line in told.split()) * 2**20
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
 
 
 class LocalLauncher:
     """Jobs in parallel on this machine, in processes with a share of the cores, on a free GPU."""
 
-    def __init__(self, n_jobs: PositiveInt | None = None, jobs_per_gpu: PositiveInt = 1, pack: PositiveInt = 1) -> None:
+    def __init__(
+        self, n_jobs: PositiveInt | None = None, jobs_per_gpu: PositiveInt = 1, pack: PackSize = "auto"
+    ) -> None:
         """``n_jobs`` processes at a time; None: as many as the machine has room for. Up to ``pack`` jobs of one program
         train together in a process.
         """
@@ -101,16 +99,15 @@ class LocalLauncher:
         )
 
     def launch(self, jobs: Sequence[JobSpec]) -> None:
-        """Execute ``jobs`` and wait for their end."""
+        """Execute ``jobs`` and wait for their end. A pack that runs out of memory is divided in two."""
         config = jobs[0].config
-        todo = packs(jobs, self.pack, self.divide(len(jobs), config).jobs)
+        todo = self._packs(jobs)
         divided = self.divide(len(todo), config)
         each = f"{divided.threads} thread{'s' if divided.threads > 1 else ''} each"
         on = f", on GPU {', '.join(dict.fromkeys(divided.gpus))}" if divided.gpus else ""
-        packed = (
-            f"{len(jobs)} runs in {len(todo)} pack{'s' if len(todo) > 1 else ''}, " if len(todo) < len(jobs) else ""
-        )
-        told = f"{packed}{divided.jobs} at a time, {each}{on} ({joblib.cpu_count()} cores)"
+        told = f"{divided.jobs} at a time, {each}{on} ({joblib.cpu_count()} cores)"
+        if packed := described(todo):
+            told = f"{packed}, {told}"
         if told != self._told:
             tell(told)
             self._told = told
@@ -122,10 +119,27 @@ class LocalLauncher:
         def execute(pack: Sequence[JobSpec]) -> None:
             gpu = free.get()
             try:
-                run_isolated([job._replace(config={**job.config, "threads": divided.threads}) for job in pack], gpu)
+                is_too_large = run_isolated(
+                    [job._replace(config={**job.config, "threads": divided.threads}) for job in pack], gpu
+                )
             finally:
                 free.put(gpu)
+            if is_too_large:
+                middle = len(pack) // 2
+                execute(pack[:middle])
+                execute(pack[middle:])
 
         with ThreadPoolExecutor(divided.jobs) as pool:
             for ended in [pool.submit(execute, pack) for pack in todo]:
                 ended.result()
+
+    def _packs(self, jobs: Sequence[JobSpec]) -> list[list[JobSpec]]:
+        if self.pack == "off":
+            return [[job] for job in jobs]
+        divided = self.divide(len(jobs), jobs[0].config)
+        gpus = list(dict.fromkeys(divided.gpus))
+        memory = free_gpu_memory(gpus) if gpus else float(psutil.virtual_memory().available)
+        sharing = self.jobs_per_gpu if gpus else divided.jobs
+        own = None if memory is None else memory / sharing - _BYTES_PER_JOB
+        limit = partial(largest_pack, size=self.pack, on_gpu=bool(gpus), memory=own)
+        return packs(jobs, limit, divided.jobs)

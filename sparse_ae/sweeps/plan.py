@@ -12,6 +12,7 @@ from sparse_ae.cli.compose import explained, folder, sources, task_config
 from sparse_ae.config.errors import ConfigError, Mistakes, UserError
 from sparse_ae.jobs.base import missing_analyses
 from sparse_ae.jobs.execute import is_settled, starting_point
+from sparse_ae.packing.packable import Packable
 from sparse_ae.run.directory import Run
 from sparse_ae.run.errors import RunError
 from sparse_ae.run.naming import config_hash
@@ -84,19 +85,19 @@ def plan(kind: str, config: DictConfig, jobs: Sequence[list[str]]) -> tuple[list
             spec = job_spec(kind, compose_job(config, overrides))
             twin = planned.get(spec.folder)
             new = Planned(overrides, spec, Run(spec.folder), [])
-            program = _check(new, twin)
+            packable = _check(new, twin)
         except (ConfigError, RunError) as error:
             rejected.append(Rejected(own, error))
         else:
             if twin is None:
-                planned[spec.folder] = new._replace(spec=spec._replace(program=program))
+                planned[spec.folder] = new._replace(spec=spec._replace(packable=packable))
             else:
                 twin.same.append(overrides)
     return list(planned.values()), rejected
 
 
-def _check(new: Planned, twin: Planned | None) -> str:
-    """Return the ``program`` of a job.
+def _check(new: Planned, twin: Planned | None) -> Packable | None:
+    """Return the facts about a job that can train together with others.
 
     Raises ``ConfigError`` or ``RunError`` for one that cannot be trained, or not in the folder of ``twin``.
     """
@@ -110,7 +111,9 @@ def _check(new: Planned, twin: Planned | None) -> str:
     if new.state != "damaged" and not is_settled(new.run, new.spec.config):
         starting_point(job)
         job.inspect()
-    return str(job.program)
+        packable: Packable | None = job.packable
+        return packable
+    return None
 
 
 def raise_mistakes(rejected: Sequence[Rejected]) -> None:

@@ -20,6 +20,7 @@ from types import FrameType, ModuleType
 from typing import Any, NamedTuple, TextIO
 
 from sparse_ae.atomic import write_atomically
+from sparse_ae.packing.packable import Packable
 from sparse_ae.run.directory import Run
 from sparse_ae.run.errors import RunBusyError
 from sparse_ae.training.stop import SIGNALS, catch, leave_console, restore
@@ -43,6 +44,8 @@ _STOP_PREFIX = ".stop-"
 _STALE_SECONDS = 7 * 24 * 3600
 """Age at which a request that was kept for jobs in a queue is removed."""
 _POLL_SECONDS = 0.2
+_TOO_LARGE = 75
+"""Exit code of a process whose jobs do not fit into memory together, and may one by one."""
 _GRACE_SECONDS = 60
 """Time that a job has to stop by itself before it is killed."""
 
@@ -60,8 +63,8 @@ class JobSpec(NamedTuple):
     """Files of ``.hydra``, names to contents."""
     stop_file: Path | None = None
     """File whose existence asks the job to stop."""
-    program: str = ""
-    """Name of what jobs have in common that can train together; empty for one that trains alone."""
+    packable: Packable | None = None
+    """Facts about a job that can train together with others."""
 
     @property
     def sweep(self) -> str | None:
@@ -113,16 +116,17 @@ def warm_up() -> None:
         restore(before)
 
 
-def run_isolated(specs: Sequence[JobSpec], gpu: str | None = None) -> None:
+def run_isolated(specs: Sequence[JobSpec], gpu: str | None = None) -> bool:
     """Execute ``specs`` in one process of their own, on one ``gpu`` if given, and wait for its end.
 
+    Returns True if they are to be executed again in smaller packs, because memory did not suffice for all.
     Several train together. Each run's ``status.json`` records how it ended, also if the process was killed. A run that
     another process has locked is skipped. The process is asked to stop, with checkpoints, when its sweep asks for that
     or when an exception ends the wait. With ``fail_fast``, a failure asks all jobs of the sweep to stop.
     """
     specs = [spec for spec in specs if not spec.is_to_stop]
     if not specs:
-        return
+        return False
     process = _CONTEXT.Process(target=_work, args=(specs, gpu), name=specs[0].folder.name)
     with _without_main_module():
         process.start()
@@ -132,6 +136,8 @@ def run_isolated(specs: Sequence[JobSpec], gpu: str | None = None) -> None:
     finally:
         _end(process)
     code = process.exitcode or 0
+    if code == _TOO_LARGE and len(specs) > 1:
+        return True
     for spec in specs:
         if spec.stop_file is not None and spec.fails_fast and _has_failed(code) and not spec.why_to_stop:
             spec.stop_file.touch()
@@ -141,6 +147,7 @@ def run_isolated(specs: Sequence[JobSpec], gpu: str | None = None) -> None:
             run.mark_killed(f"killed by {signal.Signals(-code).name}{' (out of memory?)' if killed else ''}")
         else:  # asked before it could answer, or ended by itself
             run.mark_killed(spec.why_to_stop or f"its process ended with exit code {code}")
+    return False
 
 
 @contextmanager
@@ -186,9 +193,12 @@ def _work(specs: Sequence[JobSpec], gpu: str | None) -> None:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     if len(specs) > 1:
-        from sparse_ae.sweeps.together import execute_together
+        from sparse_ae.sweeps.together import PackTooLargeError, execute_together
 
-        sys.exit(0 if execute_together(specs) else 1)
+        try:
+            sys.exit(0 if execute_together(specs) else 1)
+        except PackTooLargeError:
+            sys.exit(_TOO_LARGE)
     from sparse_ae.jobs.execute import execute
 
     (spec,) = specs

@@ -9,6 +9,8 @@ from contextlib import ExitStack, suppress
 from types import FrameType
 from typing import Any
 
+import torch
+
 from sparse_ae.jobs.execute import execute
 from sparse_ae.packing.coroutine import Coroutine
 from sparse_ae.packing.pack import Pack
@@ -20,12 +22,19 @@ from sparse_ae.training.loop import TrainingLoop
 from sparse_ae.training.process import tune_process
 from sparse_ae.training.stop import Stopped, catch, leave_console, restore
 
+log = logging.getLogger(__name__)
+
+
+class PackTooLargeError(Exception):
+    """There is not enough memory for a step of all jobs together."""
+
 
 def execute_together(specs: Sequence[JobSpec]) -> bool:
     """Execute the jobs of ``specs``. Returns True if none failed.
 
     Steps are taken together; everything else, one job after the other. A failure is its own run's. A signal to stop
-    reaches all jobs, which save and stop after the present step.
+    reaches all jobs, which save and stop after the present step. Raises ``PackTooLargeError`` where memory does not
+    suffice; the process should end then, and the jobs resume from their last checkpoints.
     """
     first = specs[0].config
     tune_process(first["threads"], first["matmul_precision"])  # of this thread, which takes the steps
@@ -85,11 +94,18 @@ def _take_steps(pack: Pack, members: Sequence["_Member"], loops: Sequence[Traini
     try:
         errors = pack.take_steps(loops)
     except Exception as error:
+        if _is_out_of_memory(error):
+            log.warning(f"out of memory with {len(loops)} runs in one process; they are divided in two")
+            raise PackTooLargeError from error
         errors = dict.fromkeys(loops, error)
     for member, loop in zip(members, loops, strict=True):
         member.seconds += (time.monotonic() - before) / len(members)
         member.has_stepped = True
         member.error = errors.get(loop)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 class _Member:

@@ -13,7 +13,7 @@ from sparse_ae.jobs.execute import execute
 from sparse_ae.run.checkpoint import read_checkpoint
 from sparse_ae.run.directory import Run
 from sparse_ae.sparsity import L1
-from sparse_ae.sweeps.local import packs
+from sparse_ae.sweeps.local import LocalLauncher
 from sparse_ae.sweeps.process import JobSpec
 from sparse_ae.sweeps.together import execute_together
 from sparse_ae.training.loop import TrainingLoop
@@ -153,7 +153,7 @@ class L1OfOneModel(L1):
 def test_runs_with_a_part_that_is_not_for_stacks_train_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     target = f"sparsity._target_={__name__}.L1OfOneModel"
     specs = [spec(tmp_path / str(c), "sparsity=l1", target, f"sparsity.coefficient={c}") for c in (0.001, 0.1)]
-    assert specs[0].build().program == specs[1].build().program != ""
+    assert specs[0].build().packable == specs[1].build().packable is not None
     alone = spec(tmp_path / "alone", "sparsity=l1", target, "sparsity.coefficient=0.1")
     execute(alone.build(), {})
     with capfd.disabled():
@@ -162,26 +162,40 @@ def test_runs_with_a_part_that_is_not_for_stacks_train_alone(tmp_path: Path, cap
     assert "each trains alone" in Run(specs[0].folder).log.read_text()
 
 
-def job(program: str, number: int = 0) -> JobSpec:
-    config: dict[str, Any] = {}
-    return JobSpec("", config, Path(f"{program}{number}"), {}, program=program)
+class L1ThatTakesMemory(L1):
+    """A penalty for which memory suffices in up to two models."""
+
+    def losses(self, forward: Any, network: Any) -> dict[str, torch.Tensor]:
+        if forward.z.dim() > 2 and len(forward.z) > 2 and forward.z.requires_grad:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return super().losses(forward, network)
 
 
-def test_packs_are_of_one_program_and_keep_the_machine_busy() -> None:
-    same = [job("a", i) for i in range(10)]
-    assert [len(pack) for pack in packs(same, largest=10, at_a_time=2)] == [5, 5]
-    assert [len(pack) for pack in packs(same, largest=4, at_a_time=2)] == [3, 3, 4]
-    assert [len(pack) for pack in packs(same, largest=1, at_a_time=2)] == [1] * 10
-    mixed = [job("a"), job("", 1), job("b"), job("a", 1), job("", 2)]
-    assert packs(mixed, largest=8, at_a_time=1) == [[mixed[0], mixed[3]], [mixed[1]], [mixed[2]], [mixed[4]]]
+def test_a_pack_that_runs_out_of_memory_is_divided(tmp_path: Path) -> None:
+    """Five runs in one process, then two and three, of which the three become one and two."""
+    target = f"sparsity._target_={__name__}.L1ThatTakesMemory"
+    numbers = [0.001, 0.002, 0.003, 0.004, 0.005]
+    specs = [spec(tmp_path / str(c), "sparsity=l1", target, f"sparsity.coefficient={c}") for c in numbers]
+    facts = specs[0].build().packable
+    LocalLauncher(n_jobs=1, pack=5).launch([each._replace(packable=facts) for each in specs])
+    statuses = [Run(each.folder).status for each in specs]
+    assert [(status.state, status.packed) for status in statuses] == [
+        ("finished", 2),
+        ("finished", 2),
+        ("finished", 1),
+        ("finished", 2),
+        ("finished", 2),
+    ]
+    assert "out of memory with 5 runs in one process" in Run(specs[0].folder).log.read_text()
 
 
 def test_programs_differ_where_a_step_does(tmp_path: Path) -> None:
     def program(*overrides: str) -> str:
-        return str(spec(tmp_path, "sparsity=l1", *overrides).build().program)
+        packable = spec(tmp_path, "sparsity=l1", *overrides).build().packable
+        return str(packable and packable.program)
 
     assert program() == program("seed=3", "sparsity.coefficient=3", "optimizer.lr=1", "scheduler=cosine")
     others = ["model.latent_dim=16", "sparsity=kl", "model=linear", "data.batch_size=64", "trainer.max_epochs=3"]
     assert len({program(), *(program(override) for override in others)}) == 6
     for alone in ("compile=true", "data.transforms=[{_target_:torchvision.transforms.v2.RandomHorizontalFlip}]"):
-        assert program(alone) == ""
+        assert program(alone) == "None"
