@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sparse_ae.jobs.autoencoder import AutoencoderJob
 from sparse_ae.jobs.execute import execute
@@ -199,3 +201,44 @@ def test_programs_differ_where_a_step_does(tmp_path: Path) -> None:
     assert len({program(), *(program(override) for override in others)}) == 6
     for alone in ("compile=true", "data.transforms=[{_target_:torchvision.transforms.v2.RandomHorizontalFlip}]"):
         assert program(alone) == "None"
+
+
+STEP = {
+    "model.latent_dim": [16, 32],
+    "sparsity": ["l1", "kl"],
+    "model": ["mlp", "linear"],
+    "data.batch_size": [64, 128],
+    "trainer.max_epochs": [1, 2],
+    "trainer.gradient_clip_val": ["null", 1.0],
+}
+"""Options that change what a step is."""
+NUMBERS = {
+    "seed": [1, 2],
+    "sparsity.coefficient": [0.1, 1.0],
+    "optimizer.lr": [0.001, 0.01],
+    "optimizer": ["adam", "adamw"],
+    "scheduler": ["none", "cosine"],
+    "threads": [1, 2],
+}
+"""Options that change nothing but numbers."""
+
+
+def chosen(options: dict[str, list[Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({name: st.sampled_from(values) for name, values in options.items()})
+
+
+@pytest.mark.slow
+@settings(max_examples=12, deadline=None)
+@given(chosen(STEP), chosen(STEP), chosen(NUMBERS), chosen(NUMBERS), st.booleans())
+def test_runs_share_a_program_where_their_steps_differ_in_numbers_only(
+    step: dict[str, Any], another: dict[str, Any], numbers: dict[str, Any], others: dict[str, Any], is_same: bool
+) -> None:
+    if is_same:
+        another = step
+    one, other = (
+        spec(Path("unused"), *(f"{name}={value}" for name, value in overrides.items())).build().packable
+        for overrides in ({**step, **numbers}, {**another, **others})
+    )
+    assert one is not None
+    assert other is not None
+    assert (one.program == other.program) == (step == another)
