@@ -57,6 +57,10 @@ class OMP(DictionaryCoder):
     atom depends linearly on its atoms: at norm 1, less than 100 eps of its energy is its own. In float32 that is a part
     of length 0.003, so use float64 for atoms that are nearly alike. Computed in at least float32, without gradients.
 
+    With ``positive`` codes are not negative, as an autoencoder's: each atom is chosen among those that correlate
+    positively. At the end atoms with a negative coefficient are left out and the others fitted anew, until there are
+    none; ``tolerance`` is met before that.
+
     >>> OMP(torch.eye(3), k=1).encode(torch.tensor([[1.0, -4.0, 2.0]]))
     tensor([[ 0., -4.,  0.]])
     >>> OMP(torch.eye(3), tolerance=1.0).encode(torch.tensor([[1.0, -4.0, 2.0]]))
@@ -71,6 +75,7 @@ class OMP(DictionaryCoder):
         tolerance: NonNegativeFloat | None = None,
         mean: Tensor | None = None,
         selection: Selection = "correlation",
+        positive: bool = False,
     ) -> None:
         super().__init__(dictionary, mean)
         n_atoms = len(dictionary)
@@ -81,40 +86,50 @@ class OMP(DictionaryCoder):
         self.k = min(DEFAULT_K, n_atoms) if k is None and tolerance is None else k
         self.tolerance = tolerance
         self.selection: Selection = selection
+        self.positive = positive
 
     @property
     def arguments(self) -> dict[str, Any]:
-        return {"k": self.k, "tolerance": self.tolerance, "selection": self.selection}
+        return {"k": self.k, "tolerance": self.tolerance, "selection": self.selection, "positive": self.positive}
 
     def encode_centred(self, x: Tensor) -> Tensor:
-        return _pursue(x, self.atoms, self.k, self.tolerance, self.selection).dense(len(self.atoms))
+        codes = _pursue(x, self.atoms, self.k, self.tolerance, self.selection, self.positive)
+        return codes.dense(len(self.atoms))
 
 
-def sparse_codes(x: Tensor, atoms: Tensor, k: int, selection: Selection = "correlation") -> SparseCodes:
+def sparse_codes(
+    x: Tensor, atoms: Tensor, k: int, selection: Selection = "correlation", *, positive: bool = False
+) -> SparseCodes:
     """OMP codes of centred data ``x (B, D)`` with ``k`` non-zeros on ``atoms (N, D)``; unchecked, for learners."""
-    return _pursue(x, atoms, k, None, selection)
+    return _pursue(x, atoms, k, None, selection, positive)
 
 
 @torch.no_grad()
-def _pursue(x: Tensor, atoms: Tensor, k: int | None, tolerance: float | None, selection: Selection) -> SparseCodes:
+def _pursue(
+    x: Tensor, atoms: Tensor, k: int | None, tolerance: float | None, selection: Selection, positive: bool
+) -> SparseCodes:
     """Scale everything to 1, pursue chunk by chunk, and scale back."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    atoms = atoms.to(dtype)
-    largest = atoms.abs().amax(dim=1, keepdim=True)  # before the norm, whose squares could over- or underflow
-    unit = atoms / largest
-    length = unit.norm(dim=1, keepdim=True)
-    unit = unit / length
-    gram = _Gram(unit)
-    capacity = min(len(atoms), x.shape[1], len(atoms) if k is None else k)
-    chunks = []
-    for part in x.split(_chunk_size(len(atoms), capacity, x.device)):
-        part = part.to(dtype)
-        size = part.abs().amax(dim=1, keepdim=True)
-        size = torch.where(size > 0, size, 1.0)
-        stop_at = 0.0 if tolerance is None else tolerance / size.squeeze(1).double().square()
-        codes = _pursue_chunk(part / size, gram, capacity, stop_at, selection)
-        value = codes.value * size / (largest * length).squeeze(1)[codes.atom]
-        chunks.append(SparseCodes(codes.atom, value))
+    with torch.autocast(x.device.type, enabled=False):  # triangular factors need all digits
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        atoms = atoms.to(dtype)
+        largest = atoms.abs().amax(dim=1, keepdim=True)  # before the norm, whose squares could over- or underflow
+        unit = atoms / largest
+        length = unit.norm(dim=1, keepdim=True)
+        unit = unit / length
+        gram = _Gram(unit)
+        capacity = min(len(atoms), x.shape[1], len(atoms) if k is None else k)
+        chunks = []
+        for part in x.split(_chunk_size(len(atoms), capacity, x.device)):
+            part = part.to(dtype)
+            size = part.abs().amax(dim=1, keepdim=True)
+            size = torch.where(size > 0, size, 1.0)
+            stop_at = 0.0 if tolerance is None else tolerance / size.squeeze(1).double().square()
+            part = part / size
+            codes = _pursue_chunk(part, gram, capacity, stop_at, selection, positive)
+            if positive:
+                codes = _nonnegative(part, gram, codes)
+            value = codes.value * size / (largest * length).squeeze(1)[codes.atom]
+            chunks.append(SparseCodes(codes.atom, value))
     if not chunks:
         return SparseCodes(x.new_zeros(0, capacity, dtype=torch.int64), x.new_zeros(0, capacity, dtype=dtype))
     return SparseCodes(torch.cat([c.atom for c in chunks]), torch.cat([c.value for c in chunks]))
@@ -138,6 +153,12 @@ class _Gram:
         if self.whole is not None:
             return self.whole[chosen, i[:, None]]
         return (self.unit[chosen] @ self.unit[i][:, :, None]).squeeze(2)
+
+    def among(self, chosen: Tensor) -> Tensor:
+        """<a_i, a_j> of the atoms ``chosen (C, t)``, ``(C, t, t)``."""
+        if self.whole is not None:
+            return self.whole[chosen[:, :, None], chosen[:, None, :]]
+        return self.unit[chosen] @ self.unit[chosen].mT
 
     def combined(self, chosen: Tensor, weight: Tensor) -> Tensor:
         """<sum_j weight_j a_j, a_i> for all atoms i, ``(C, N)``, from atoms and weights ``(C, t)``."""
@@ -170,7 +191,9 @@ class _Pursuit(NamedTuple):
 
 
 @torch.inference_mode()  # spares many small steps the bookkeeping of autograd
-def _pursue_chunk(x: Tensor, gram: "_Gram", k: int, stop_at: Tensor | float, selection: Selection) -> SparseCodes:
+def _pursue_chunk(
+    x: Tensor, gram: "_Gram", k: int, stop_at: Tensor | float, selection: Selection, positive: bool
+) -> SparseCodes:
     """Batch OMP with a progressive Cholesky factor, kept as its inverse.
 
     With g the Gram column of the new atom i on those chosen before, w = L^-1 g and l = sqrt(1 - |w|^2), the factor's
@@ -210,7 +233,7 @@ def _pursue_chunk(x: Tensor, gram: "_Gram", k: int, stop_at: Tensor | float, sel
         score = now.left
         if by_error:
             score = F.threshold(now.new, dependent, torch.inf, inplace=True).rsqrt().mul_(now.left)
-        largest, i = _largest(score)
+        largest, i = _largest(score, positive)
         going = going & (largest > 8 * eps * (now.size + now.value.abs().sum(dim=1)))
         inverse = now.inverse[:, :t, :t]
         w = gram.between(now.atom[:, :t], i)[:, None] @ inverse.mT  # as rows: small products of columns are far slower
@@ -237,19 +260,37 @@ def _pursue_chunk(x: Tensor, gram: "_Gram", k: int, stop_at: Tensor | float, sel
     return done
 
 
-def _largest(score: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the largest |score| of each row and its place, both ``(C,)``; of equal scores, the first.
+@torch.inference_mode()
+def _nonnegative(x: Tensor, gram: "_Gram", codes: SparseCodes) -> SparseCodes:
+    """Leave out atoms with a negative coefficient and fit the others anew, until there are none."""
+    row = (codes.value < 0).any(dim=1).nonzero().squeeze(1)
+    atom, value = codes.atom[row], codes.value[row]
+    similar = F.linear(x[row], gram.unit).gather(1, atom)
+    products = gram.among(atom)
+    alone = torch.eye(atom.shape[1], dtype=x.dtype, device=x.device)
+    while bool((value < 0).any()):
+        kept = value > 0
+        both = kept[:, :, None] & kept[:, None, :]
+        value = torch.linalg.solve(torch.where(both, products, alone), torch.where(kept, similar, 0.0))
+    return SparseCodes(codes.atom, codes.value.index_copy(0, row, value))
+
+
+def _largest(score: Tensor, positive: bool) -> tuple[Tensor, Tensor]:
+    """Return the largest |score|, or score if ``positive``, of each row and its place, both ``(C,)``; of equal
+    ones, the first.
 
     On a CPU a maximum with its place takes ten times as long as one without. Hence the row is folded into a table,
     and the place is sought in one row of that.
     """
     n = score.shape[1]
     if score.device.type != "cpu" or n % _WIDTH:
-        largest, place = score.abs().max(dim=1)
+        largest, place = (score if positive else score.abs()).max(dim=1)
         return largest, place
     table = score.view(-1, n // _WIDTH, _WIDTH)
-    row = torch.maximum(table.amax(dim=2), -table.amin(dim=2)).max(dim=1).indices
-    largest, column = table[torch.arange(len(table)), row].abs().max(dim=1)
+    best = table.amax(dim=2)
+    row = (best if positive else torch.maximum(best, -table.amin(dim=2))).max(dim=1).indices
+    chosen = table[torch.arange(len(table)), row]
+    largest, column = (chosen if positive else chosen.abs()).max(dim=1)
     return largest, row * _WIDTH + column
 
 

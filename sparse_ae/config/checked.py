@@ -36,9 +36,7 @@ def with_options_of(base: type) -> Callable[[type[T]], type[T]]:
     def show(cls: type[T]) -> type[T]:
         own = inspect.signature(vars(cls)["__init__"]).parameters
         named = {name: p for name, p in own.items() if p.kind is not p.VAR_KEYWORD}
-        inherited = {
-            name: p for name, p in inspect.signature(vars(base)["__init__"]).parameters.items() if name not in named
-        }
+        inherited = {name: p for name, p in inspect.signature(base).parameters.items() if name not in named}
         together = [p for name, p in (named | inherited).items() if name != "self"]
         cls.__signature__ = inspect.Signature(together)  # type: ignore[attr-defined]
         return cls

@@ -26,6 +26,7 @@ class AuxK(DeadUnits):
     """
 
     requires_atoms = True
+    requires_pre = True
 
     def __init__(
         self,

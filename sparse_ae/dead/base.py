@@ -38,6 +38,8 @@ class DeadUnits(Part):
 
     requires_atoms = False
     """True if it needs a linear decoder's atoms."""
+    requires_pre = False
+    """True if it needs pre-activations of units that do not fire."""
 
     samples_since_fired: Tensor
     window: Tensor

@@ -21,7 +21,11 @@ C = TypeVar("C", bound=CoderModule)
 
 
 def omp(
-    run: str = "???", atoms: str | None = None, n_nonzero: PositiveInt = 32, selection: Selection = "correlation"
+    run: str = "???",
+    atoms: str | None = None,
+    n_nonzero: PositiveInt = 32,
+    selection: Selection = "correlation",
+    positive: bool = False,
 ) -> OMP:
     """``OMP`` with ``n_nonzero`` atoms per sample on the atoms of ``run``, a folder, around its decoded zero code.
 
@@ -31,7 +35,7 @@ def omp(
     coder, dictionary, mean = _atoms(run, atoms)
     if n_nonzero > len(dictionary):
         raise ConfigError("n_nonzero", n_nonzero, "more than the run has atoms", f"1 to {len(dictionary)}")
-    return _scaled_as(coder, OMP(dictionary, n_nonzero, mean=mean, selection=selection))
+    return _scaled_as(coder, OMP(dictionary, n_nonzero, mean=mean, selection=selection, positive=positive))
 
 
 def l1(

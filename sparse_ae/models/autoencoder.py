@@ -9,6 +9,7 @@ from sparse_ae.coders.module import CoderModule
 from sparse_ae.config.build import build
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.models.network import Network
+from sparse_ae.sparsity import NoSparsity
 from sparse_ae.sparsity.base import Forward, Sparsity
 
 
@@ -86,6 +87,9 @@ def _check_pair(network: Network, sparsity: Sparsity) -> None:
     if traits.code_range is not None and network.refine_steps:
         reason = f"would take {method}'s codes out of their range"
         raise ConfigError("model.refine_steps", network.refine_steps, reason, "0")
+    if network.sets_sparsity and not isinstance(sparsity, NoSparsity):
+        reason = f"{net} chooses its active units itself, and {method} has nothing to do"
+        raise ConfigError("sparsity", reason=reason, expected="sparsity=none")
     if traits.couples_samples and network.codes_in_steps:
         reason = f"{method} learns one threshold for coding a sample alone, and {net} codes in several steps"
         raise ConfigError("sparsity", reason=reason, expected="model=linear, or sparsity=topk")

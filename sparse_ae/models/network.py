@@ -20,6 +20,8 @@ class Network(Part, ABC):
 
     codes_in_steps = False
     """True if ``corrections`` has any, so that codes are activated several times."""
+    sets_sparsity = False
+    """True if ``encode`` gives codes that are sparse, so that no method can make them so."""
     has_atoms = False
     """True if the decoder is linear, ``x_hat = z @ atoms + bias``, so that ``atom_norms`` exists."""
     refine_steps = 0

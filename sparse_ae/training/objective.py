@@ -19,8 +19,8 @@ class Objective(nn.Module):
 
     Evaluating it changes no state. The hooks do, each of which calls the hook of that name of every part: network,
     sparsity method, dead units, target. ``train_step_`` is a whole step; ``training.module`` takes the same one with
-    Lightning. Raises ``ConfigError`` if ``dead`` needs atoms and the network has none, or if ``target`` has nothing to
-    steer.
+    Lightning. Raises ``ConfigError`` if ``dead`` needs what the network does not have, atoms or pre-activations of
+    units that do not fire, or if ``target`` has nothing to steer.
 
     >>> from sparse_ae.models import MLP
     >>> from sparse_ae.sparsity import L1
@@ -47,6 +47,10 @@ class Objective(nn.Module):
             network = type(model.network).__name__
             reason = f"{type(dead).__name__} works on the atoms of a linear decoder, and {network} has none"
             raise ConfigError("dead", reason=reason, expected="dead=none, or model=linear")
+        if dead.requires_pre and model.network.sets_sparsity:
+            network = type(model.network).__name__
+            reason = f"{type(dead).__name__} trains what dead units would say, and in {network} they say nothing"
+            raise ConfigError("dead", reason=reason, expected="dead=resample or none")
         self.model = model
         self.dead = dead
         self.target = target

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import nnls
 from sklearn.linear_model import orthogonal_mp_gram
 from torch import Tensor
 
@@ -253,3 +254,50 @@ def test_degenerate_dictionaries_whatever_the_selection(selection: Any) -> None:
     assert (z[0] == 0).all()
     assert ((z[1:] != 0).sum(dim=1) == 6).all()
     torch.testing.assert_close(z @ twice, torch.linalg.lstsq(atoms[:6].T, x.T).solution.T @ atoms[:6])
+
+
+@pytest.mark.parametrize("selection", ["correlation", "error"])
+def test_positive_codes_are_a_search_one_by_one_without_the_negative_ones(selection: Any) -> None:
+    x, atoms = random_problem(30, 12, samples=60)
+    z = pursue(x, atoms, 6, selection=selection, positive=True)
+    left_out = 0
+    for sample, code in zip(x, z, strict=True):
+        chosen: list[int] = []
+        residual = sample
+        for _ in range(6):
+            similar = atoms @ residual
+            if selection == "error":
+                span = atoms[chosen].T @ torch.linalg.pinv(atoms[chosen].T)
+                similar = similar / (atoms - atoms @ span.T).norm(dim=1)
+            similar[chosen] = 0
+            chosen.append(int(similar.argmax()))
+            residual = sample - atoms[chosen].T @ (torch.linalg.pinv(atoms[chosen].T) @ sample)
+        fitted = torch.linalg.pinv(atoms[chosen].T) @ sample
+        while (fitted < 0).any():
+            chosen = [atom for atom, value in zip(chosen, fitted, strict=True) if value > 0]
+            fitted = torch.linalg.pinv(atoms[chosen].T) @ sample
+            left_out += 1
+        torch.testing.assert_close(code, torch.zeros(30, dtype=x.dtype).index_copy(0, torch.tensor(chosen), fitted))
+    assert left_out
+
+
+def test_leaving_out_comes_close_to_non_negative_least_squares() -> None:
+    x, atoms = random_problem(30, 12, samples=60)
+    chosen = sparse_codes(x, atoms, 6, positive=True).atom
+    z = pursue(x, atoms, 6, positive=True)
+    best = [nnls(atoms[own].T.numpy(), sample.numpy())[1] ** 2 for sample, own in zip(x, chosen, strict=True)]
+    assert float((x - z @ atoms).square().sum()) < 1.01 * sum(best)
+
+
+def test_the_first_positive_atom_is_the_most_similar_one_and_none_is_taken_that_points_away() -> None:
+    x, atoms = random_problem(30, 12)
+    z = pursue(x, atoms, 1, positive=True)
+    similar = x @ atoms.T
+    torch.testing.assert_close(z.max(dim=1), similar.max(dim=1))
+    assert (pursue(-x.abs(), torch.eye(12, dtype=torch.float64), 3, positive=True) == 0).all()
+
+
+def test_orthogonal_atoms_that_all_point_the_right_way_need_no_second_fit() -> None:
+    x = random_problem(5, 12)[0].abs()
+    eye = torch.eye(12, dtype=torch.float64)
+    torch.testing.assert_close(pursue(x, eye, 4, positive=True), pursue(x, eye, 4), atol=0, rtol=0)

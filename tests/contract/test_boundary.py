@@ -10,8 +10,8 @@ from torch import Tensor
 from sparse_ae import models, sparsity
 from sparse_ae.coders import OMP, PCA, CoderModule, L1Coder, Projection
 from sparse_ae.config.errors import UserError
-from sparse_ae.models import Linear, Network, SparseAutoencoder
-from sparse_ae.sparsity import L1, Sparsity
+from sparse_ae.models import Linear, MatchingPursuit, Network, SparseAutoencoder
+from sparse_ae.sparsity import L1, NoSparsity, Sparsity
 
 SHAPE, DIM, UNITS = (2, 3, 4), 24, 64
 ROWS = torch.rand(5, DIM, generator=torch.Generator().manual_seed(0))
@@ -34,7 +34,10 @@ def _on_atoms(kind: Any) -> CoderModule:
 
 
 CODERS: dict[str, Any] = {
-    **{kind.__name__: lambda kind=kind: _autoencoder(kind, L1) for kind in _public(models, Network)},
+    **{
+        kind.__name__: lambda kind=kind: _autoencoder(kind, NoSparsity if kind.sets_sparsity else L1)
+        for kind in _public(models, Network)
+    },
     **{kind.__name__: lambda kind=kind: _autoencoder(Linear, kind) for kind in _public(sparsity, Sparsity)},
     **{kind.__name__: lambda kind=kind: _on_atoms(kind) for kind in (OMP, L1Coder, Projection)},
 }
@@ -137,7 +140,7 @@ def test_gradients_pass(coder: CoderModule) -> None:
 
 def test_functions_of_torch_take_it(coder: CoderModule) -> None:
     """The Jacobian of each sample, for which values cannot be looked at."""
-    if isinstance(coder, OMP | L1Coder):
+    if isinstance(getattr(coder, "network", coder), OMP | L1Coder | MatchingPursuit):
         pytest.skip("a search has no gradient, or one whose length depends on the data")
     jacobian = torch.func.vmap(torch.func.jacrev(coder.encode))(IMAGES)
     assert jacobian.shape == (5, UNITS, *SHAPE)

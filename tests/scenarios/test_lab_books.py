@@ -26,8 +26,8 @@ SMALLER = {
     "published_wta": ["seed=1", "model.latent_dim=64", "model.start=random", *FEW_LABELS],
     "best_probe": ["seed=1", "model.latent_dim=64", "model.start=random", *FEW_LABELS],
     "linear_l0_10": ["seed=1", "model.latent_dim=64", "model.start=random"],
-    "best_l0_10": ["seed=1", "model.latent_dim=64", "model.start=random"],
-    "best_l0_32": ["seed=1", "model.latent_dim=64", "model.start=random"],
+    "lista_l0_10": ["seed=1", "model.latent_dim=64", "model.start=random"],
+    "lista_l0_32": ["seed=1", "model.latent_dim=64", "model.start=random"],
 }
 
 
