@@ -18,6 +18,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sparse_ae.cli.launchers import register_launchers
 from sparse_ae.cli.mistakes import ComposeError, check_options, check_overrides
 from sparse_ae.config.errors import ConfigError, UserError
 from sparse_ae.config.groups import conf_dir
@@ -77,6 +78,7 @@ def composing() -> Iterator[None]:
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            register_launchers()
             yield
     finally:
         GlobalHydra.instance().hydra, HydraConfig.instance().cfg = around, its_config

@@ -8,15 +8,14 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from omegaconf import DictConfig
 
+from sparse_ae.cli.launchers import EXTENDED
+
 _NOT_SUPPORTED = {
     "hydra": ("config",),  # the schema of Hydra's own settings
     "hydra/sweeper": ("basic",),  # knows no grids, plans nothing and skips no finished run
     "hydra/launcher": ("ray_aws",),  # its machines do not share the folders of the runs
 }
 """Options that Hydra and its plugins bring and that a sweep here has no use for, by group."""
-
-_EXTENDED = {"slurm": "submitit_slurm", "slurm_local": "submitit_local", "ray_cluster": "ray"}
-"""Launchers, and those of plugins that they extend."""
 
 
 def groups(config: DictConfig) -> list[str]:
@@ -35,14 +34,15 @@ def options(group: str, overrides: Sequence[str] = ()) -> list[str]:
 def _options(loader: ConfigLoader, group: str, *overrides: str) -> list[str]:
     names = {*map(str, loader.get_group_options(group, ObjectType.CONFIG, overrides=list(overrides)))}
     if group == "hydra/launcher":
-        names -= {name for name, plugin in _EXTENDED.items() if plugin not in names}
+        names -= {name for name, plugin in EXTENDED.items() if plugin not in names}
+    names = {name for name in names if not name.startswith("_")}  # schemas of ours
     return sorted(names.difference(_NOT_SUPPORTED.get(group, ())))
 
 
 def installation(group: str, option: str) -> str:
     """``; pip install 'sparse-ae[ray]'`` for an option of Hydra's that needs an extra, else nothing."""
-    plugin = _EXTENDED.get(option, option)
-    if group == "hydra/launcher" and plugin in _EXTENDED.values():
+    plugin = EXTENDED.get(option, option)
+    if group == "hydra/launcher" and plugin in EXTENDED.values():
         extra = "ray" if plugin == "ray" else "slurm"
     elif (group, option) == ("hydra/sweeper", "search"):
         extra = "search"

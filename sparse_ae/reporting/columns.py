@@ -31,13 +31,13 @@ def flat_config(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[s
 
 
 def as_method(flat: Flat, units: int | None) -> Flat:
-    """Return a classical coder's configuration under an autoencoder's keys, so that tables compare both.
+    """Return a configuration with what makes its codes sparse as the sparsity method, so that tables compare all.
 
-    The coder takes the place of the sparsity method, and its ``units`` those of the network. An autoencoder's
-    configuration is returned unchanged.
+    A classical coder takes that place, and its ``units`` those of the network; so does a network that chooses its k
+    active units itself. Other autoencoders' configurations are returned unchanged.
     """
     if "coder" not in flat:
-        return flat
+        return {**flat, METHOD: flat["model"]} if "model.k" in flat else flat
     names = {"coder": METHOD, "coder.latent_dim": UNITS}
     renamed = {names.get(key, key): value for key, value in flat.items()}
     return renamed if units is None else {UNITS: units} | renamed

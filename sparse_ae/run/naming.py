@@ -71,11 +71,13 @@ def _canonical(value: Any) -> Any:
 
 
 def run_name(config: Mapping[str, Any], choices: Mapping[str, Any]) -> str:
-    """``kl-w0.01-n128-s42-1a2b3c4d``: method or classical coder, its sparsity setting, latent_dim, seed, hash.
+    """``kl-w0.01-n128-s42-1a2b3c4d``: what makes codes sparse, its setting, latent_dim, seed, hash.
+
+    That is the sparsity method, a classical coder, or a network that chooses its k active units itself.
 
     Any config has a name, also one with mistakes, which are found when it is built.
     """
-    section = "coder" if "coder" in config else "sparsity"
+    section = "coder" if "coder" in config else "model" if "k" in _section(config, "model") else "sparsity"
     units = _section(config, "coder" if section == "coder" else "model").get("latent_dim")
     parts = [
         str(choices.get(section)),

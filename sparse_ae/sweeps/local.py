@@ -99,7 +99,7 @@ class LocalLauncher:
         )
 
     def launch(self, jobs: Sequence[JobSpec]) -> None:
-        """Execute ``jobs`` and wait for their end. A pack that runs out of memory is divided in two."""
+        """Execute ``jobs`` and wait for their end."""
         config = jobs[0].config
         todo = self._packs(jobs)
         divided = self.divide(len(todo), config)
@@ -119,15 +119,9 @@ class LocalLauncher:
         def execute(pack: Sequence[JobSpec]) -> None:
             gpu = free.get()
             try:
-                is_too_large = run_isolated(
-                    [job._replace(config={**job.config, "threads": divided.threads}) for job in pack], gpu
-                )
+                run_isolated([job._replace(config={**job.config, "threads": divided.threads}) for job in pack], gpu)
             finally:
                 free.put(gpu)
-            if is_too_large:
-                middle = len(pack) // 2
-                execute(pack[:middle])
-                execute(pack[middle:])
 
         with ThreadPoolExecutor(divided.jobs) as pool:
             for ended in [pool.submit(execute, pack) for pack in todo]:

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import PositiveInt
 
+from sparse_ae.config.build import check_arguments
 from sparse_ae.sweeps.process import JobSpec
 
 PackSize = Literal["auto", "off"] | PositiveInt
@@ -14,6 +15,15 @@ PackSize = Literal["auto", "off"] | PositiveInt
 
 _SMALL = 2**19
 """Parameters up to which packs are faster on a processor (experiments/speed)."""
+
+
+def pack_size(pack: Any) -> PackSize:
+    """Return ``pack`` as what it should be. Raises ``ConfigError`` if it is none."""
+
+    def option(pack: PackSize) -> None: ...
+
+    size: PackSize = check_arguments(option, {"pack": pack}, "hydra.launcher")["pack"]
+    return size
 
 
 def largest_pack(job: JobSpec, size: PackSize, *, on_gpu: bool, memory: float | None) -> int:

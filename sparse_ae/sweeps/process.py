@@ -116,17 +116,17 @@ def warm_up() -> None:
         restore(before)
 
 
-def run_isolated(specs: Sequence[JobSpec], gpu: str | None = None) -> bool:
+def run_isolated(specs: Sequence[JobSpec], gpu: str | None = None) -> None:
     """Execute ``specs`` in one process of their own, on one ``gpu`` if given, and wait for its end.
 
-    Returns True if they are to be executed again in smaller packs, because memory did not suffice for all.
-    Several train together. Each run's ``status.json`` records how it ended, also if the process was killed. A run that
-    another process has locked is skipped. The process is asked to stop, with checkpoints, when its sweep asks for that
-    or when an exception ends the wait. With ``fail_fast``, a failure asks all jobs of the sweep to stop.
+    Several train together; where memory does not suffice, first one half of them and then the other. Each run's
+    ``status.json`` records how it ended, also if the process was killed. A run that another process has locked is
+    skipped. The process is asked to stop, with checkpoints, when its sweep asks for that or when an exception ends the
+    wait. With ``fail_fast``, a failure asks all jobs of the sweep to stop.
     """
     specs = [spec for spec in specs if not spec.is_to_stop]
     if not specs:
-        return False
+        return
     process = _CONTEXT.Process(target=_work, args=(specs, gpu), name=specs[0].folder.name)
     with _without_main_module():
         process.start()
@@ -137,7 +137,10 @@ def run_isolated(specs: Sequence[JobSpec], gpu: str | None = None) -> bool:
         _end(process)
     code = process.exitcode or 0
     if code == _TOO_LARGE and len(specs) > 1:
-        return True
+        middle = len(specs) // 2
+        run_isolated(specs[:middle], gpu)
+        run_isolated(specs[middle:], gpu)
+        return
     for spec in specs:
         if spec.stop_file is not None and spec.fails_fast and _has_failed(code) and not spec.why_to_stop:
             spec.stop_file.touch()
@@ -147,7 +150,6 @@ def run_isolated(specs: Sequence[JobSpec], gpu: str | None = None) -> bool:
             run.mark_killed(f"killed by {signal.Signals(-code).name}{' (out of memory?)' if killed else ''}")
         else:  # asked before it could answer, or ended by itself
             run.mark_killed(spec.why_to_stop or f"its process ended with exit code {code}")
-    return False
 
 
 @contextmanager

@@ -299,6 +299,11 @@ def test_every_value_of_a_sweep_is_a_mistake(cli: Cli, tmp_path: Path) -> None:
         (["seed=1,2", "resume=nowhere.ckpt"], r"resume=nowhere\.ckpt: no such checkpoint"),
         (["seed=1,2", "hydra.launcher.n_jobs=0"], r"hydra\.launcher\.n_jobs=0: should be greater than 0"),
         (["seed=1,2", "hydra.launcher.n_jobs=abc"], r"hydra\.launcher\.n_jobs=abc: should be a valid integer"),
+        (["seed=1,2", "hydra.launcher.pack=x"], r"hydra\.launcher\.pack=x: should be 'auto' or 'off'"),
+        (
+            ["seed=1,2", "hydra/launcher=slurm_local", "hydra.launcher.pack=0"],
+            r"hydra\.launcher\.pack=0: should be 'auto' or 'off'; should be greater than 0",
+        ),
         (["seed=1,2", "+hydra.launcher.foo=3"], r"hydra\.launcher\.foo: no such key"),
         (["seed=1,2", "hydra/launcher=local,basic"], r"hydra/launcher=local,basic: a sweep has one value of it"),
         (["threads=1,2"], r"threads=1,2: a sweep has one value of it"),

@@ -67,6 +67,8 @@ def test_a_classical_coder_stands_beside_methods() -> None:
     coders = [as_method({**coder, "coder.seed": seed, "seed": seed}, units=8) for seed in (1, 2)]
     assert coders[0] == {"sparsity": "ksvd", "model.latent_dim": 8, "coder.epochs": 3, "coder.seed": 1, "seed": 1}
     assert as_method(L1, units=None) == L1
+    pursuit = {"model": "matching_pursuit", "model.k": 10, "sparsity": "none", "seed": 1}
+    assert as_method(pursuit, units=None) == {**pursuit, "sparsity": "matching_pursuit"}
     recoded = as_method({"coder": "omp", "coder.run": "x", "seed": 1}, units=16)
     assert recoded["model.latent_dim"] == 16
     columns = varying(

@@ -24,6 +24,9 @@ def test_names_are_readable() -> None:
     config = plain_config("sparsity=l1", "sparsity.coefficient=1e-4", "model.latent_dim=64", "seed=7")
     assert run_name(config, {"sparsity": "l1"}).rpartition("-")[0] == "l1-w0.0001-n64-s7"
     assert run_name(plain_config("sparsity=none"), {"sparsity": "none"}).rpartition("-")[0] == "none-n128-s42"
+    config = plain_config("model=matching_pursuit", "model.k=10", "sparsity=none")
+    choices = {"model": "matching_pursuit", "sparsity": "none"}
+    assert run_name(config, choices).rpartition("-")[0] == "matching_pursuit-k10-n128-s42"
 
 
 @pytest.mark.parametrize(

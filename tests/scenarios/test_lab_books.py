@@ -28,6 +28,8 @@ SMALLER = {
     "linear_l0_10": ["seed=1", "model.latent_dim=64", "model.start=random"],
     "lista_l0_10": ["seed=1", "model.latent_dim=64", "model.start=random"],
     "lista_l0_32": ["seed=1", "model.latent_dim=64", "model.start=random"],
+    "pursuit_l0_10": ["seed=1", "model.latent_dim=64", "model.start=random"],
+    "pursuit_l0_32": ["seed=1", "model.latent_dim=64", "model.start=random"],
 }
 
 

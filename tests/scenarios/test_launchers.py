@@ -44,6 +44,24 @@ def test_launcher(tmp_path: Path, sweep: Sweep, launcher: list[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "launcher",
+    [["hydra/launcher=slurm_local"], ["hydra/launcher=ray_cluster", "+hydra.launcher.ray.init.num_cpus=2"]],
+    ids=["slurm_local", "ray_cluster"],
+)
+def test_a_pack_is_one_job_of_a_cluster(tmp_path: Path, sweep: Sweep, launcher: list[str]) -> None:
+    out = sweep(*SMALL, *launcher, "hydra.launcher.pack=2", "seed=1,2,3")
+    assert "3 runs in 1 pack (l1 w0.01 n16: 2) and 1 alone (l1-w0.01-n16-s1-" in out
+    assert "3 of 3 runs are finished" in out
+    statuses = [run.status for run in runs(tmp_path).values()]
+    assert sorted(status.packed or 1 for status in statuses) == [1, 2, 2]
+    assert len({status.pid for status in statuses}) == 2
+    for run in runs(tmp_path).values():
+        assert {path.name for path in (run.path / ".hydra").iterdir()} >= {"config.yaml", "overrides.yaml"}
+        assert "epoch 2/2" in run.log.read_text()
+
+
+@pytest.mark.slow
 def test_two_sweeps_at_once(tmp_path: Path) -> None:
     arguments = [*SMALL, "seed=1,2,3,4", "hydra.launcher.n_jobs=2", "threads=1"]
     both = [command(tmp_path, "-m", *arguments) for _ in range(2)]
@@ -115,13 +133,14 @@ def test_ctrl_c_with_jobs_in_queue(tmp_path: Path) -> None:
     assert [run.read_state() for run in runs(tmp_path).values()] == ["interrupted"]
 
 
-@pytest.mark.slow
-def test_resume_preempted_job(tmp_path: Path, cli: Cli) -> None:
-    """As Slurm does it: submitit's signal reaches the job's process, which saves, ends, and is started again."""
-    arguments = [*LONG, "threads=1", "rerun=all"]  # which is no reason to start over in the same sweep
-    process = command(tmp_path, "-m", *arguments, "hydra/launcher=slurm_local", "seed=1,2")
-    wait_until(lambda: training(tmp_path))
-    name, run = next((name, run) for name, run in runs(tmp_path).items() if run.status.progress > 0)
+def _preempt_one(folder: Path, *arguments: str) -> tuple[str, Run, str]:
+    """As Slurm does it: submitit's signal reaches the job's process, which saves, ends, and is started again.
+
+    Returns the name and folder of a run of that job, and what the sweep printed.
+    """
+    process = command(folder, "-m", *arguments, "hydra/launcher=slurm_local", "seed=1,2")
+    wait_until(lambda: training(folder))
+    name, run = next((name, run) for name, run in runs(folder).items() if run.status.progress > 0)
     above = psutil.Process(run.status.pid).parents()
     next(p for p in above if "submitit.core._submit" in p.cmdline()).send_signal(signal.SIGUSR2)
     out, err = process.communicate(timeout=300)
@@ -129,7 +148,29 @@ def test_resume_preempted_job(tmp_path: Path, cli: Cli) -> None:
     assert run.status.attempts == 2
     assert f"{run.path.name}  interrupted  SIGTERM" in out
     assert out.count(f"{run.path.name}  finished") == 1
+    return name, run, out
+
+
+@pytest.mark.slow
+def test_resume_preempted_job(tmp_path: Path, cli: Cli) -> None:
+    arguments = [*LONG, "threads=1", "rerun=all"]  # which is no reason to start over in the same sweep
+    name, run, _ = _preempt_one(tmp_path, *arguments)
     alone = Run(tmp_path / "alone")
     assert cli("sparse-ae-train", *arguments, f"seed={name[-1]}", "hydra.run.dir=alone").code == 0
     assert run.weights.read_bytes() == alone.weights.read_bytes()
     assert logged(run.path) == logged(alone.path)
+
+
+@pytest.mark.slow
+def test_resume_preempted_pack(tmp_path: Path, sweep: Sweep) -> None:
+    arguments = [*LONG, "threads=1", "hydra.launcher.pack=2"]
+    _, _, out = _preempt_one(tmp_path, *arguments)
+    assert "2 runs in 1 pack (l1 w0.01 n16: 2)" in out
+    preempted = runs(tmp_path).values()
+    assert [run.status.attempts for run in preempted] == [2, 2]
+    sweep(*arguments, "seed=1,2", "hydra.sweep.dir=other")
+    for run in preempted:
+        other = Run(tmp_path / "other" / run.path.name)
+        assert other.status.packed == 2
+        assert run.weights.read_bytes() == other.weights.read_bytes()
+        assert logged(run.path) == logged(other.path)
