@@ -168,7 +168,7 @@ def test_resume_preempted_pack(tmp_path: Path, sweep: Sweep) -> None:
     assert "2 runs in 1 pack (l1 w0.01 n16: 2)" in out
     preempted = runs(tmp_path).values()
     assert [run.status.attempts for run in preempted] == [2, 2]
-    sweep(*arguments, "seed=1,2", "hydra.sweep.dir=other")
+    sweep(*arguments, "hydra.launcher.n_jobs=1", "seed=1,2", "hydra.sweep.dir=other")
     for run in preempted:
         other = Run(tmp_path / "other" / run.path.name)
         assert other.status.packed == 2

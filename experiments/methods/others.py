@@ -1,0 +1,111 @@
+"""Methods of other libraries that are not among those of ``conf/sparsity``: experiments/methods says why.
+
+PYTHONPATH=. sparse-ae-train --config-dir experiments/methods/conf experiment=methods sparsity=group_max
+"""
+
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import Tensor
+
+from sparse_ae.config.checked import with_options_of
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.functional import Reduction, as_cell
+from sparse_ae.models.linear_decoder import LinearDecoder
+from sparse_ae.sparsity.base import Coefficient, Decoder, Forward, Sparsity, Traits, whole_units
+
+_SHIFT = 0.01
+"""Added to codes before the power, whose slope at 0 would be infinite."""
+
+
+class GroupMax(Sparsity):
+    """z = ReLU(pre) of the largest of each of ``k`` equal groups of neighbouring units, else 0; no penalty.
+
+    Source: Belrose et al., sparsify, 2024, ``activation="groupmax"``.
+    """
+
+    def __init__(self, *, k: PositiveInt = 32, reduction: Reduction = "mean", latent_dim: PositiveInt = 128) -> None:
+        super().__init__({}, latent_dim=latent_dim, reduction=reduction)
+        if latent_dim % k:
+            raise ConfigError("k", k, "does not divide the units into equal groups", f"a divisor of {latent_dim}")
+        self.k = k
+
+    def activate(self, pre: Tensor) -> Tensor:
+        groups = torch.relu(pre).unflatten(-1, (self.k, -1))
+        value, place = groups.max(dim=-1, keepdim=True)
+        return torch.zeros_like(groups).scatter(-1, place, value).flatten(-2)
+
+    @classmethod
+    def arguments_for(cls, l0: float, latent_dim: int) -> dict[str, Any]:
+        return {"k": whole_units(l0, latent_dim)}
+
+
+class AnnealedLp(Sparsity):
+    """z = ReLU(pre); loss = reconstruction + coefficient * mean of (z + 0.01)^p - 0.01^p.
+
+    p falls linearly from 1 to ``p_end`` over training, after its first ``p_start`` share.
+    Source: Karvonen et al., "Measuring progress in dictionary learning for language model interpretability with board
+    game models", 2024, p-annealing.
+    """
+
+    traits = Traits(steered="lp")
+    p: Tensor
+
+    def __init__(
+        self,
+        *,
+        coefficient: Coefficient = 0.01,
+        p_end: Annotated[float, Field(gt=0, le=1)] = 0.2,
+        p_start: Annotated[float, Field(ge=0, lt=1)] = 0.25,
+        reduction: Reduction = "mean",
+        warmup_steps: NonNegativeInt = 0,
+        latent_dim: PositiveInt = 128,
+    ) -> None:
+        super().__init__({"lp": coefficient}, latent_dim=latent_dim, reduction=reduction, warmup_steps=warmup_steps)
+        self.p_end = p_end
+        self.p_start = p_start
+        self.register_buffer("p", torch.tensor(1.0))
+
+    @property
+    def needs_an_end(self) -> bool:
+        return True
+
+    def activate(self, pre: Tensor) -> Tensor:
+        return torch.relu(pre)
+
+    def losses(self, forward: Forward, decoder: Decoder) -> dict[str, Tensor]:
+        p = as_cell(self.p)
+        powers = (forward.z + _SHIFT) ** p - _SHIFT**p
+        return {"lp": powers.mean(dim=(-2, -1)) if self.reduction == "mean" else powers.sum(dim=-1).mean(dim=-1)}
+
+    @torch.no_grad()
+    def on_step_start_(self, step: int, total_steps: float) -> None:
+        super().on_step_start_(step, total_steps)
+        done = max(0.0, step / total_steps - self.p_start) / (1 - self.p_start)
+        self.p.fill_(1 + (self.p_end - 1) * min(1.0, done))
+
+
+@with_options_of(LinearDecoder)
+class PlainPursuit(LinearDecoder):
+    """Matching pursuit without refitting: ``k`` times the unit most like the residual gets its inner product with it.
+
+    The gradient goes through all steps. Source: Costa et al., "From flat to hierarchical: extracting sparse
+    representations with matching pursuit", arXiv 2506.03093; SAELens and overcomplete have it.
+    """
+
+    sets_sparsity = True
+
+    def __init__(self, input_dim: PositiveInt, *, k: PositiveInt = 32, **options: Any) -> None:
+        super().__init__(input_dim, **options)
+        self.k = k
+
+    def encode(self, x: Tensor) -> Tensor:
+        residual = x - self.b_pre
+        z = x.new_zeros(len(x), self.latent_dim)
+        for _ in range(self.k):
+            value, unit = (residual @ self.atoms.T).max(dim=1, keepdim=True)
+            value = torch.relu(value)
+            z = z.scatter_add(1, unit, value)
+            residual = residual - value * self.atoms[unit.squeeze(1)]
+        return z
