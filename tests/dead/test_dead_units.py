@@ -1,5 +1,7 @@
 """Dead units: counted in samples, revived by a loss or by being started anew."""
 
+import copy
+import math
 from typing import Any
 
 import pytest
@@ -51,8 +53,8 @@ def test_samples_since_each_unit_fired_and_how_many_came_back() -> None:
     assert int(other.revived) == 1
 
 
-def _auxk(dead: list[int], k_aux: int = 2) -> AuxK:
-    auxk = AuxK(coefficient=0.5, k_aux=k_aux, window_epochs=1, latent_dim=UNITS)
+def _auxk(dead: list[int], k_aux: int = 2, share: float = 0.25) -> AuxK:
+    auxk = AuxK(coefficient=0.5, k_aux=k_aux, share=share, window_epochs=1, latent_dim=UNITS)
     auxk.setup_(_epoch(BATCH))
     auxk.samples_since_fired[dead] = BATCH
     return auxk
@@ -69,15 +71,57 @@ def test_auxk_is_the_share_of_the_residual_that_dead_units_leave() -> None:
     auxk = _auxk(dead)
     auxk.samples_since_fired[3] += 1
     auxk.samples_since_fired[4] += 2  # k_aux = 2: the first has to wait
-    pre = torch.randn(BATCH, UNITS, generator=torch.Generator().manual_seed(1))
-    pre[:, 4] = -pre[:, 4].abs()  # negative for every sample: not rectified
-    assert (pre[:, 3] > 0).any()
+    pre = torch.full((BATCH, UNITS), 0.1)
+    pre[2, 3], pre[5, 3] = 2.0, 3.0  # the quarter of 8 samples where unit 3 is largest
+    pre[:, 4] = -1.0
+    pre[1, 4], pre[2, 4] = -0.5, -0.25  # negative even where it is largest: not rectified
     forward = _pass(network, pre)
     term = auxk.losses(forward, network)["auxk"]
 
     residual = forward.x - forward.x_hat
-    left = residual - pre[:, 3:4].relu() * network.atoms[3] - pre[:, 4:5] * network.atoms[4]
+    left = residual.clone()
+    for sample, unit, code in ((2, 3, 2.0), (5, 3, 3.0), (1, 4, -0.5), (2, 4, -0.25)):
+        left[sample] -= code * network.atoms[unit]
     torch.testing.assert_close(term, left.square().sum() / residual.square().sum())
+
+
+def test_auxk_rectifies_a_dead_unit_that_is_positive_for_some_sample() -> None:
+    network, auxk = _linear(), _auxk([3])
+    pre = torch.full((BATCH, UNITS), -1.0)
+    pre[6, 3], pre[7, 3] = 2.0, -0.5
+    forward = _pass(network, pre)
+    residual = forward.x - forward.x_hat
+    left = residual.clone()
+    left[6] -= 2.0 * network.atoms[3]
+    term = auxk.losses(forward, network)["auxk"]
+    torch.testing.assert_close(term, left.square().sum() / residual.square().sum())
+
+
+def test_the_threshold_of_a_dead_unit_falls_until_it_fires() -> None:
+    network, x = _linear(), torch.rand(BATCH, DIM, generator=torch.Generator().manual_seed(2))
+    jumprelu = JumpReLU(theta=0.01, coefficient=0.0, latent_dim=UNITS)
+    with torch.no_grad():
+        jumprelu.log_theta[3] = math.log(50 * float(network.encode(x)[:, 3].abs().max()))
+    objectives = [
+        Objective(SparseAutoencoder(copy.deepcopy(network), copy.deepcopy(jumprelu)), dead)
+        for dead in (DeadUnits(window_epochs=1, latent_dim=UNITS), AuxK(window_epochs=1, latent_dim=UNITS))
+    ]
+    for objective in objectives:
+        objective.setup_(_epoch(BATCH))
+        optimizer = torch.optim.Adam(objective.parameters(), lr=1e-3)
+        for step in range(1000):
+            objective.train_step_(optimizer, x, step=step, total_steps=1000)
+    left_alone, eased = objectives
+    assert not (left_alone.model.encode(x)[:, 3] != 0).any()
+    assert (eased.model.encode(x)[:, 3] != 0).any()
+
+
+def test_thresholds_of_living_units_are_not_eased() -> None:
+    method = JumpReLU(theta=0.5, latent_dim=UNITS)
+    auxk = _auxk([1, 4])
+    auxk.ease_(method)
+    fell = method.log_theta < math.log(0.5)
+    assert fell.nonzero().squeeze(1).tolist() == [1, 4]
 
 
 def test_auxk_detaches_the_residual_and_reaches_only_dead_rows() -> None:
