@@ -1,23 +1,22 @@
 """AuxK: an auxiliary loss that trains dead units on the residual of the living ones."""
 
-from typing import Annotated
-
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from sparse_ae.dead.base import DeadUnits
-from sparse_ae.functional import as_row, keep_largest, select_rows
+from sparse_ae.functional import as_cell, as_row, select_rows
 from sparse_ae.sparsity import Decoder, Forward, Sparsity
 
 
 class AuxK(DeadUnits):
     """term = |e - e_hat|^2 / |e|^2, summed over the batch, with e = target - x_hat, detached, e_hat = z_aux @ atoms.
 
-    At most ``k_aux`` dead units take part, those silent longest. Each codes only the ``share`` of the batch's samples
-    where its pre-activation is largest: z_aux is ReLU(pre) there and 0 elsewhere. So a dead unit learns what a few
-    samples lack. If it coded all samples, it would become positive for most of them, and large enough to fire for none.
-    For a unit that is negative even there z_aux is pre, as ReLU would pass no gradient.
+    At most ``k_aux`` dead units take part, those silent longest. Each codes only the samples of the batch where its
+    pre-activation is largest, as many as activate a unit on average: z_aux is ReLU(pre) there and 0 elsewhere. So a
+    dead unit learns what a few samples lack. If it coded all samples, it would become positive for most of them, and
+    large enough to fire for none. Of a unit that is negative for every sample z_aux is pre - t there, with t the
+    largest of the other samples: ReLU would pass no gradient.
 
     Where the method learns a threshold by its gradient, that of a dead unit has none, and would stay where the unit
     died: ``ease_`` lowers it until the unit fires.
@@ -39,13 +38,11 @@ class AuxK(DeadUnits):
         *,
         coefficient: NonNegativeFloat = 0.006,
         k_aux: PositiveInt = 256,
-        share: Annotated[float, Field(gt=0, le=1)] = 0.016,
-        window_epochs: PositiveFloat = 0.2,
+        window_epochs: PositiveFloat = 0.1,
         latent_dim: PositiveInt = 128,
     ) -> None:
         super().__init__(window_epochs=window_epochs, latent_dim=latent_dim)
         self.k_aux = min(k_aux, latent_dim)
-        self.share = share
         self.register_buffer("auxk_coefficient", torch.tensor(coefficient))
 
     @property
@@ -58,8 +55,7 @@ class AuxK(DeadUnits):
         silent, units = self.samples_since_fired.topk(self.k_aux, sorted=False)
         residual = (forward.target - forward.x_hat).detach()
         pre = select_rows(forward.pre.mT, units).mT * as_row(silent >= self.window.unsqueeze(-1))
-        pre = keep_largest(pre, max(1, round(self.share * pre.shape[-2])), dim=-2)
-        z_aux = torch.where((pre > 0).any(dim=-2, keepdim=True), torch.relu(pre), pre)
+        z_aux = _rare_codes(pre, (forward.z != 0).sum(dim=(-2, -1)) // forward.z.shape[-1])
         error = (decoder.combine(z_aux, units) - residual).square().sum(dim=(-2, -1))
         size = residual.square().sum(dim=(-2, -1))
         share = error / torch.where(size > 0, size, 1.0)
@@ -68,3 +64,11 @@ class AuxK(DeadUnits):
     def ease_(self, sparsity: Sparsity) -> None:
         if self.some_dead:
             sparsity.lower_thresholds_(self.dead)
+
+
+def _rare_codes(pre: Tensor, count: Tensor) -> Tensor:
+    """Codes >= 0 ``(B, M)`` of each unit on its ``count`` samples of largest pre-activation, at least one; else 0."""
+    ordered = pre.detach().sort(dim=-2, descending=True).values
+    place = as_cell(count.clamp(1, pre.shape[-2] - 1)).expand(*pre.shape[:-2], 1, pre.shape[-1])
+    t = ordered.gather(-2, place)
+    return torch.where(pre > t, torch.relu(pre - torch.where(ordered[..., :1, :] > 0, 0.0, t)), 0.0)

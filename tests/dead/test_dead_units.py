@@ -53,8 +53,8 @@ def test_samples_since_each_unit_fired_and_how_many_came_back() -> None:
     assert int(other.revived) == 1
 
 
-def _auxk(dead: list[int], k_aux: int = 2, share: float = 0.25) -> AuxK:
-    auxk = AuxK(coefficient=0.5, k_aux=k_aux, share=share, window_epochs=1, latent_dim=UNITS)
+def _auxk(dead: list[int], k_aux: int = 2) -> AuxK:
+    auxk = AuxK(coefficient=0.5, k_aux=k_aux, window_epochs=1, latent_dim=UNITS)
     auxk.setup_(_epoch(BATCH))
     auxk.samples_since_fired[dead] = BATCH
     return auxk
@@ -71,30 +71,26 @@ def test_auxk_is_the_share_of_the_residual_that_dead_units_leave() -> None:
     auxk = _auxk(dead)
     auxk.samples_since_fired[3] += 1
     auxk.samples_since_fired[4] += 2  # k_aux = 2: the first has to wait
-    pre = torch.full((BATCH, UNITS), 0.1)
-    pre[2, 3], pre[5, 3] = 2.0, 3.0  # the quarter of 8 samples where unit 3 is largest
-    pre[:, 4] = -1.0
-    pre[1, 4], pre[2, 4] = -0.5, -0.25  # negative even where it is largest: not rectified
+    pre = torch.full((BATCH, UNITS), -1.0)
+    pre[:6, 0], pre[:4, 2] = 1.0, 1.0
+    pre[2, 3], pre[5, 3], pre[6, 3] = 2.0, 3.0, 0.5
+    pre[1, 4], pre[2, 4] = -0.5, -0.25
     forward = _pass(network, pre)
+    assert (forward.z != 0).sum() // UNITS == 2  # samples that a unit is active on
     term = auxk.losses(forward, network)["auxk"]
 
     residual = forward.x - forward.x_hat
     left = residual.clone()
-    for sample, unit, code in ((2, 3, 2.0), (5, 3, 3.0), (1, 4, -0.5), (2, 4, -0.25)):
+    for sample, unit, code in ((2, 3, 2.0), (5, 3, 3.0), (1, 4, 1 - 0.5), (2, 4, 1 - 0.25)):  # the next of unit 4 is -1
         left[sample] -= code * network.atoms[unit]
     torch.testing.assert_close(term, left.square().sum() / residual.square().sum())
 
 
-def test_auxk_rectifies_a_dead_unit_that_is_positive_for_some_sample() -> None:
-    network, auxk = _linear(), _auxk([3])
-    pre = torch.full((BATCH, UNITS), -1.0)
-    pre[6, 3], pre[7, 3] = 2.0, -0.5
-    forward = _pass(network, pre)
-    residual = forward.x - forward.x_hat
-    left = residual.clone()
-    left[6] -= 2.0 * network.atoms[3]
-    term = auxk.losses(forward, network)["auxk"]
-    torch.testing.assert_close(term, left.square().sum() / residual.square().sum())
+def test_auxk_of_a_single_sample_and_of_equal_ones_is_finite() -> None:
+    network, auxk = _linear(), _auxk([1, 3])
+    for pre in (torch.ones(1, UNITS), torch.zeros(BATCH, UNITS)):
+        x = torch.rand(len(pre), DIM)
+        assert auxk.losses(Forward(x, x, pre, pre, network.decode(pre)), network)["auxk"].isfinite()
 
 
 def test_the_threshold_of_a_dead_unit_falls_until_it_fires() -> None:
