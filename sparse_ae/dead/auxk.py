@@ -63,7 +63,7 @@ class AuxK(DeadUnits):
 
     def ease_(self, sparsity: Sparsity) -> None:
         if self.some_dead:
-            sparsity.lower_thresholds_(self.dead)
+            sparsity.lower_thresholds_(self.dead & self.has_dead.unsqueeze(-1))
 
 
 def _rare_codes(pre: Tensor, count: Tensor) -> Tensor:

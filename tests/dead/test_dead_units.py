@@ -120,6 +120,15 @@ def test_thresholds_of_living_units_are_not_eased() -> None:
     assert fell.nonzero().squeeze(1).tolist() == [1, 4]
 
 
+def test_thresholds_stay_while_the_last_count_found_no_dead_unit_of_this_model() -> None:
+    """In a stack ``some_dead`` is True if any model has dead units, and ``has_dead`` of those that do."""
+    method = JumpReLU(theta=0.5, latent_dim=UNITS)
+    auxk = _auxk([1, 4])
+    auxk.has_dead.fill_(False)
+    auxk.ease_(method)
+    torch.testing.assert_close(method.log_theta, torch.full((UNITS,), math.log(0.5)))
+
+
 def test_auxk_detaches_the_residual_and_reaches_only_dead_rows() -> None:
     network, dead = _linear(), [1, 3]
     model = SparseAutoencoder(network, TopK(k=1, signed=False, reduction="mean", latent_dim=UNITS))
