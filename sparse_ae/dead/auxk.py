@@ -5,15 +5,21 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from sparse_ae.dead.base import DeadUnits
-from sparse_ae.functional import as_row, select_rows
-from sparse_ae.sparsity import Decoder, Forward
+from sparse_ae.functional import as_cell, as_row, select_rows
+from sparse_ae.sparsity import Decoder, Forward, Sparsity
 
 
 class AuxK(DeadUnits):
     """term = |e - e_hat|^2 / |e|^2, summed over the batch, with e = target - x_hat, detached, e_hat = z_aux @ atoms.
 
-    At most ``k_aux`` dead units take part, those silent longest. z_aux is ReLU(pre) for a unit that is positive for
-    some sample. For a unit that is negative for all it is pre, as ReLU would pass no gradient.
+    At most ``k_aux`` dead units take part, those silent longest. Each codes only the samples of the batch where its
+    pre-activation is largest, as many as activate a unit on average: z_aux is ReLU(pre) there and 0 elsewhere. So a
+    dead unit learns what a few samples lack. If it coded all samples, it would become positive for most of them, and
+    large enough to fire for none. Of a unit that is negative for every sample z_aux is pre - t there, with t the
+    largest of the other samples: ReLU would pass no gradient.
+
+    Where the method learns a threshold by its gradient, that of a dead unit has none, and would stay where the unit
+    died: ``ease_`` lowers it until the unit fires.
 
     Of the decoder only those units' atoms get a gradient. Of the encoder, everything that their pre-activations depend
     on does: their rows, and parameters that all units share, such as b_pre. With ``LISTA`` they depend, through the
@@ -33,7 +39,7 @@ class AuxK(DeadUnits):
         *,
         coefficient: NonNegativeFloat = 0.006,
         k_aux: PositiveInt = 256,
-        window_epochs: PositiveFloat = 0.5,
+        window_epochs: PositiveFloat = 0.1,
         latent_dim: PositiveInt = 128,
     ) -> None:
         super().__init__(window_epochs=window_epochs, latent_dim=latent_dim)
@@ -50,8 +56,20 @@ class AuxK(DeadUnits):
         silent, units = self.samples_since_fired.topk(self.k_aux, sorted=False)
         residual = (forward.target - forward.x_hat).detach()
         pre = select_rows(forward.pre.mT, units).mT * as_row(silent >= self.window.unsqueeze(-1))
-        z_aux = torch.where((pre > 0).any(dim=-2, keepdim=True), torch.relu(pre), pre)
+        z_aux = _rare_codes(pre, (forward.z != 0).sum(dim=(-2, -1)) // forward.z.shape[-1])
         error = (decoder.combine(z_aux, units) - residual).square().sum(dim=(-2, -1))
         size = residual.square().sum(dim=(-2, -1))
         share = error / torch.where(size > 0, size, 1.0)
         return {"auxk": torch.where(self.dead.any(dim=-1) & self.has_dead, share, 0.0)}
+
+    def ease_(self, sparsity: Sparsity) -> None:
+        if self.some_dead:
+            sparsity.lower_thresholds_(self.dead & self.has_dead.unsqueeze(-1))
+
+
+def _rare_codes(pre: Tensor, count: Tensor) -> Tensor:
+    """Codes >= 0 ``(B, M)`` of each unit on its ``count`` samples of largest pre-activation, at least one; else 0."""
+    ordered = pre.detach().sort(dim=-2, descending=True).values
+    place = as_cell(count.clamp(1, pre.shape[-2] - 1)).expand(*pre.shape[:-2], 1, pre.shape[-1])
+    t = ordered.gather(-2, place)
+    return torch.where(pre > t, torch.relu(pre - torch.where(ordered[..., :1, :] > 0, 0.0, t)), 0.0)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sparse_ae.models import SparseAutoencoder
-from sparse_ae.sparsity import Decoder, Forward, Loss, Part, TrainingData
+from sparse_ae.sparsity import Decoder, Forward, Loss, Part, Sparsity, TrainingData
 
 _LOOK_EVERY = 50
 """Interval between looks, in steps. Not the logging interval: logging must not change training."""
@@ -117,6 +117,9 @@ class DeadUnits(Part):
         fired = z.abs().amax(dim=-2) != 0  # a third of the time of (z != 0).any()
         self.revived.add_((fired & self.dead).sum(dim=-1))
         self.samples_since_fired.add_(z.shape[-2]).masked_fill_(fired, 0)
+
+    def ease_(self, sparsity: Sparsity) -> None:
+        """Make it easier for dead units to fire, after each batch. vmap-safe."""
 
     def on_epoch_start_(self, model: SparseAutoencoder, optimizer: Optimizer, moment: Moment) -> int:
         """Change weights between two epochs. Returns the number of units that were re-initialised."""

@@ -204,6 +204,9 @@ class Sparsity(Part, ABC):
         """Re-initialise per-unit state of ``units``, an index. Returns the parameters written, ``(N, ...)``."""
         return []
 
+    def lower_thresholds_(self, units: Tensor) -> None:
+        """Lower by a little the thresholds of ``units``, boolean ``(N,)``, that only the gradient of a loss moves."""
+
     @property
     def learning_rates(self) -> dict[str, float]:
         """Multiples of the optimizer's learning rate, by parameter name; 1 for all others."""

@@ -13,7 +13,8 @@ class Hoyer(Sparsity):
     """z = ReLU(pre); loss = reconstruction + coefficient * mean_b (1 - Hoyer sparseness of z_b).
 
     The term lies in [0, 1] and does not change when a code is scaled, so shrinking codes and growing atoms gains
-    nothing. It is identical under both reductions.
+    nothing. It is identical under both reductions. But it can be escaped: codes of two units with opposite atoms that
+    grow together cancel, and make any code sparse (experiments/methods).
     Source: P. Hoyer, "Non-negative matrix factorization with sparseness constraints", JMLR 2004.
 
     >>> Hoyer(latent_dim=4).activate(torch.tensor([[-1.0, 2.0, 0.0, 1.0]]))

@@ -11,6 +11,9 @@ from sparse_ae.config.errors import ConfigError
 from sparse_ae.functional import Reduction, as_cell, as_row
 from sparse_ae.sparsity.base import Coefficient, Decoder, Forward, Sparsity, Traits
 
+_FALL = 0.01
+"""Share by which one call lowers a threshold."""
+
 
 class JumpReLU(Sparsity):
     """z = pre H(pre - theta), theta > 0 learned per unit; loss = reconstruction + coefficient * L0(z).
@@ -82,6 +85,10 @@ class JumpReLU(Sparsity):
     def reset_units_(self, units: Tensor) -> list[nn.Parameter]:
         self.log_theta[units] = self.log_start
         return [self.log_theta]
+
+    @torch.no_grad()
+    def lower_thresholds_(self, units: Tensor) -> None:
+        self.log_theta.sub_(_FALL * units)
 
     def check_target(self) -> None:
         if self.l0_target is not None:

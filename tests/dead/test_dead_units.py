@@ -1,5 +1,7 @@
 """Dead units: counted in samples, revived by a loss or by being started anew."""
 
+import copy
+import math
 from typing import Any
 
 import pytest
@@ -69,15 +71,62 @@ def test_auxk_is_the_share_of_the_residual_that_dead_units_leave() -> None:
     auxk = _auxk(dead)
     auxk.samples_since_fired[3] += 1
     auxk.samples_since_fired[4] += 2  # k_aux = 2: the first has to wait
-    pre = torch.randn(BATCH, UNITS, generator=torch.Generator().manual_seed(1))
-    pre[:, 4] = -pre[:, 4].abs()  # negative for every sample: not rectified
-    assert (pre[:, 3] > 0).any()
+    pre = torch.full((BATCH, UNITS), -1.0)
+    pre[:6, 0], pre[:4, 2] = 1.0, 1.0
+    pre[2, 3], pre[5, 3], pre[6, 3] = 2.0, 3.0, 0.5
+    pre[1, 4], pre[2, 4] = -0.5, -0.25
     forward = _pass(network, pre)
+    assert (forward.z != 0).sum() // UNITS == 2  # samples that a unit is active on
     term = auxk.losses(forward, network)["auxk"]
 
     residual = forward.x - forward.x_hat
-    left = residual - pre[:, 3:4].relu() * network.atoms[3] - pre[:, 4:5] * network.atoms[4]
+    left = residual.clone()
+    for sample, unit, code in ((2, 3, 2.0), (5, 3, 3.0), (1, 4, 1 - 0.5), (2, 4, 1 - 0.25)):  # the next of unit 4 is -1
+        left[sample] -= code * network.atoms[unit]
     torch.testing.assert_close(term, left.square().sum() / residual.square().sum())
+
+
+def test_auxk_of_a_single_sample_and_of_equal_ones_is_finite() -> None:
+    network, auxk = _linear(), _auxk([1, 3])
+    for pre in (torch.ones(1, UNITS), torch.zeros(BATCH, UNITS)):
+        x = torch.rand(len(pre), DIM)
+        assert auxk.losses(Forward(x, x, pre, pre, network.decode(pre)), network)["auxk"].isfinite()
+
+
+def test_the_threshold_of_a_dead_unit_falls_until_it_fires() -> None:
+    network, x = _linear(), torch.rand(BATCH, DIM, generator=torch.Generator().manual_seed(2))
+    jumprelu = JumpReLU(theta=0.01, coefficient=0.0, latent_dim=UNITS)
+    with torch.no_grad():
+        jumprelu.log_theta[3] = math.log(50 * float(network.encode(x)[:, 3].abs().max()))
+    objectives = [
+        Objective(SparseAutoencoder(copy.deepcopy(network), copy.deepcopy(jumprelu)), dead)
+        for dead in (DeadUnits(window_epochs=1, latent_dim=UNITS), AuxK(window_epochs=1, latent_dim=UNITS))
+    ]
+    for objective in objectives:
+        objective.setup_(_epoch(BATCH))
+        optimizer = torch.optim.Adam(objective.parameters(), lr=1e-3)
+        for step in range(1000):
+            objective.train_step_(optimizer, x, step=step, total_steps=1000)
+    left_alone, eased = objectives
+    assert not (left_alone.model.encode(x)[:, 3] != 0).any()
+    assert (eased.model.encode(x)[:, 3] != 0).any()
+
+
+def test_thresholds_of_living_units_are_not_eased() -> None:
+    method = JumpReLU(theta=0.5, latent_dim=UNITS)
+    auxk = _auxk([1, 4])
+    auxk.ease_(method)
+    fell = method.log_theta < math.log(0.5)
+    assert fell.nonzero().squeeze(1).tolist() == [1, 4]
+
+
+def test_thresholds_stay_while_the_last_count_found_no_dead_unit_of_this_model() -> None:
+    """In a stack ``some_dead`` is True if any model has dead units, and ``has_dead`` of those that do."""
+    method = JumpReLU(theta=0.5, latent_dim=UNITS)
+    auxk = _auxk([1, 4])
+    auxk.has_dead.fill_(False)
+    auxk.ease_(method)
+    torch.testing.assert_close(method.log_theta, torch.full((UNITS,), math.log(0.5)))
 
 
 def test_auxk_detaches_the_residual_and_reaches_only_dead_rows() -> None:
