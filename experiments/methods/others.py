@@ -13,7 +13,7 @@ from sparse_ae.config.checked import with_options_of
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.functional import Reduction, as_cell
 from sparse_ae.models.linear_decoder import LinearDecoder
-from sparse_ae.sparsity.base import Coefficient, Decoder, Forward, Sparsity, Traits, whole_units
+from sparse_ae.sparsity.base import Coefficient, Decoder, Forward, Sparsity, Traits, check_units, whole_units
 
 _SHIFT = 0.01
 """Added to codes before the power, whose slope at 0 would be infinite."""
@@ -98,7 +98,7 @@ class PlainPursuit(LinearDecoder):
 
     def __init__(self, input_dim: PositiveInt, *, k: PositiveInt = 32, **options: Any) -> None:
         super().__init__(input_dim, **options)
-        self.k = k
+        self.k = check_units("k", k, self.latent_dim)
 
     def encode(self, x: Tensor) -> Tensor:
         residual = x - self.b_pre

@@ -154,10 +154,10 @@ def encoder_filters(subject: Subject, units: Tensor) -> Filters | None:
     """Filters of ``units (n,)``: rows of the linear layer that reads the scaled data x, W_e (the atoms, if tied).
 
     Where a perceptron reads them, dz_i/dx, mean over some samples, evenly spread. None unless the coder is a trained
-    autoencoder.
+    autoencoder, and of one whose encoder is a search.
     """
     coder = subject.coder
-    if not isinstance(coder, SparseAutoencoder):
+    if not isinstance(coder, SparseAutoencoder) or coder.network.sets_sparsity:
         return None
     network, scale = coder.network, copy.deepcopy(coder.scale).cpu()
     if isinstance(network, Linear) and not isinstance(network, MLPEncoder):

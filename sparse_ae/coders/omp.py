@@ -97,6 +97,7 @@ class OMP(DictionaryCoder):
         return codes.dense(len(self.atoms))
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # how long a pursuit is depends on data
 def sparse_codes(
     x: Tensor, atoms: Tensor, k: int, selection: Selection = "correlation", *, positive: bool = False
 ) -> SparseCodes:
@@ -112,9 +113,11 @@ def _pursue(
     with torch.autocast(x.device.type, enabled=False):  # triangular factors need all digits
         dtype = torch.promote_types(x.dtype, torch.float32)
         atoms = atoms.to(dtype)
-        largest = atoms.abs().amax(dim=1, keepdim=True)  # before the norm, whose squares could over- or underflow
+        largest = _or_one(
+            atoms.abs().amax(dim=1, keepdim=True)
+        )  # before the norm, whose squares could over- or underflow
         unit = atoms / largest
-        length = unit.norm(dim=1, keepdim=True)
+        length = _or_one(unit.norm(dim=1, keepdim=True))
         unit = unit / length
         gram = _Gram(unit)
         capacity = min(len(atoms), x.shape[1], len(atoms) if k is None else k)
@@ -122,17 +125,23 @@ def _pursue(
         for part in x.split(_chunk_size(len(atoms), capacity, x.device)):
             part = part.to(dtype)
             size = part.abs().amax(dim=1, keepdim=True)
-            size = torch.where(size > 0, size, 1.0)
+            lost = torch.where(size.isfinite(), 0.0, torch.nan)  # a row that is not finite has no code, and shows it
+            size = _or_one(size)
             stop_at = 0.0 if tolerance is None else tolerance / size.squeeze(1).double().square()
             part = part / size
             codes = _pursue_chunk(part, gram, capacity, stop_at, selection, positive)
             if positive:
                 codes = _nonnegative(part, gram, codes)
-            value = codes.value * size / (largest * length).squeeze(1)[codes.atom]
+            value = codes.value * size / (largest * length).squeeze(1)[codes.atom] + lost
             chunks.append(SparseCodes(codes.atom, value))
     if not chunks:
         return SparseCodes(x.new_zeros(0, capacity, dtype=torch.int64), x.new_zeros(0, capacity, dtype=dtype))
     return SparseCodes(torch.cat([c.atom for c in chunks]), torch.cat([c.value for c in chunks]))
+
+
+def _or_one(size: Tensor) -> Tensor:
+    """``size``, and 1 for a vector of length 0, which can be divided by."""
+    return torch.where(size > 0, size, 1.0)
 
 
 def _chunk_size(n_atoms: int, capacity: int, device: torch.device) -> int:

@@ -5,7 +5,6 @@ from sparse_ae.cli.launch import launch
 _DESCRIPTION = "Train one sparse autoencoder, or with -m a sweep of them."
 _IDEAS = (
     "sparse-ae-train -m{same_data} seed=1,2   a sweep of other seeds",
-    "sparse-ae-train --help       all groups and options",
     "sparse-ae-analyse {run} active_threshold=0.2",
 )
 

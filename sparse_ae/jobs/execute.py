@@ -77,6 +77,8 @@ def _recording(job: Job) -> Iterator[None]:
         record.end("interrupted", config, stopped.reason)
         raise
     except torch.OutOfMemoryError as error:
+        if record.packed > 1:  # alone it may fit
+            raise
         record.end("failed", config, f"out of GPU memory ({error})")
         raise MemoryError(f"out of GPU memory ({error})") from error
     except Exception as error:

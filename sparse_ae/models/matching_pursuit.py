@@ -6,7 +6,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from sparse_ae.coders.omp import Selection, sparse_codes
+from sparse_ae.coders.omp import Selection, SparseCodes, sparse_codes
 from sparse_ae.config.checked import with_options_of
 from sparse_ae.functional import as_row
 from sparse_ae.models.linear_decoder import LinearDecoder
@@ -15,7 +15,8 @@ from sparse_ae.sparsity.base import check_units
 
 @with_options_of(LinearDecoder)
 class MatchingPursuit(LinearDecoder):
-    """z = orthogonal matching pursuit of x - b_pre on the atoms, with ``k`` non-zeros; x_hat = z @ atoms + b_pre.
+    """z = orthogonal matching pursuit of x - b_pre on the atoms, with at most ``k`` non-zeros;
+    x_hat = z @ atoms + b_pre.
 
     Without encoder weights, and without a sparsity method: ``sparsity=none``. Codes are held fixed in the backward
     pass. They are a least squares fit on the atoms chosen, so that a change of theirs does not change the error to
@@ -23,7 +24,8 @@ class MatchingPursuit(LinearDecoder):
 
     - ``selection``: the next unit is the one most similar to the residual, ``correlation``, or the one that leaves the
       least error once all codes are refitted, ``error``.
-    - ``signed``: codes may be negative, as those of ``coder=omp``.
+    - ``signed``: codes may be negative, as those of ``coder=omp``. Else units that would be are left out at the end, so
+      that a sample may have fewer than k.
 
     Further ``options`` are those of ``LinearDecoder``.
     Source: learning with codes held fixed, Olshausen and Field, Nature 1996; pursuit as an encoder, Costa et al., "From
@@ -54,10 +56,10 @@ class MatchingPursuit(LinearDecoder):
     def encode(self, x: Tensor) -> Tensor:
         centred = (x - as_row(self.b_pre)).detach()
         if self.atoms.dim() == 2:
-            return self._pursue(centred, self.atoms)
+            return self._pursue(centred.reshape(-1, self.input_dim), self.atoms).reshape(*x.shape[:-1], self.latent_dim)
         each = centred if centred.dim() == 3 else centred.expand(len(self.atoms), *centred.shape)
         return torch.stack([self._pursue(*pair) for pair in zip(each, self.atoms, strict=True)])
 
     def _pursue(self, centred: Tensor, atoms: Tensor) -> Tensor:
-        codes = sparse_codes(centred, atoms.detach(), self.k, self.selection, positive=not self.signed)
+        codes: SparseCodes = sparse_codes(centred, atoms.detach(), self.k, self.selection, positive=not self.signed)
         return codes.dense(self.latent_dim).to(centred.dtype)

@@ -36,7 +36,7 @@ class SparseAutoencoder(CodingTransformer):
     method : str or Sparsity class, default="topk"
         Name of a sparsity method, as of ``sparsity=`` on the command line, or its class.
     k : int, default=None
-        Number of active units per sample, of methods that keep k. None for 32, or N if that is less.
+        Number of active units per sample, of methods and networks that keep k. None for 32, or N if that is less.
     coefficient : float, default=None
         Weight of the penalty, of methods that have one. None for the method's own.
     target_l0 : float, default=None
@@ -44,7 +44,7 @@ class SparseAutoencoder(CodingTransformer):
     method_options : dict, default=None
         Further arguments of the method's constructor, such as ``{"signed": True}``.
     network : str or Network class, default="linear"
-        ``linear``, ``mlp``, ``lista``, ``mlp_encoder``, or a class.
+        ``linear``, ``mlp``, ``lista``, ``mlp_encoder``, ``matching_pursuit`` with ``method="none"``, or a class.
     network_options : dict, default=None
         Arguments of its constructor, such as ``{"tied": True}``.
     dead : str or DeadUnits class, default="none"
@@ -189,9 +189,11 @@ def _objective(chosen: dict[str, Any], moments: Moments) -> Objective:
     kind, options = chosen_class("network", targets("model"), chosen["network"]), chosen["network_options"] or {}
     if default(kind, "output") == "auto":
         options = {"output": "sigmoid" if _in_unit_interval(chosen["normalize"], moments) else "linear", **options}
+    own = {name: chosen[name] for name in ("k", "coefficient") if chosen[name] is not None}
+    if kind.sets_sparsity:
+        options = {"k": own.pop("k", min(default(kind, "k") or n, n)), **options}
     network = made("network", kind, options, input_dim=len(moments.mean), latent_dim=n)
     kind, target = chosen_class("method", targets("sparsity"), chosen["method"]), None
-    own = {name: chosen[name] for name in ("k", "coefficient") if chosen[name] is not None}
     check_taken(kind, own)
     if chosen["target_l0"] is not None:
         if own:

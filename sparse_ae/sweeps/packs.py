@@ -3,14 +3,20 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import PositiveInt
+from pydantic import BeforeValidator, PositiveInt
 
 from sparse_ae.config.build import check_arguments
 from sparse_ae.sweeps.process import JobSpec
 
-PackSize = Literal["auto", "off"] | PositiveInt
+
+def _as_written(pack: Any) -> Any:
+    """``pack`` as it stands in a YAML, which reads off as false."""
+    return {False: "off", True: "on"}[pack] if isinstance(pack, bool) else pack
+
+
+PackSize = Annotated[Literal["auto", "off"] | PositiveInt, BeforeValidator(_as_written)]
 """Largest number of jobs of a pack. ``off``: each alone; ``auto``: all that fit, where packs are faster."""
 
 _SMALL = 2**19

@@ -5,10 +5,11 @@ A pack is one job for them: its first run is composed, the others come with it.
 
 import copy
 import functools
+import json
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -17,12 +18,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from sparse_ae.atomic import write_atomically
 from sparse_ae.cli.compose import hydra_context
 from sparse_ae.cli.overrides import written
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.reporting.console import tell
 from sparse_ae.run.directory import Run
-from sparse_ae.sweeps.packs import PackSize, described, largest_pack, pack_size, packs
+from sparse_ae.sweeps.packs import described, pack_size, packs
 from sparse_ae.sweeps.plan import Planned, job_spec
 from sparse_ae.sweeps.process import JobSpec, run_isolated, warm_up
 
@@ -35,12 +37,12 @@ def plugin_launcher(kind: str, config: DictConfig, stop_file: Path) -> Callable[
 
     Raises ``ConfigError`` if there is no such launcher or it refuses its options.
     """
-    size = pack_size(OmegaConf.select(config, "hydra.launcher.pack", default="off"))
-    others: dict[Path, Sequence[JobSpec]] = {}
-    task = functools.partial(_task, kind, os.getpid(), others)
+    size = _pack_size(config)
+    task = functools.partial(_task, kind, os.getpid(), size > 1)
     plain = copy.deepcopy(config)
-    with read_write(plain.hydra), open_dict(plain.hydra.launcher):
-        plain.hydra.launcher.pop("pack", None)
+    if plain.hydra.launcher is not None:
+        with read_write(plain.hydra), open_dict(plain.hydra.launcher):
+            plain.hydra.launcher.pop("pack", None)
     try:
         launcher = Plugins.instance().instantiate_launcher(
             config=plain, hydra_context=hydra_context(plain), task_function=task
@@ -49,30 +51,53 @@ def plugin_launcher(kind: str, config: DictConfig, stop_file: Path) -> Callable[
         raise ConfigError("hydra.launcher", reason=str(error.__cause__ or error).splitlines()[0]) from error
 
     def launch(jobs: Sequence[Planned]) -> None:
-        divided = _packs(jobs, config, stop_file, size)
-        if told := described(divided):
-            tell(told)
-        others.clear()
-        others.update((pack[0].folder, pack[1:]) for pack in divided)
-        heads = [job for job in jobs if job.spec.folder.absolute() in others]
-        launcher.launch([job_overrides(job, config, stop_file) for job in heads], initial_job_idx=0)
+        firsts = list(jobs)
+        if size > 1:
+            divided = packs([_spec(job, config, stop_file) for job in jobs], lambda job: size, at_a_time=1)
+            if told := described(divided):
+                tell(told)
+            _write_packs(divided, stop_file)
+            folders = {pack[0].folder for pack in divided}
+            firsts = [job for job in jobs if job.run.path.absolute() in folders]
+        launcher.launch([job_overrides(job, config, stop_file) for job in firsts], initial_job_idx=0)
 
     return launch
 
 
-def _packs(jobs: Sequence[Planned], config: DictConfig, stop_file: Path, size: PackSize) -> list[list[JobSpec]]:
-    """Divide ``jobs`` into packs. The memory of a machine that they may run on is not known here."""
-    on_gpu = OmegaConf.select(config, "trainer.accelerator") in ("gpu", "cuda")
+def _pack_size(config: DictConfig) -> int:
+    """Largest number of runs of one job. Raises ``ConfigError`` for ``auto``: the machines are not known here."""
+    size = pack_size(OmegaConf.select(config, "hydra.launcher.pack", default="off"))
+    if size == "auto":
+        reason = "a cluster's machines are not known, and it has room for all runs at once"
+        raise ConfigError("hydra.launcher.pack", size, reason, "off or a number")
+    return 1 if size == "off" else size
+
+
+def _spec(job: Planned, config: DictConfig, stop_file: Path) -> JobSpec:
+    """The job as ``job_overrides`` describe it, composed."""
     threads = _threads(config)
-    specs = [
-        job.spec._replace(
-            folder=job.spec.folder.absolute(),
-            stop_file=stop_file,
-            config={**job.spec.config, **({} if threads is None else {"threads": threads})},
-        )
-        for job in jobs
-    ]
-    return packs(specs, functools.partial(largest_pack, size=size, on_gpu=on_gpu, memory=None), at_a_time=1)
+    options = job.spec.config if threads is None else {**job.spec.config, "threads": threads}
+    return job.spec._replace(config=options, folder=job.run.path.absolute(), stop_file=stop_file)
+
+
+def _packs_file(stop_file: Path) -> Path:
+    """File with the packs of a sweep, for its jobs; removed with the sweep's ``stop_file``."""
+    return stop_file.with_name(f"{stop_file.name}.packs.json")
+
+
+def _write_packs(divided: Sequence[Sequence[JobSpec]], stop_file: Path) -> None:
+    others = {
+        str(first.folder): [{"config": o.config, "folder": str(o.folder), "sources": o.sources} for o in rest]
+        for first, *rest in divided
+    }
+    write_atomically(_packs_file(stop_file), json.dumps(others).encode())
+
+
+def _others(first: JobSpec) -> list[JobSpec]:
+    """The other jobs of a pack."""
+    assert first.stop_file is not None
+    packed = json.loads(_packs_file(first.stop_file).read_bytes())[str(first.folder)]
+    return [first._replace(config=o["config"], folder=Path(o["folder"]), sources=o["sources"]) for o in packed]
 
 
 def _threads(config: DictConfig) -> int | None:
@@ -98,14 +123,14 @@ def job_overrides(job: Planned, config: DictConfig, stop_file: Path) -> list[str
     return [*job.overrides, *threads, *written(added)]
 
 
-def _task(kind: str, sweep_pid: int, others: Mapping[Path, Sequence[JobSpec]], config: DictConfig) -> None:
-    """Execute one job, and the ``others`` of its pack, where a launcher has put it, on this machine or on another."""
+def _task(kind: str, sweep_pid: int, is_packed: bool, config: DictConfig) -> None:
+    """Execute one job, and the others of its pack, where a launcher has put it, on this machine or on another."""
     if os.getpid() != sweep_pid:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep says when to stop
     with open_dict(config):
         config.hydra = HydraConfig.get()
     first = job_spec(kind, config)
-    pack = [first, *others.get(first.folder, ())]
+    pack = [first, *(_others(first) if is_packed else ())]
     warm_up()
     run_isolated(pack)
     is_queued = os.environ.get("SUBMITIT_EXECUTOR") == "slurm"  # and not a launcher of ours in a shell from Slurm

@@ -137,6 +137,8 @@ def run_isolated(specs: Sequence[JobSpec], gpu: str | None = None) -> None:
         _end(process)
     code = process.exitcode or 0
     if code == _TOO_LARGE and len(specs) > 1:
+        for spec in specs:
+            Run(spec.folder).mark_killed(f"out of memory with {len(specs)} runs in one process")
         middle = len(specs) // 2
         run_isolated(specs[:middle], gpu)
         run_isolated(specs[middle:], gpu)

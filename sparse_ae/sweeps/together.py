@@ -5,7 +5,7 @@ import signal
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -78,7 +78,9 @@ def _train(members: Sequence["_Member"]) -> None:
         for member in waiting.values():
             if member.spec.is_to_stop:
                 member.ask_to_stop(signal.SIGTERM)
-        for group in pack.groups(list(waiting)):
+        with _told_too_large(len(members)):
+            groups = pack.groups(list(waiting))
+        for group in groups:
             if len(group) > 1:
                 _take_steps(pack, [waiting[loop] for loop in group], group)
         if any(loop.checkpoint.is_due for loop in waiting):
@@ -92,11 +94,11 @@ def _take_steps(pack: Pack, members: Sequence["_Member"], loops: Sequence[Traini
     """Take steps of ``members``; each gets an exception that is its own, or of all, and its share of the time."""
     before = time.monotonic()
     try:
-        errors = pack.take_steps(loops)
+        with _told_too_large(len(loops)):
+            errors = pack.take_steps(loops)
+    except PackTooLargeError:
+        raise
     except Exception as error:
-        if _is_out_of_memory(error):
-            log.warning(f"out of memory with {len(loops)} runs in one process; they are divided in two")
-            raise PackTooLargeError from error
         errors = dict.fromkeys(loops, error)
     for member, loop in zip(members, loops, strict=True):
         member.seconds += (time.monotonic() - before) / len(members)
@@ -104,8 +106,16 @@ def _take_steps(pack: Pack, members: Sequence["_Member"], loops: Sequence[Traini
         member.error = errors.get(loop)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+@contextmanager
+def _told_too_large(jobs: int) -> Iterator[None]:
+    """Raise ``PackTooLargeError`` where memory does not suffice for the block, of so many jobs."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error):
+            log.warning(f"out of memory with {jobs} runs in one process; they are divided in two")
+            raise PackTooLargeError from error
+        raise
 
 
 class _Member:
@@ -129,6 +139,7 @@ class _Member:
         self._of = of
         self._job: Any = None
         self._stopped_by: int | None = None
+        self._lacked_memory: torch.OutOfMemoryError | None = None
         self._turn_began: float | None = None
         self._coroutine = Coroutine(self._execute, log, name=spec.folder.name)
 
@@ -141,6 +152,9 @@ class _Member:
         self._coroutine.resume()
         self.seconds = self._clock()
         self._turn_began = None
+        if self._lacked_memory is not None:
+            with _told_too_large(self._of):
+                raise self._lacked_memory
 
     def ask_to_stop(self, number: int) -> None:
         """Tell the job, if it has begun, of a signal to stop."""
@@ -162,6 +176,8 @@ class _Member:
                 self._job = job
                 if self._stopped_by is None:  # while it was built
                     execute(job, self.spec.sources, self.spec.sweep, self.at_step)
+        except torch.OutOfMemoryError as error:  # which is the pack's
+            self._lacked_memory = error
         except Exception:
             traceback.print_exc()
             self.has_failed = True

@@ -15,9 +15,10 @@ from sparse_ae.analysis import Result, Sample, Subject, features
 from sparse_ae.analysis.features import encoder_filters, mean_jacobian
 from sparse_ae.config.build import build
 from sparse_ae.data.scale import Moments, Scale
-from sparse_ae.models import MLP, SparseAutoencoder, build_autoencoder
+from sparse_ae.models import MLP, MatchingPursuit, SparseAutoencoder, build_autoencoder
 from sparse_ae.plotting.mosaic import feature_grid
 from sparse_ae.plotting.style import to_png
+from sparse_ae.sparsity import NoSparsity
 from tests.analysis.subjects import FixedCoder, subject_of
 from tests.helpers import CONF, plain_config
 
@@ -186,6 +187,8 @@ def test_filters_of_linear_encoders_are_their_weights() -> None:
     )
     assert encoder_filters(_subject(_autoencoder("mlp_encoder"), x), units).name.startswith("mean dz_i/dx over 5 test")
     assert encoder_filters(subject_of(torch.ones(2, 6)), units) is None
+    pursuit = SparseAutoencoder(MatchingPursuit(16, latent_dim=6, k=2), NoSparsity(latent_dim=6))
+    assert encoder_filters(_subject(pursuit, x), units) is None
 
 
 @pytest.mark.parametrize("model", ["linear", "mlp_encoder"])

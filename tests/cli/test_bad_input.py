@@ -17,7 +17,7 @@ TOGETHER = [
         "sparsity.rhoo=0.1": r"sparsity\.rhoo=0\.1: no such key in sparsity; did you mean rho\?.*\(expected coef",
         "sparsiti=l1": r"sparsiti=l1: no such key; did you mean sparsity\?",
         "sparsity=l2": r"sparsity=l2: no such option; did you mean l1\? \(expected batch_topk, gated, hoyer, ",
-        "model=mlpp": r"model=mlpp: no such option; did you mean mlp\? \(expected linear, lista, mlp, mlp_encoder\)",
+        "model=mlpp": r"model=mlpp: no such option; did you mean mlp\? \(expected linear, lista, matching_pursuit",
         "experiment=defualt": r"experiment=defualt: no such option; did you mean default\?",
         "analysis=[sparsty]": r"analysis=sparsty: no such option; did you mean sparsity\?",
         "logger=[csv,neptune]": r"logger=neptune: no such option \(expected csv, mlflow, tensorboard, wandb\)",
@@ -303,6 +303,10 @@ def test_every_value_of_a_sweep_is_a_mistake(cli: Cli, tmp_path: Path) -> None:
         (
             ["seed=1,2", "hydra/launcher=slurm_local", "hydra.launcher.pack=0"],
             r"hydra\.launcher\.pack=0: should be 'auto' or 'off'; should be greater than 0",
+        ),
+        (
+            ["seed=1,2", "hydra/launcher=slurm_local", "hydra.launcher.pack=auto"],
+            r"hydra\.launcher\.pack=auto: a cluster's machines are not known, .* \(expected off or a number\)",
         ),
         (["seed=1,2", "+hydra.launcher.foo=3"], r"hydra\.launcher\.foo: no such key"),
         (["seed=1,2", "hydra/launcher=local,basic"], r"hydra/launcher=local,basic: a sweep has one value of it"),

@@ -64,7 +64,7 @@ def test_its_arguments_make_it_again(kind: Any, atoms: torch.Tensor) -> None:
 
 
 def test_a_pursuit_has_32_atoms_by_default_or_all() -> None:
-    assert OMP(torch.eye(40)).arguments == {"k": 32, "tolerance": None, "selection": "correlation"}
+    assert OMP(torch.eye(40)).arguments == {"k": 32, "tolerance": None, "selection": "correlation", "positive": False}
     assert OMP(torch.eye(5)).arguments["k"] == 5
     assert OMP(torch.eye(40), tolerance=0.5).arguments["k"] is None
 

@@ -56,6 +56,27 @@ def test_the_gradient_is_the_whole_one_while_the_choice_stays(signed: bool) -> N
         assert (errors[0] - errors[1]) / 2e-5 == pytest.approx(float((parameter.grad * direction).sum()), rel=1e-3)
 
 
+def test_an_atom_of_length_0_is_never_chosen() -> None:
+    model, x = _model(unit_norm=False), _data()
+    with torch.no_grad():
+        model.network.atoms[4] = 0
+    z = model.encode(x)
+    assert (z.isfinite().all(), z[:, 4].any(), z[:, :4].any()) == (True, False, True)
+
+
+def test_any_number_of_dimensions_comes_before_the_last() -> None:
+    network, x = _model().network, _data()
+    assert torch.equal(network.encode(x.reshape(4, 4, DIM)), network.encode(x).reshape(4, 4, UNITS))
+    torch.testing.assert_close(network.encode(x[0]), network.encode(x)[0])
+
+
+def test_a_row_that_is_not_finite_has_a_code_that_is_not() -> None:
+    network, x = _model().network, _data()
+    x[1, 2], x[3, 0] = torch.nan, torch.inf
+    finite = network.encode(x).isfinite().all(dim=1)
+    assert finite.logical_not().nonzero().squeeze(1).tolist() == [1, 3]
+
+
 def test_training_lowers_the_error() -> None:
     objective, x = Objective(_model()), _data()
     optimizer = torch.optim.Adam(objective.parameters(), lr=1e-2)

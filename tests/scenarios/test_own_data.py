@@ -86,7 +86,7 @@ def test_what_to_run_next_is_on_the_same_data(tmp_path: Path, data_root: Path) -
     assert outcome.code == 0, outcome.err
     line = next(line for line in outcome.out.splitlines() if line.startswith("next:"))
     words = shlex.split(line.removeprefix("next:"))
-    assert words[:4] == ["sparse-ae-train", *same[:2], "sparsity=l1"]
+    assert words[:5] == ["sparse-ae-train", "-m", *same[:2], "seed=1,2"]
 
 
 def test_probe_and_report_from_another_folder(swept: Path, tmp_path: Path) -> None:

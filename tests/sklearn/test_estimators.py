@@ -229,8 +229,14 @@ def test_every_sparsity_method_has_its_name(digits: Floats, method: str) -> None
 
 @pytest.mark.parametrize("network", sorted(path.stem for path in (CONF / "model").glob("*.yaml")))
 def test_every_network_has_its_name(digits: Floats, network: str) -> None:
-    coder = SparseAutoencoder(network=network, n_components=16, max_iter=1).fit(digits[:100])
+    method = "none" if network == "matching_pursuit" else "topk"
+    coder = SparseAutoencoder(network=network, method=method, n_components=16, max_iter=1).fit(digits[:100])
     assert coder.components_.shape == (16, 64)
+
+
+def test_k_is_that_of_a_network_which_chooses_its_units(digits: Floats) -> None:
+    coder = SparseAutoencoder(16, network="matching_pursuit", method="none", k=3, max_iter=1).fit(digits[:100])
+    assert (coder.transform(digits) != 0).sum(axis=1).max() == 3
 
 
 @pytest.mark.parametrize(

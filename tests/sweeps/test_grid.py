@@ -80,7 +80,7 @@ def _planned(*arguments: str) -> tuple[list[Planned], list[Any]]:
 
 def test_glob_lists_the_options_of_a_group() -> None:
     with composing():
-        jobs = list_jobs(compose("train", []), ["model=glob(m*)"])
+        jobs = list_jobs(compose("train", []), ["model=glob(ml*)"])
     assert jobs == [["model=mlp"], ["model=mlp_encoder"]]
 
 

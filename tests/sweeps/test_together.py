@@ -1,6 +1,7 @@
 """Runs that train together in one process, against the same runs alone."""
 
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from sparse_ae.run.checkpoint import read_checkpoint
 from sparse_ae.run.directory import Run
 from sparse_ae.sparsity import L1
 from sparse_ae.sweeps.local import LocalLauncher
-from sparse_ae.sweeps.process import JobSpec
+from sparse_ae.sweeps.process import JobSpec, run_isolated
 from sparse_ae.sweeps.together import execute_together
 from sparse_ae.training.loop import TrainingLoop
 from sparse_ae.training.module import SparseAutoencoderModule
@@ -164,8 +165,8 @@ def test_runs_with_a_part_that_is_not_for_stacks_train_alone(tmp_path: Path, cap
     assert "each trains alone" in Run(specs[0].folder).log.read_text()
 
 
-class L1ThatTakesMemory(L1):
-    """A penalty for which memory suffices in up to two models."""
+class L1WithTooLargeSteps(L1):
+    """A penalty for which memory suffices in a step of up to two models."""
 
     def losses(self, forward: Any, network: Any) -> dict[str, torch.Tensor]:
         if forward.z.dim() > 2 and len(forward.z) > 2 and forward.z.requires_grad:
@@ -173,11 +174,31 @@ class L1ThatTakesMemory(L1):
         return super().losses(forward, network)
 
 
-def test_a_pack_that_runs_out_of_memory_is_divided(tmp_path: Path) -> None:
+class L1WithTooLargeStacks(L1):
+    """A penalty for which memory suffices for up to two models, also before their first step."""
+
+    def losses(self, forward: Any, network: Any) -> dict[str, torch.Tensor]:
+        if forward.z.dim() > 2 and len(forward.z) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return super().losses(forward, network)
+
+
+class L1WithTooManyBeside(L1):
+    """A penalty for which memory suffices outside of steps where up to two runs are in the process."""
+
+    def activate(self, pre: torch.Tensor) -> torch.Tensor:
+        members = [thread for thread in threading.enumerate() if thread.name.startswith("member-")]
+        if pre.dim() == 2 and not torch.is_grad_enabled() and len(members) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return super().activate(pre)
+
+
+@pytest.mark.parametrize("method", [L1WithTooLargeSteps, L1WithTooLargeStacks, L1WithTooManyBeside])
+def test_a_pack_that_runs_out_of_memory_is_divided(tmp_path: Path, method: type[L1]) -> None:
     """Five runs in one process, then two and three, of which the three become one and two."""
-    target = f"sparsity._target_={__name__}.L1ThatTakesMemory"
+    target = f"sparsity._target_={__name__}.{method.__name__}"
     numbers = [0.001, 0.002, 0.003, 0.004, 0.005]
-    specs = [spec(tmp_path / str(c), "sparsity=l1", target, f"sparsity.coefficient={c}") for c in numbers]
+    specs = [spec(tmp_path / f"member-{c}", "sparsity=l1", target, f"sparsity.coefficient={c}") for c in numbers]
     facts = specs[0].build().packable
     LocalLauncher(n_jobs=1, pack=5).launch([each._replace(packable=facts) for each in specs])
     statuses = [Run(each.folder).status for each in specs]
@@ -189,6 +210,30 @@ def test_a_pack_that_runs_out_of_memory_is_divided(tmp_path: Path) -> None:
         ("finished", 2),
     ]
     assert "out of memory with 5 runs in one process" in Run(specs[0].folder).log.read_text()
+
+
+class L1ThatStopsItsSweep(L1):
+    """A penalty that asks its sweep to stop, and for which memory does not suffice in a step of several models."""
+
+    def __init__(self, *, stop_file: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._stop_file = stop_file
+
+    def losses(self, forward: Any, network: Any) -> dict[str, torch.Tensor]:
+        if forward.z.dim() > 2 and forward.z.requires_grad:
+            Path(self._stop_file).touch()
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return super().losses(forward, network)
+
+
+def test_runs_of_a_pack_that_is_not_divided_as_the_sweep_stops_say_why(tmp_path: Path) -> None:
+    stop_file = tmp_path / "stop"
+    own = ["sparsity=l1", f"sparsity._target_={__name__}.L1ThatStopsItsSweep", f"+sparsity.stop_file={stop_file}"]
+    specs = [spec(tmp_path / str(c), *own, f"sparsity.coefficient={c}") for c in (0.001, 0.002)]
+    run_isolated([each._replace(stop_file=stop_file) for each in specs])
+    for each in specs:
+        status = Run(each.folder).status
+        assert (status.state, status.error) == ("interrupted", "out of memory with 2 runs in one process")
 
 
 def test_programs_differ_where_a_step_does(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""Methods that lab books compare with and the package does not have."""
+
+import pytest
+import torch
+
+from experiments.methods.others import AnnealedLp, GroupMax, PlainPursuit
+from sparse_ae.config.build import build
+from sparse_ae.config.errors import ConfigError
+from sparse_ae.models import SparseAutoencoder
+from sparse_ae.sparsity import Forward, NoSparsity
+from sparse_ae.training.objective import Objective
+from tests.helpers import ROOT, plain_config
+
+
+def test_a_group_has_its_largest_unit() -> None:
+    pre = torch.tensor([[1.0, 3.0, -1.0, -2.0], [0.5, 0.1, 2.0, 1.0]])
+    assert GroupMax(k=2, latent_dim=4).activate(pre).tolist() == [[0, 3, 0, 0], [0.5, 0, 2, 0]]
+    with pytest.raises(ConfigError, match="k=3: does not divide the units"):
+        GroupMax(k=3, latent_dim=4)
+
+
+def test_p_falls_after_its_start_and_the_term_is_the_sum_of_powers() -> None:
+    method = AnnealedLp(p_end=0.2, p_start=0.25, latent_dim=2, reduction="sum")
+    for step, p in ((0, 1.0), (25, 1.0), (100, 0.2)):
+        method.on_step_start_(step, 100)
+        assert float(method.p) == pytest.approx(p)
+    z = torch.tensor([[0.0, 2.0], [0.5, 0.0]])
+    term = method.losses(Forward(z, z, z, z, z), PlainPursuit(2, latent_dim=2, k=1))["lp"]
+    assert float(term) == pytest.approx((2.01**0.2 + 0.51**0.2 - 2 * 0.01**0.2) / 2)
+
+
+def test_plain_pursuit_takes_inner_products_one_by_one() -> None:
+    torch.manual_seed(0)
+    network, x = PlainPursuit(12, latent_dim=30, k=4), torch.randn(6, 12)
+    expected, atoms = torch.zeros(6, 30), network.atoms.detach()
+    for sample, code in zip(x, expected, strict=True):
+        residual = sample
+        for _ in range(4):
+            unit = int((atoms @ residual).argmax())
+            value = float(atoms[unit] @ residual)
+            code[unit] += value
+            residual = residual - value * atoms[unit]
+    torch.testing.assert_close(network.encode(x), expected)
+    objective = Objective(SparseAutoencoder(network, NoSparsity(latent_dim=30)))
+    objective(x, x).loss.backward()
+    assert network.atoms.grad is not None
+
+
+@pytest.mark.parametrize("option", ["sparsity=group_max", "sparsity=annealed_lp", "model=plain_pursuit"])
+def test_options(option: str) -> None:
+    folder = f"hydra.searchpath=[file://{ROOT}/experiments/methods/conf]"
+    group = option.partition("=")[0]
+    config = plain_config(folder, option, "sparsity=none" if group == "model" else "model=linear")
+    build(config[group], group, **({"input_dim": 8} if group == "model" else {"latent_dim": 128}))
