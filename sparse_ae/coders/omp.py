@@ -97,7 +97,6 @@ class OMP(DictionaryCoder):
         return codes.dense(len(self.atoms))
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # how long a pursuit is depends on data
 def sparse_codes(
     x: Tensor, atoms: Tensor, k: int, selection: Selection = "correlation", *, positive: bool = False
 ) -> SparseCodes:
