@@ -112,9 +112,8 @@ def _pursue(
     with torch.autocast(x.device.type, enabled=False):  # triangular factors need all digits
         dtype = torch.promote_types(x.dtype, torch.float32)
         atoms = atoms.to(dtype)
-        largest = _or_one(
-            atoms.abs().amax(dim=1, keepdim=True)
-        )  # before the norm, whose squares could over- or underflow
+        # Before the norm, whose squares could over- or underflow.
+        largest = _or_one(atoms.abs().amax(dim=1, keepdim=True))
         unit = atoms / largest
         length = _or_one(unit.norm(dim=1, keepdim=True))
         unit = unit / length

@@ -64,12 +64,14 @@ class AuxK(DeadUnits):
 
     def ease_(self, sparsity: Sparsity) -> None:
         if self.some_dead:
+            self.agree_()  # thresholds are parameters, which have to stay the same on every rank
             sparsity.lower_thresholds_(self.dead & self.has_dead.unsqueeze(-1))
 
 
 def _rare_codes(pre: Tensor, count: Tensor) -> Tensor:
     """Codes >= 0 ``(B, M)`` of each unit on its ``count`` samples of largest pre-activation, at least one; else 0."""
-    ordered = pre.detach().sort(dim=-2, descending=True).values
-    place = as_cell(count.clamp(1, pre.shape[-2] - 1)).expand(*pre.shape[:-2], 1, pre.shape[-1])
-    t = ordered.gather(-2, place)
-    return torch.where(pre > t, torch.relu(pre - torch.where(ordered[..., :1, :] > 0, 0.0, t)), 0.0)
+    ordered, order = pre.detach().sort(dim=-2, descending=True, stable=True)
+    count = as_cell(count.clamp(1, pre.shape[-2] - 1))
+    t = ordered.gather(-2, count.expand(*pre.shape[:-2], 1, pre.shape[-1]))
+    codes = torch.relu(pre - torch.where(ordered[..., :1, :] > 0, 0.0, t))
+    return torch.where(order.argsort(dim=-2) < count, codes, 0.0)

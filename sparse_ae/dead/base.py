@@ -15,6 +15,10 @@ _LOOK_EVERY = 50
 """Interval between looks, in steps. Not the logging interval: logging must not change training."""
 
 
+_FEWEST = 1000
+"""Samples that a window has at least: in a few batches of small data many a living unit does not fire."""
+
+
 class Moment(NamedTuple):
     """Point between two epochs, when weights may be changed."""
 
@@ -57,8 +61,9 @@ class DeadUnits(Part):
         self.some_dead = True
 
     def setup_(self, data: TrainingData) -> None:
-        """Set the window; before, no unit counts as dead."""
-        self.window.fill_(max(1, round(self.window_epochs * data.samples_per_epoch)))
+        """Set the window; before, no unit counts as dead. It is at least 1,000 samples, or an epoch of fewer."""
+        n = data.samples_per_epoch
+        self.window.fill_(max(1, round(self.window_epochs * n), min(n, _FEWEST)))
 
     def on_step_start_(self, step: int, total_steps: float) -> None:
         if step % _LOOK_EVERY == 0:
@@ -77,12 +82,15 @@ class DeadUnits(Part):
     def look_(self) -> None:
         """Cache whether any unit is dead in ``some_dead``.
 
-        Synchronises with the device, hence called at every 50th step only. The ranks of a distributed run first agree
-        on when each unit last fired.
+        Synchronises with the device, hence called at every 50th step only.
         """
+        self.agree_()
+        self.some_dead = bool(self.dead.any())
+
+    def agree_(self) -> None:
+        """Let the ranks of a distributed run agree on when each unit last fired."""
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(self.samples_since_fired, op=torch.distributed.ReduceOp.MIN)
-        self.some_dead = bool(self.dead.any())
 
     def join_(self, members: Sequence["DeadUnits"]) -> None:
         """Take over, as that of a stack, what the last look of each of ``members`` found."""

@@ -41,6 +41,7 @@ class Stack:
             _stack_buffers(*parts)
         own = [list(member.parameters()) for member in self.members]
         self._parameters = list(zip(self.whole.parameters(), zip(*own, strict=True), strict=True))
+        self.join_schedules_()
 
     @property
     def is_whole(self) -> bool:

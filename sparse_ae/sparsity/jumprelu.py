@@ -13,6 +13,8 @@ from sparse_ae.sparsity.base import Coefficient, Decoder, Forward, Sparsity, Tra
 
 _FALL = 0.01
 """Share by which one call lowers a threshold."""
+_DEPTH = 5.0
+"""How far below its start a logarithm is lowered. Gradients shrink with the threshold: none comes back from lower."""
 
 
 class JumpReLU(Sparsity):
@@ -88,7 +90,8 @@ class JumpReLU(Sparsity):
 
     @torch.no_grad()
     def lower_thresholds_(self, units: Tensor) -> None:
-        self.log_theta.sub_(_FALL * units)
+        lower = torch.minimum(self.log_theta, (self.log_theta - _FALL).clamp_min(self.log_start - _DEPTH))
+        self.log_theta.copy_(torch.where(units, lower, self.log_theta))
 
     def check_target(self) -> None:
         if self.l0_target is not None:

@@ -56,7 +56,7 @@ def plugin_launcher(kind: str, config: DictConfig, stop_file: Path) -> Callable[
             divided = packs([_spec(job, config, stop_file) for job in jobs], lambda job: size, at_a_time=1)
             if told := described(divided):
                 tell(told)
-            _write_packs(divided, stop_file)
+            _write_packs(divided)
             folders = {pack[0].folder for pack in divided}
             firsts = [job for job in jobs if job.run.path.absolute() in folders]
         launcher.launch([job_overrides(job, config, stop_file) for job in firsts], initial_job_idx=0)
@@ -80,23 +80,26 @@ def _spec(job: Planned, config: DictConfig, stop_file: Path) -> JobSpec:
     return job.spec._replace(config=options, folder=job.run.path.absolute(), stop_file=stop_file)
 
 
-def _packs_file(stop_file: Path) -> Path:
-    """File with the packs of a sweep, for its jobs; removed with the sweep's ``stop_file``."""
-    return stop_file.with_name(f"{stop_file.name}.packs.json")
+def _pack_file(first: Path) -> Path:
+    """File with the other jobs of a pack, in the folder of its first: a job may begin when its sweep has ended."""
+    return first / ".pack.json"
 
 
-def _write_packs(divided: Sequence[Sequence[JobSpec]], stop_file: Path) -> None:
-    others = {
-        str(first.folder): [{"config": o.config, "folder": str(o.folder), "sources": o.sources} for o in rest]
-        for first, *rest in divided
-    }
-    write_atomically(_packs_file(stop_file), json.dumps(others).encode())
+def _write_packs(divided: Sequence[Sequence[JobSpec]]) -> None:
+    for first, *rest in divided:
+        file = _pack_file(first.folder)
+        others = [{"config": o.config, "folder": str(o.folder), "sources": o.sources} for o in rest]
+        if others:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, json.dumps(others).encode())
+        else:
+            file.unlink(missing_ok=True)
 
 
 def _others(first: JobSpec) -> list[JobSpec]:
-    """The other jobs of a pack."""
-    assert first.stop_file is not None
-    packed = json.loads(_packs_file(first.stop_file).read_bytes())[str(first.folder)]
+    """The other jobs of a pack; none of a job alone."""
+    file = _pack_file(first.folder)
+    packed = json.loads(file.read_bytes()) if file.exists() else []
     return [first._replace(config=o["config"], folder=Path(o["folder"]), sources=o["sources"]) for o in packed]
 
 

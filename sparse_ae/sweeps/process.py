@@ -88,6 +88,12 @@ class JobSpec(NamedTuple):
         file = self.stop_file and _own_file(self.stop_file, self.folder)
         return file.read_text() if file and file.exists() else ""
 
+    @property
+    def has_failed(self) -> bool:
+        """True if this sweep has tried the job, and it failed."""
+        last = Run(self.folder).record.read_last()
+        return self.sweep is not None and last.sweep == self.sweep and last.state == "failed"
+
     def build(self) -> Any:
         """The job, built and not yet started. Raises ``ConfigError`` for every mistake in its config."""
         return resolve_name(self.kind)(self.config, Run(self.folder))
@@ -138,10 +144,11 @@ def run_isolated(specs: Sequence[JobSpec], gpu: str | None = None) -> None:
     code = process.exitcode or 0
     if code == _TOO_LARGE and len(specs) > 1:
         for spec in specs:
-            Run(spec.folder).mark_killed(f"out of memory with {len(specs)} runs in one process")
+            why = f"out of memory with {len(specs)} runs in one process"
+            Run(spec.folder).mark_killed(spec.why_to_stop or why)
         middle = len(specs) // 2
-        run_isolated(specs[:middle], gpu)
-        run_isolated(specs[middle:], gpu)
+        for half in (specs[:middle], specs[middle:]):
+            run_isolated([spec for spec in half if not spec.has_failed], gpu)
         return
     for spec in specs:
         if spec.stop_file is not None and spec.fails_fast and _has_failed(code) and not spec.why_to_stop:

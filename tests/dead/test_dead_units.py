@@ -36,18 +36,18 @@ def _linear() -> Linear:
 
 
 def test_samples_since_each_unit_fired_and_how_many_came_back() -> None:
-    units = DeadUnits(window_epochs=0.5, latent_dim=UNITS)
+    units = DeadUnits(window_epochs=1, latent_dim=UNITS)
     units.on_backward_end_(_codes())
     assert not units.dead.any()  # how long an epoch is, was not said yet
-    units.setup_(_epoch(32))
+    units.setup_(_epoch(16))
     units.on_backward_end_(_codes(0, 1))
     assert units.samples_since_fired.tolist() == [0, 0, 16, 16, 16, 16]
     assert units.dead.tolist() == [False, False, True, True, True, True]
     units.on_backward_end_(_codes(0, 2))
     assert units.samples_since_fired.tolist() == [0, 8, 0, 24, 24, 24]
     assert int(units.revived) == 1
-    other = DeadUnits(window_epochs=0.5, latent_dim=UNITS)
-    other.setup_(_epoch(32))
+    other = DeadUnits(window_epochs=1, latent_dim=UNITS)
+    other.setup_(_epoch(16))
     other.load_state_dict(units.state_dict())
     assert other.dead.tolist() == units.dead.tolist()
     assert int(other.revived) == 1
@@ -127,6 +127,37 @@ def test_thresholds_stay_while_the_last_count_found_no_dead_unit_of_this_model()
     auxk.has_dead.fill_(False)
     auxk.ease_(method)
     torch.testing.assert_close(method.log_theta, torch.full((UNITS,), math.log(0.5)))
+
+
+def test_thresholds_fall_to_where_gradients_can_bring_them_back() -> None:
+    method, auxk = JumpReLU(theta=0.5, latent_dim=UNITS), _auxk([1])
+    with torch.no_grad():
+        method.log_theta[2] = -9.0  # as gradients have left it
+    for _ in range(3000):
+        auxk.ease_(method)
+    expected = torch.full((UNITS,), math.log(0.5))
+    expected[1], expected[2] = math.log(0.5) - 5, -9.0
+    torch.testing.assert_close(method.log_theta.detach(), expected)
+
+
+def test_a_window_is_long_enough_for_living_units_to_fire_in_it() -> None:
+    for samples, window in ((55_000, 5_500), (5_000, 1_000), (300, 300)):
+        auxk = AuxK(window_epochs=0.1, latent_dim=UNITS)
+        auxk.setup_(_epoch(samples))
+        assert int(auxk.window) == window
+
+
+def test_of_equal_pre_activations_as_many_are_coded_as_of_others() -> None:
+    network, auxk = _linear(), _auxk([3])
+    pre = torch.full((BATCH, UNITS), -1.0)
+    pre[:6, 0], pre[:6, 2] = 1.0, 1.0
+    forward = _pass(network, pre)
+    pre[:, 3] = 0.7  # below its threshold, if it had one
+    residual = forward.x - forward.x_hat
+    left = residual.clone()
+    left[:2] -= 0.7 * network.atoms[3]
+    expected = left.square().sum() / residual.square().sum()
+    torch.testing.assert_close(auxk.losses(forward, network)["auxk"], expected)
 
 
 def test_auxk_detaches_the_residual_and_reaches_only_dead_rows() -> None:
