@@ -14,7 +14,7 @@ from sparse_ae.sparsity.base import Coefficient, Decoder, Forward, Sparsity, Tra
 _FALL = 0.01
 """Share by which one call lowers a threshold."""
 _DEPTH = 5.0
-"""How far below its start a logarithm is lowered. Gradients shrink with the threshold: none comes back from lower."""
+"""Largest fall of a threshold, as a logarithm. Its gradient shrinks with it, and would not raise a lower one again."""
 
 
 class JumpReLU(Sparsity):
