@@ -46,9 +46,12 @@ def test_plain_pursuit_takes_inner_products_one_by_one() -> None:
     assert network.atoms.grad is not None
 
 
-@pytest.mark.parametrize("option", ["sparsity=group_max", "sparsity=annealed_lp", "model=plain_pursuit"])
-def test_options(option: str) -> None:
+@pytest.mark.parametrize(
+    ("option", "kind"),
+    [("sparsity=group_max", GroupMax), ("sparsity=annealed_lp", AnnealedLp), ("model=plain_pursuit", PlainPursuit)],
+)
+def test_options(option: str, kind: type) -> None:
     folder = f"hydra.searchpath=[file://{ROOT}/experiments/methods/conf]"
     group = option.partition("=")[0]
     config = plain_config(folder, option, "sparsity=none" if group == "model" else "model=linear")
-    build(config[group], group, **({"input_dim": 8} if group == "model" else {"latent_dim": 128}))
+    assert type(build(config[group], group, **({"input_dim": 8} if group == "model" else {"latent_dim": 128}))) is kind
