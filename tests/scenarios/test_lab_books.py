@@ -69,7 +69,7 @@ def test_commands_executed(book: Path, cli: Cli) -> None:
             continue
         if program == "sparse-ae-train":
             named = [a.removeprefix("experiment=") for a in arguments if a.startswith("experiment=")]
-            said = {argument.split("=")[0] for argument in arguments}  # and so what is to be tried
+            said = {argument.split("=")[0].lstrip("~") for argument in arguments}  # and so what is to be tried
             smaller = [o for name in named for o in SMALLER[name] if o.split("=")[0] not in said]
             replaced = {override.split("=")[0] for override in smaller}
             arguments += smaller + [limit for limit in LIMITS if limit.split("=")[0] not in replaced]
