@@ -37,7 +37,8 @@ def as_method(flat: Flat, units: int | None) -> Flat:
     active units itself. Other autoencoders' configurations are returned unchanged.
     """
     if "coder" not in flat:
-        return {**flat, METHOD: flat["model"]} if "model.k" in flat else flat
+        chooses = flat.get(METHOD) == "none" and "model.k" in flat
+        return {**flat, METHOD: flat["model"]} if chooses else flat
     names = {"coder": METHOD, "coder.latent_dim": UNITS}
     renamed = {names.get(key, key): value for key, value in flat.items()}
     return renamed if units is None else {UNITS: units} | renamed

@@ -77,7 +77,8 @@ def run_name(config: Mapping[str, Any], choices: Mapping[str, Any]) -> str:
 
     Any config has a name, also one with mistakes, which are found when it is built.
     """
-    section = "coder" if "coder" in config else "model" if "k" in _section(config, "model") else "sparsity"
+    chooses = choices.get("sparsity") == "none" and "k" in _section(config, "model")
+    section = "coder" if "coder" in config else "model" if chooses else "sparsity"
     units = _section(config, "coder" if section == "coder" else "model").get("latent_dim")
     parts = [
         str(choices.get(section)),

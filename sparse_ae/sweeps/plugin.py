@@ -87,19 +87,14 @@ def _pack_file(first: Path) -> Path:
 
 def _write_packs(divided: Sequence[Sequence[JobSpec]]) -> None:
     for first, *rest in divided:
-        file = _pack_file(first.folder)
         others = [{"config": o.config, "folder": str(o.folder), "sources": o.sources} for o in rest]
-        if others:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, json.dumps(others).encode())
-        else:
-            file.unlink(missing_ok=True)
+        first.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(_pack_file(first.folder), json.dumps(others).encode())
 
 
 def _others(first: JobSpec) -> list[JobSpec]:
-    """The other jobs of a pack; none of a job alone."""
-    file = _pack_file(first.folder)
-    packed = json.loads(file.read_bytes()) if file.exists() else []
+    """The other jobs of a pack."""
+    packed = json.loads(_pack_file(first.folder).read_bytes())
     return [first._replace(config=o["config"], folder=Path(o["folder"]), sources=o["sources"]) for o in packed]
 
 

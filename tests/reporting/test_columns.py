@@ -69,6 +69,8 @@ def test_a_classical_coder_stands_beside_methods() -> None:
     assert as_method(L1, units=None) == L1
     pursuit = {"model": "matching_pursuit", "model.k": 10, "sparsity": "none", "seed": 1}
     assert as_method(pursuit, units=None) == {**pursuit, "sparsity": "matching_pursuit"}
+    other = {**pursuit, "model": "own", "sparsity": "l1"}
+    assert as_method(other, units=None) == other
     recoded = as_method({"coder": "omp", "coder.run": "x", "seed": 1}, units=16)
     assert recoded["model.latent_dim"] == 16
     columns = varying(
