@@ -4,9 +4,13 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from sparse_ae.dead.base import DeadUnits
+from sparse_ae.dead.base import DeadUnits, mean_over_ranks
 from sparse_ae.functional import as_cell, as_row, select_rows
-from sparse_ae.sparsity import Decoder, Forward, Sparsity
+from sparse_ae.models import SparseAutoencoder
+from sparse_ae.sparsity import Decoder, Forward
+
+_RISE = 0.01
+"""Step of a dead unit's bias, in standard deviations of its pre-activation over the batch."""
 
 
 class AuxK(DeadUnits):
@@ -18,13 +22,15 @@ class AuxK(DeadUnits):
     large enough to fire for none. Of a unit that is negative for every sample z_aux is pre - t there, with t the
     largest of the other samples: ReLU would pass no gradient.
 
-    Where the method learns a threshold by its gradient, that of a dead unit has none, and would stay where the unit
-    died: ``ease_`` lowers it until the unit fires.
+    What all samples share has no part in it: the gradient to a unit's pre-activations is taken less its mean over the
+    batch, so that it does not reach a linear encoder's biases. Many dead units would else push b_pre, which all units
+    share, the same way, and living ones would die of it. How easily a unit fires is left to ``ease_``, which lowers a
+    dead unit's threshold until it does: the one that the method learns, if it learns any; else the encoder's bias
+    rises.
 
-    Of the decoder only those units' atoms get a gradient. Of the encoder, everything that their pre-activations depend
-    on does: their rows, and parameters that all units share, such as b_pre. With ``LISTA`` they depend, through the
-    residual, on all atoms and on the rows of living units too. The term is 0 while no unit is dead, and not computed
-    while the last look found none.
+    Of the decoder only those units' atoms get a gradient. Of the encoder, everything else that their pre-activations
+    depend on does: their rows, and with ``LISTA``, through the residual, all atoms and the rows of living units too.
+    The term is 0 while no unit is dead, and not computed while the last look found none.
 
     Source: Gao et al., arXiv 2406.04093, appendix A.2, with changes that suit MNIST. There a unit is dead after 10
     million samples, which would be 180 epochs, and the k_aux largest pre-activations of each sample are rectified:
@@ -56,16 +62,21 @@ class AuxK(DeadUnits):
         silent, units = self.samples_since_fired.topk(self.k_aux, sorted=False)
         residual = (forward.target - forward.x_hat).detach()
         pre = select_rows(forward.pre.mT, units).mT * as_row(silent >= self.window.unsqueeze(-1))
+        shared = pre.mean(dim=-2, keepdim=True)
+        pre = pre - (shared - shared.detach())
         z_aux = _rare_codes(pre, (forward.z != 0).sum(dim=(-2, -1)) // forward.z.shape[-1])
         error = (decoder.combine(z_aux, units) - residual).square().sum(dim=(-2, -1))
         size = residual.square().sum(dim=(-2, -1))
         share = error / torch.where(size > 0, size, 1.0)
         return {"auxk": torch.where(self.dead.any(dim=-1) & self.has_dead, share, 0.0)}
 
-    def ease_(self, sparsity: Sparsity) -> None:
+    def ease_(self, model: SparseAutoencoder, pre: Tensor) -> None:
         if self.some_dead:
-            self.agree_()  # thresholds are parameters, which have to stay the same on every rank
-            sparsity.lower_thresholds_(self.dead & self.has_dead.unsqueeze(-1))
+            self.agree_()  # on what to change in parameters, which have to stay the same on every rank
+            dead = self.dead & self.has_dead.unsqueeze(-1)
+            if not model.sparsity.lower_thresholds_(dead):
+                spread = mean_over_ranks(pre.detach().std(dim=-2, correction=0))
+                model.network.raise_biases_(_RISE * spread * dead)
 
 
 def _rare_codes(pre: Tensor, count: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sparse_ae.models import SparseAutoencoder
-from sparse_ae.sparsity import Decoder, Forward, Loss, Part, Sparsity, TrainingData
+from sparse_ae.sparsity import Decoder, Forward, Loss, Part, TrainingData
 
 _LOOK_EVERY = 50
 """Interval between looks, in steps. Not the logging interval: logging must not change training."""
@@ -126,8 +126,8 @@ class DeadUnits(Part):
         self.revived.add_((fired & self.dead).sum(dim=-1))
         self.samples_since_fired.add_(z.shape[-2]).masked_fill_(fired, 0)
 
-    def ease_(self, sparsity: Sparsity) -> None:
-        """Make it easier for dead units to fire, after each batch. vmap-safe."""
+    def ease_(self, model: SparseAutoencoder, pre: Tensor) -> None:
+        """Make it easier for dead units to fire, after each batch, which had the pre-activations ``pre (B, N)``."""
 
     def on_epoch_start_(self, model: SparseAutoencoder, optimizer: Optimizer, moment: Moment) -> int:
         """Change weights between two epochs. Returns the number of units that were re-initialised."""
@@ -140,6 +140,14 @@ def silent_units(model: SparseAutoencoder, batches: Iterable[Tensor]) -> Tensor:
     for x in batches:
         fired |= (model.encode_batch(x) != 0).any(dim=0)
     return ~fired
+
+
+def mean_over_ranks(values: Tensor) -> Tensor:
+    """``values``, averaged over the ranks of a distributed run."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(values)
+        values = values / torch.distributed.get_world_size()
+    return values
 
 
 def broadcast_buffers(module: nn.Module) -> None:

@@ -25,6 +25,7 @@ from sparse_ae.run.directory import Run
 from sparse_ae.run.errors import CheckpointError, RunError
 from sparse_ae.run.export import load
 from sparse_ae.run.naming import config_hash
+from sparse_ae.training.out_of_memory import is_out_of_memory
 from sparse_ae.training.stop import Stopped
 
 log = logging.getLogger(__name__)
@@ -76,12 +77,12 @@ def _recording(job: Job) -> Iterator[None]:
     except Stopped as stopped:
         record.end("interrupted", config, stopped.reason)
         raise
-    except torch.OutOfMemoryError as error:
-        if record.packed > 1:  # alone it may fit
-            raise
-        record.end("failed", config, f"out of GPU memory ({error})")
-        raise MemoryError(f"out of GPU memory ({error})") from error
     except Exception as error:
+        if is_out_of_memory(error):
+            if record.packed > 1:  # alone it may fit
+                raise
+            record.end("failed", config, f"out of memory ({error})")
+            raise MemoryError(f"out of memory ({error})") from error
         log.exception("the run failed")
         record.end("failed", config, describe(error))
         raise

@@ -57,6 +57,10 @@ class Linear(LinearDecoder):
         return [*changed, self.encoder_bias, self.encoder_weight]
 
     @torch.no_grad()
+    def raise_biases_(self, by: Tensor) -> None:
+        self.encoder_bias.add_(by)
+
+    @torch.no_grad()
     def set_atoms_(self, atoms: Tensor) -> None:
         super().set_atoms_(atoms)
         if self.encoder_weight is not None:

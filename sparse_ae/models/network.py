@@ -85,6 +85,9 @@ class Network(Part, ABC):
         """
         raise TypeError(f"{type(self).__name__} has no linear decoder, so no atoms to replace")
 
+    def raise_biases_(self, by: Tensor) -> None:
+        """Add ``by (N,)`` to the biases of the encoder's units, if there are any."""
+
     @property
     def learning_rates(self) -> dict[str, float]:
         """Multiples of the optimizer's learning rate, by parameter name; 1 for all others."""

@@ -12,6 +12,7 @@ from sparse_ae.packing.program import program
 from sparse_ae.packing.stack import Stack
 from sparse_ae.training.loop import TrainingLoop
 from sparse_ae.training.losses import loss_values
+from sparse_ae.training.out_of_memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +71,9 @@ def _is_right(stack: Stack, group: Sequence[TrainingLoop]) -> bool:
         with precision.train_step_context():
             losses = stack.whole(x, x).loss
             alone = torch.stack([member(x, x).loss for member in stack.members])
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:  # whatever a part does with tensors that it does not expect
+    except Exception as error:  # whatever a part does with tensors that it does not expect
+        if is_out_of_memory(error):
+            raise
         return False
     return losses.shape == alone.shape and torch.allclose(losses, alone, rtol=_CLOSE, equal_nan=True)
 

@@ -204,8 +204,11 @@ class Sparsity(Part, ABC):
         """Re-initialise per-unit state of ``units``, an index. Returns the parameters written, ``(N, ...)``."""
         return []
 
-    def lower_thresholds_(self, units: Tensor) -> None:
-        """Lower by a little the thresholds of ``units``, boolean ``(N,)``, that only the gradient of a loss moves."""
+    def lower_thresholds_(self, units: Tensor) -> bool:
+        """Lower by a little the thresholds of ``units``, boolean ``(N,)``, that only the gradient of a loss moves.
+        Returns False if the method has none.
+        """
+        return False
 
     @property
     def learning_rates(self) -> dict[str, float]:

@@ -9,8 +9,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-import torch
-
 from sparse_ae.jobs.execute import execute
 from sparse_ae.packing.coroutine import Coroutine
 from sparse_ae.packing.pack import Pack
@@ -19,6 +17,7 @@ from sparse_ae.run.directory import Run
 from sparse_ae.run.errors import CheckpointError, RunBusyError
 from sparse_ae.sweeps.process import JobSpec, open_log
 from sparse_ae.training.loop import TrainingLoop
+from sparse_ae.training.out_of_memory import is_out_of_memory
 from sparse_ae.training.process import tune_process
 from sparse_ae.training.stop import Stopped, catch, leave_console, restore
 
@@ -112,7 +111,7 @@ def _told_too_large(jobs: int) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error):
+        if is_out_of_memory(error):
             log.warning(f"out of memory with {jobs} runs in one process; they are divided in two")
             raise PackTooLargeError from error
         raise
@@ -139,7 +138,7 @@ class _Member:
         self._of = of
         self._job: Any = None
         self._stopped_by: int | None = None
-        self._lacked_memory: torch.OutOfMemoryError | None = None
+        self._lacked_memory: Exception | None = None
         self._turn_began: float | None = None
         self._coroutine = Coroutine(self._execute, log, name=spec.folder.name)
 
@@ -176,9 +175,10 @@ class _Member:
                 self._job = job
                 if self._stopped_by is None:  # while it was built
                     execute(job, self.spec.sources, self.spec.sweep, self.at_step)
-        except torch.OutOfMemoryError as error:  # which is the pack's
-            self._lacked_memory = error
-        except Exception:
+        except Exception as error:
+            if self._of > 1 and is_out_of_memory(error):  # the pack's
+                self._lacked_memory = error
+                return
             traceback.print_exc()
             self.has_failed = True
             if self.spec.fails_fast and self.spec.stop_file is not None:

@@ -117,7 +117,7 @@ class Objective(nn.Module):
         """Update running state (thresholds, dead-unit counters, target), once the backward pass is done with it."""
         for part in self.parts:
             part.on_backward_end_(loss)
-        self.dead.ease_(self.model.sparsity)
+        self.dead.ease_(self.model, loss.forward.pre)
 
     def on_before_optimizer_step_(self) -> None:
         """Project gradients onto the tangent of the constraint set."""

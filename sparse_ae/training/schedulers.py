@@ -47,19 +47,30 @@ def warmup_linear(
 
 def make_optimizer(make: MakeOptimizer, model: SparseAutoencoder) -> Optimizer:
     """Build an optimizer with a group of parameters for each learning rate: its own, and the multiples of it in
-    ``model.learning_rates``. Raises ``ConfigError`` if there are multiples and ``make`` binds no ``lr``.
+    ``model.learning_rates``.
+
+    Weight decay is for matrices: biases, thresholds and scales, which have one dimension, keep groups without it.
+    Raises ``ConfigError`` if there are multiples and ``make`` binds no ``lr``.
     """
-    rates = model.learning_rates
-    together: dict[float, list[nn.Parameter]] = {1.0: []}
+    rates, decays = model.learning_rates, _has_weight_decay(make)
+    together: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, False): []}  # the first group, if not empty
     for name, parameter in model.named_parameters():
-        together.setdefault(rates.get(name, 1.0), []).append(parameter)
-    groups: list[dict[str, Any]] = [{"params": together.pop(1.0)}]
-    if together:
-        lr = getattr(make, "keywords", {}).get("lr")
-        if lr is None:
-            raise ConfigError("optimizer.lr", reason="is required, as some parts learn at multiples of it")
-        groups += [{"params": own, "lr": rate * lr} for rate, own in together.items()]
-    return make(groups)
+        together.setdefault((rates.get(name, 1.0), decays and parameter.dim() < 2), []).append(parameter)
+    lr: Any = getattr(make, "keywords", {}).get("lr")
+    if lr is None and any(rate != 1 for rate, _ in together):
+        raise ConfigError("optimizer.lr", reason="is required, as some parts learn at multiples of it")
+    groups: list[dict[str, Any]] = []
+    for (rate, is_exempt), parameters in together.items():
+        own_rate = {} if rate == 1 else {"lr": rate * lr}
+        own_decay = {"weight_decay": 0.0} if is_exempt else {}
+        groups.append({"params": parameters, **own_rate, **own_decay})
+    return make([group for group in groups if group["params"]])
+
+
+def _has_weight_decay(make: MakeOptimizer) -> bool:
+    """True unless the ``weight_decay`` of ``make``, bound or its default, is 0 or missing."""
+    parameter = inspect.signature(make).parameters.get("weight_decay")
+    return parameter is not None and bool(parameter.default)
 
 
 def make_scheduler(make: MakeScheduler, optimizer: Optimizer, total_steps: int) -> LRScheduler:

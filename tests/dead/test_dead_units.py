@@ -4,6 +4,7 @@ import copy
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -114,8 +115,9 @@ def test_the_threshold_of_a_dead_unit_falls_until_it_fires() -> None:
 
 def test_thresholds_of_living_units_are_not_eased() -> None:
     method = JumpReLU(theta=0.5, latent_dim=UNITS)
-    auxk = _auxk([1, 4])
-    auxk.ease_(method)
+    auxk, network = _auxk([1, 4]), _linear()
+    auxk.ease_(SparseAutoencoder(network, method), torch.randn(BATCH, UNITS))
+    assert (network.encoder_bias == 0).all()  # a threshold of the method's own is enough
     fell = method.log_theta < math.log(0.5)
     assert fell.nonzero().squeeze(1).tolist() == [1, 4]
 
@@ -125,7 +127,7 @@ def test_thresholds_stay_while_the_last_count_found_no_dead_unit_of_this_model()
     method = JumpReLU(theta=0.5, latent_dim=UNITS)
     auxk = _auxk([1, 4])
     auxk.has_dead.fill_(False)
-    auxk.ease_(method)
+    auxk.ease_(SparseAutoencoder(_linear(), method), torch.randn(BATCH, UNITS))
     torch.testing.assert_close(method.log_theta, torch.full((UNITS,), math.log(0.5)))
 
 
@@ -133,11 +135,23 @@ def test_thresholds_fall_to_where_gradients_can_bring_them_back() -> None:
     method, auxk = JumpReLU(theta=0.5, latent_dim=UNITS), _auxk([1])
     with torch.no_grad():
         method.log_theta[2] = -9.0  # as gradients have left it
+    model = SparseAutoencoder(_linear(), method)
     for _ in range(3000):
-        auxk.ease_(method)
+        auxk.ease_(model, torch.zeros(BATCH, UNITS))
     expected = torch.full((UNITS,), math.log(0.5))
     expected[1], expected[2] = math.log(0.5) - 5, -9.0
     torch.testing.assert_close(method.log_theta.detach(), expected)
+
+
+def test_the_bias_of_a_dead_unit_rises_where_the_method_learns_no_threshold() -> None:
+    network, auxk = _linear(), _auxk([1, 4])
+    model = SparseAutoencoder(network, TopK(k=1, signed=False, reduction="mean", latent_dim=UNITS))
+    pre = torch.arange(BATCH).unsqueeze(1) * torch.arange(UNITS)
+    auxk.ease_(model, pre.float())
+    expected = [0.0, 0.01 * np.std(range(BATCH)), 0.0, 0.0, 0.04 * np.std(range(BATCH)), 0.0]
+    np.testing.assert_allclose(network.encoder_bias.detach(), expected, rtol=1e-6)
+    auxk.ease_(model, pre[:1].float())  # a batch of one sample has no spread
+    np.testing.assert_allclose(network.encoder_bias.detach(), expected, rtol=1e-6)
 
 
 def test_a_window_is_long_enough_for_living_units_to_fire_in_it() -> None:
@@ -167,10 +181,22 @@ def test_auxk_detaches_the_residual_and_reaches_only_dead_rows() -> None:
     x = torch.rand(BATCH, DIM)
     objective(x, x).terms["auxk"].backward()
     assert network.encoder_weight is not None
-    for parameter in (network.atoms, network.encoder_weight, network.encoder_bias):
+    for parameter in (network.atoms, network.encoder_weight):
         assert parameter.grad is not None
-        rows = (parameter.grad.reshape(UNITS, -1) != 0).any(dim=1)
+        rows = (parameter.grad != 0).any(dim=1)
         assert rows.nonzero().squeeze(1).tolist() == dead
+
+
+def test_auxk_leaves_alone_what_all_samples_share() -> None:
+    network, x = _linear(), torch.rand(BATCH, DIM)
+    pre = network.encode(x)
+    z = pre.relu()
+    auxk = _auxk([1, 3]).losses(Forward(x, x, pre, z, network.decode(z)), network)["auxk"]
+    auxk.backward()
+    largest = float(network.encoder_weight.grad.abs().max())
+    assert largest > 0
+    for parameter in (network.b_pre, network.encoder_bias):
+        assert float(parameter.grad.abs().max()) < 1e-5 * largest
 
 
 def test_auxk_is_0_while_every_unit_lives() -> None:

@@ -218,6 +218,15 @@ def test_parts_learn_at_multiples_of_the_rate(tmp_path: Path) -> None:
     assert groups[2]["params"][0] is module.model.sparsity.log_theta
 
 
+@pytest.mark.parametrize("optimizer", [["optimizer=adamw"], ["optimizer=sgd", "optimizer.weight_decay=0.01"]])
+def test_weight_decay_is_for_matrices(optimizer: list[str], tmp_path: Path) -> None:
+    module = AutoencoderJob(plain_config("model=linear", "sparsity=jumprelu", *optimizer), Run(tmp_path)).module
+    decay = {p: group["weight_decay"] for group in module.new_optimizer().param_groups for p in group["params"]}
+    network = module.model.network
+    assert decay[network.atoms] == decay[network.encoder_weight] == 0.01
+    assert decay[network.encoder_bias] == decay[network.b_pre] == decay[module.model.sparsity.log_theta] == 0
+
+
 def test_units_of_lista_are_replaced_in_its_corrections_too() -> None:
     network, x = _lista(), torch.rand(2, 12)
     changed = network.replace_units_(torch.tensor([1, 3]), x, scale=1.0)

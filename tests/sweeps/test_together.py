@@ -189,7 +189,7 @@ class L1WithTooManyBeside(L1):
     def activate(self, pre: torch.Tensor) -> torch.Tensor:
         members = [thread for thread in threading.enumerate() if thread.name.startswith("member-")]
         if pre.dim() == 2 and not torch.is_grad_enabled() and len(members) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
         return super().activate(pre)
 
 
