@@ -86,19 +86,23 @@ def kl_penalty(z: Tensor, rho: Tensor) -> Tensor:
     return bernoulli_kl(rho.unsqueeze(-1).to(rho_hat.dtype), rho_hat).sum(dim=-1)
 
 
-def hoyer_penalty(z: Tensor) -> Tensor:
+def hoyer_penalty(z: Tensor, largest_size: Tensor | None = None) -> Tensor:
     """mean_b (1 - Hoyer sparseness of z_b) = mean_b (|z_b|_1/|z_b|_2 - 1) / (sqrt(N) - 1), a scalar from ``(B, N)``.
 
-    0 for a single non-zero, 1 for equal codes, and 0 without a gradient for an all-zero code. N > 1.
+    0 for a single non-zero, 1 for equal codes, and 0 without a gradient for an all-zero code. N > 1. ``largest_size
+    (B,)`` takes the place of |z_b|_2 where it is smaller; the term can exceed 1 then.
 
-    >>> hoyer_penalty(torch.tensor([[3.0, 0.0], [2.0, 2.0]]))
-    tensor(0.5000)
+    >>> z = torch.tensor([[3.0, 0.0], [2.0, 2.0]])
+    >>> hoyer_penalty(z), hoyer_penalty(z, largest_size=torch.tensor([9.0, 2.0]))
+    (tensor(0.5000), tensor(1.2071))
     """
     z = z.to(_accumulator(z))
     size = torch.linalg.vector_norm(z, dim=-1)
-    dead = size == 0
-    ratio = z.abs().sum(dim=-1) / torch.where(dead, 1.0, size)
-    return torch.where(dead, 0.0, (ratio - 1) / (z.shape[-1] ** 0.5 - 1)).mean(dim=-1)
+    if largest_size is not None:
+        size = torch.minimum(size, largest_size)
+    is_zero = size == 0
+    ratio = z.abs().sum(dim=-1) / torch.where(is_zero, 1.0, size)
+    return torch.where(is_zero, 0.0, (ratio - 1) / (z.shape[-1] ** 0.5 - 1)).mean(dim=-1)
 
 
 def keep_largest(z: Tensor, k: int, by: Tensor | None = None, dim: int = -1) -> Tensor:

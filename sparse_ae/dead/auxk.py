@@ -10,7 +10,7 @@ from sparse_ae.models import SparseAutoencoder
 from sparse_ae.sparsity import Decoder, Forward
 
 _RISE = 0.01
-"""Step of a dead unit's bias, in standard deviations of its pre-activation over the batch."""
+"""Step of a dead unit's bias, as a share of the standard deviation of its pre-activations over the batch."""
 
 
 class AuxK(DeadUnits):
@@ -22,11 +22,12 @@ class AuxK(DeadUnits):
     large enough to fire for none. Of a unit that is negative for every sample z_aux is pre - t there, with t the
     largest of the other samples: ReLU would pass no gradient.
 
-    What all samples share has no part in it: the gradient to a unit's pre-activations is taken less its mean over the
-    batch, so that it does not reach a linear encoder's biases. Many dead units would else push b_pre, which all units
-    share, the same way, and living ones would die of it. How easily a unit fires is left to ``ease_``, which lowers a
-    dead unit's threshold until it does: the one that the method learns, if it learns any; else the encoder's bias
-    rises.
+    Parameters that all units share, such as b_pre, are left alone: many dead units would push b_pre the same way, and
+    living ones would die of it. So the gradient to a unit's pre-activations is taken less its mean over the batch; the
+    mean reaches the unit's own bias alone.
+
+    How easily a dead unit fires is also left to ``ease_``: it lowers the threshold, where the method learns one, as no
+    gradient reaches that of a unit that does not fire; and the bias of a unit that is negative for every sample rises.
 
     Of the decoder only those units' atoms get a gradient. Of the encoder, everything else that their pre-activations
     depend on does: their rows, and with ``LISTA``, through the residual, all atoms and the rows of living units too.
@@ -61,9 +62,11 @@ class AuxK(DeadUnits):
             return {"auxk": forward.z.new_zeros(forward.z.shape[:-2])}
         silent, units = self.samples_since_fired.topk(self.k_aux, sorted=False)
         residual = (forward.target - forward.x_hat).detach()
-        pre = select_rows(forward.pre.mT, units).mT * as_row(silent >= self.window.unsqueeze(-1))
+        pre = select_rows(forward.pre.mT, units).mT
         shared = pre.mean(dim=-2, keepdim=True)
-        pre = pre - (shared - shared.detach())
+        if decoder.unit_bias is not None:
+            shared = shared - as_row(decoder.unit_bias.gather(-1, units))
+        pre = (pre - (shared - shared.detach())) * as_row(silent >= self.window.unsqueeze(-1))
         z_aux = _rare_codes(pre, (forward.z != 0).sum(dim=(-2, -1)) // forward.z.shape[-1])
         error = (decoder.combine(z_aux, units) - residual).square().sum(dim=(-2, -1))
         size = residual.square().sum(dim=(-2, -1))
@@ -74,9 +77,15 @@ class AuxK(DeadUnits):
         if self.some_dead:
             self.agree_()  # on what to change in parameters, which have to stay the same on every rank
             dead = self.dead & self.has_dead.unsqueeze(-1)
-            if not model.sparsity.lower_thresholds_(dead):
-                spread = mean_over_ranks(pre.detach().std(dim=-2, correction=0))
-                model.network.raise_biases_(_RISE * spread * dead)
+            model.sparsity.lower_thresholds_(dead)
+            bias = model.network.unit_bias
+            if bias is not None:
+                bias.detach().add_(mean_over_ranks(_RISE * _spread_if_negative(pre.detach())) * dead)
+
+
+def _spread_if_negative(pre: Tensor) -> Tensor:
+    """Standard deviation over the batch of units whose ``pre (B, N)`` are all negative, 0 of others, ``(N,)``."""
+    return pre.std(dim=-2, correction=0) * (pre.amax(dim=-2) < 0)
 
 
 def _rare_codes(pre: Tensor, count: Tensor) -> Tensor:

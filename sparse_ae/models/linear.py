@@ -56,9 +56,9 @@ class Linear(LinearDecoder):
         self.encoder_weight[units] = scale * typical * self.atoms[units]
         return [*changed, self.encoder_bias, self.encoder_weight]
 
-    @torch.no_grad()
-    def raise_biases_(self, by: Tensor) -> None:
-        self.encoder_bias.add_(by)
+    @property
+    def unit_bias(self) -> Tensor:
+        return self.encoder_bias
 
     @torch.no_grad()
     def set_atoms_(self, atoms: Tensor) -> None:

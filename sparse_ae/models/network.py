@@ -85,8 +85,10 @@ class Network(Part, ABC):
         """
         raise TypeError(f"{type(self).__name__} has no linear decoder, so no atoms to replace")
 
-    def raise_biases_(self, by: Tensor) -> None:
-        """Add ``by (N,)`` to the biases of the encoder's units, if there are any."""
+    @property
+    def unit_bias(self) -> Tensor | None:
+        """Bias of the encoder that each unit's pre-activation has, ``(N,)``; None without one."""
+        return None
 
     @property
     def learning_rates(self) -> dict[str, float]:

@@ -92,6 +92,13 @@ class Part(nn.Module):
 class Decoder(Protocol):
     """Decoder as loss terms see it."""
 
+    has_atoms: bool
+    """True if it is linear, ``x_hat = z @ atoms + bias``."""
+
+    @property
+    def unit_bias(self) -> Tensor | None:
+        """Bias of the encoder that each unit's pre-activation has, ``(N,)``; None without one."""
+
     def decode(self, z: Tensor, support: Tensor | None = None) -> Tensor:
         """Map codes ``(B, N)`` to reconstructions ``(B, D)``. Outside of ``support (B, N)`` the codes are 0 and need no
         gradient.
@@ -204,11 +211,8 @@ class Sparsity(Part, ABC):
         """Re-initialise per-unit state of ``units``, an index. Returns the parameters written, ``(N, ...)``."""
         return []
 
-    def lower_thresholds_(self, units: Tensor) -> bool:
-        """Lower by a little the thresholds of ``units``, boolean ``(N,)``, that only the gradient of a loss moves.
-        Returns False if the method has none.
-        """
-        return False
+    def lower_thresholds_(self, units: Tensor) -> None:
+        """Lower by a little the thresholds of ``units``, boolean ``(N,)``, that only the gradient of a loss moves."""
 
     @property
     def learning_rates(self) -> dict[str, float]:

@@ -89,10 +89,9 @@ class JumpReLU(Sparsity):
         return [self.log_theta]
 
     @torch.no_grad()
-    def lower_thresholds_(self, units: Tensor) -> bool:
+    def lower_thresholds_(self, units: Tensor) -> None:
         lower = torch.minimum(self.log_theta, (self.log_theta - _FALL).clamp_min(self.log_start - _DEPTH))
         self.log_theta.copy_(torch.where(units, lower, self.log_theta))
-        return True
 
     def check_target(self) -> None:
         if self.l0_target is not None:

@@ -116,8 +116,8 @@ def test_the_threshold_of_a_dead_unit_falls_until_it_fires() -> None:
 def test_thresholds_of_living_units_are_not_eased() -> None:
     method = JumpReLU(theta=0.5, latent_dim=UNITS)
     auxk, network = _auxk([1, 4]), _linear()
-    auxk.ease_(SparseAutoencoder(network, method), torch.randn(BATCH, UNITS))
-    assert (network.encoder_bias == 0).all()  # a threshold of the method's own is enough
+    auxk.ease_(SparseAutoencoder(network, method), torch.rand(BATCH, UNITS))
+    assert (network.encoder_bias == 0).all()
     fell = method.log_theta < math.log(0.5)
     assert fell.nonzero().squeeze(1).tolist() == [1, 4]
 
@@ -143,14 +143,15 @@ def test_thresholds_fall_to_where_gradients_can_bring_them_back() -> None:
     torch.testing.assert_close(method.log_theta.detach(), expected)
 
 
-def test_the_bias_of_a_dead_unit_rises_where_the_method_learns_no_threshold() -> None:
-    network, auxk = _linear(), _auxk([1, 4])
+def test_the_bias_of_a_dead_unit_rises_where_it_is_negative_for_every_sample() -> None:
+    network, auxk = _linear(), _auxk([1, 4, 5])
     model = SparseAutoencoder(network, TopK(k=1, signed=False, reduction="mean", latent_dim=UNITS))
-    pre = torch.arange(BATCH).unsqueeze(1) * torch.arange(UNITS)
-    auxk.ease_(model, pre.float())
+    pre = -1.0 - torch.arange(BATCH).unsqueeze(1) * torch.arange(UNITS)
+    pre[3, 5] = 0.1
+    auxk.ease_(model, pre)
     expected = [0.0, 0.01 * np.std(range(BATCH)), 0.0, 0.0, 0.04 * np.std(range(BATCH)), 0.0]
     np.testing.assert_allclose(network.encoder_bias.detach(), expected, rtol=1e-6)
-    auxk.ease_(model, pre[:1].float())  # a batch of one sample has no spread
+    auxk.ease_(model, pre[:1])  # a batch of one sample has no spread
     np.testing.assert_allclose(network.encoder_bias.detach(), expected, rtol=1e-6)
 
 
@@ -181,22 +182,39 @@ def test_auxk_detaches_the_residual_and_reaches_only_dead_rows() -> None:
     x = torch.rand(BATCH, DIM)
     objective(x, x).terms["auxk"].backward()
     assert network.encoder_weight is not None
-    for parameter in (network.atoms, network.encoder_weight):
+    for parameter in (network.atoms, network.encoder_weight, network.encoder_bias):
         assert parameter.grad is not None
-        rows = (parameter.grad != 0).any(dim=1)
+        rows = (parameter.grad.reshape(UNITS, -1) != 0).any(dim=1)
         assert rows.nonzero().squeeze(1).tolist() == dead
 
 
-def test_auxk_leaves_alone_what_all_samples_share() -> None:
-    network, x = _linear(), torch.rand(BATCH, DIM)
-    pre = network.encode(x)
-    z = pre.relu()
-    auxk = _auxk([1, 3]).losses(Forward(x, x, pre, z, network.decode(z)), network)["auxk"]
-    auxk.backward()
-    largest = float(network.encoder_weight.grad.abs().max())
-    assert largest > 0
-    for parameter in (network.b_pre, network.encoder_bias):
-        assert float(parameter.grad.abs().max()) < 1e-5 * largest
+def test_auxk_has_its_own_gradient_but_none_to_what_all_units_share() -> None:
+    network, dead = _linear().double(), [1, 3]
+    x = torch.rand(BATCH, DIM, dtype=torch.float64)
+    assert network.encoder_weight is not None
+    with torch.no_grad():
+        network.encoder_bias[dead] = 1.0
+
+    def term() -> Tensor:
+        pre = network.encode(x)
+        z = pre.relu().detach()
+        z[:, dead] = 0.0
+        return _auxk(dead).losses(Forward(x, x, pre, z, network.decode(z)), network)["auxk"]
+
+    term().backward()
+    assert network.b_pre.grad is not None
+    assert network.encoder_bias.grad is not None
+    assert network.b_pre.grad.abs().max() < 1e-12
+    for unit in dead:
+        ends = []
+        for step in (1e-6, -1e-6):
+            with torch.no_grad():
+                network.encoder_bias[unit] += step
+                ends.append(float(term()))
+                network.encoder_bias[unit] -= step
+        slope = (ends[0] - ends[1]) / 2e-6
+        assert abs(slope) > 0.01
+        assert float(network.encoder_bias.grad[unit]) == pytest.approx(slope, rel=1e-5)
 
 
 def test_auxk_is_0_while_every_unit_lives() -> None:

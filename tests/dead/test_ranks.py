@@ -20,7 +20,7 @@ def _ease(rank: int, folder: str) -> None:
     auxk = AuxK(window_epochs=1, latent_dim=UNITS)
     auxk.setup_(TrainingData(torch.zeros(1, 4), torch.zeros(4), (4,), 100))
     auxk.samples_since_fired[[1, 2 + rank]] = 100  # unit 1 has not fired on either, 2 and 3 on one
-    pre = torch.randn(8, UNITS, generator=torch.Generator().manual_seed(rank))
+    pre = -torch.rand(8, UNITS, generator=torch.Generator().manual_seed(rank))
     jumprelu, topk = JumpReLU(theta=0.5, latent_dim=UNITS), TopK(k=2, latent_dim=UNITS)
     networks = [Linear(4, latent_dim=UNITS) for _ in range(2)]
     for network, method in zip(networks, (jumprelu, topk), strict=True):

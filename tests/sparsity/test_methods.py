@@ -298,14 +298,34 @@ def test_gated_trains_the_gate_without_the_decoder() -> None:
 def test_hoyer_is_one_minus_the_sparseness_and_ignores_scale() -> None:
     method = Hoyer(coefficient=1, reduction="mean", warmup_steps=0, latent_dim=4)
     z = torch.tensor([[0.0, 0, 3, 0], [2, 2, 2, 2], [0, 0, 0, 0], [3, 4, 0, 0]], requires_grad=True)
-    x = torch.zeros(4, 3)
-    term = method.losses(Forward(x, x, z, z, x), _network())["hoyer"]
+    x, network = torch.zeros(4, 3), MLP(3, latent_dim=4)
+    term = method.losses(Forward(x, x, z, z, x), network)["hoyer"]
     assert term.item() == pytest.approx((0 + 1 + 0 + (7 / 5 - 1)) / 4)
-    scaled = method.losses(Forward(x, x, z, 10 * z, x), _network())["hoyer"]
+    scaled = method.losses(Forward(x, x, z, 10 * z, x), network)["hoyer"]
     torch.testing.assert_close(scaled, term)
     term.backward()
     assert z.grad is not None
     assert z.grad.isfinite().all()
+
+
+def test_hoyer_counts_no_more_of_a_code_than_what_it_reconstructs() -> None:
+    """Units 2 and 3 have opposite atoms and cancel, unit 4 is constant: neither makes the codes of 0 and 1 sparser."""
+    method = Hoyer(coefficient=1, latent_dim=5)
+    network = Linear(4, latent_dim=5, unit_norm=False)
+    with torch.no_grad():
+        network.atoms.copy_(torch.tensor([[2.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, -1, 0], [0, 0, 0, 1]]))
+    codes = torch.tensor([[1.5, 0.0], [0, 4], [-1.5, 0], [0, -4]])  # of mean 0
+
+    def term(pair: float, constant: float) -> float:
+        z = torch.cat([codes, torch.tensor([pair, pair, constant]).expand(4, 3)], dim=1)
+        return float(method.losses(Forward(z, z, z, z, network.decode(z).detach()), network)["hoyer"].detach())
+
+    def expected(added: float) -> float:  # the parts of each code are 3 or 4 long, as is what they reconstruct
+        return sum(((size + added) / size - 1) / (5**0.5 - 1) for size in (3, 4)) / 2
+
+    assert term(0, 0) == pytest.approx(expected(0))
+    assert term(10, 0) == pytest.approx(expected(20))
+    assert term(0, 10) == pytest.approx(expected(10))
 
 
 def test_k_sparse_anneals_k_and_does_not_rectify() -> None:
