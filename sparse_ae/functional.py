@@ -90,7 +90,8 @@ def hoyer_penalty(z: Tensor, largest_size: Tensor | None = None) -> Tensor:
     """mean_b (1 - Hoyer sparseness of z_b) = mean_b (|z_b|_1/|z_b|_2 - 1) / (sqrt(N) - 1), a scalar from ``(B, N)``.
 
     0 for a single non-zero, 1 for equal codes, and 0 without a gradient for an all-zero code. N > 1. ``largest_size
-    (B,)`` takes the place of |z_b|_2 where it is smaller; the term can exceed 1 then.
+    (B,)`` takes the place of |z_b|_2 where it is smaller, down to |z_b|_2 / sqrt(N); the term is at most sqrt(N) + 1
+    then.
 
     >>> z = torch.tensor([[3.0, 0.0], [2.0, 2.0]])
     >>> hoyer_penalty(z), hoyer_penalty(z, largest_size=torch.tensor([9.0, 2.0]))
@@ -99,7 +100,7 @@ def hoyer_penalty(z: Tensor, largest_size: Tensor | None = None) -> Tensor:
     z = z.to(_accumulator(z))
     size = torch.linalg.vector_norm(z, dim=-1)
     if largest_size is not None:
-        size = torch.minimum(size, largest_size)
+        size = torch.minimum(size, torch.maximum(largest_size, size / z.shape[-1] ** 0.5))
     is_zero = size == 0
     ratio = z.abs().sum(dim=-1) / torch.where(is_zero, 1.0, size)
     return torch.where(is_zero, 0.0, (ratio - 1) / (z.shape[-1] ** 0.5 - 1)).mean(dim=-1)

@@ -22,15 +22,16 @@ class AuxK(DeadUnits):
     large enough to fire for none. Of a unit that is negative for every sample z_aux is pre - t there, with t the
     largest of the other samples: ReLU would pass no gradient.
 
-    Parameters that all units share, such as b_pre, are left alone: many dead units would push b_pre the same way, and
-    living ones would die of it. So the gradient to a unit's pre-activations is taken less its mean over the batch; the
-    mean reaches the unit's own bias alone.
+    The gradient to a unit's pre-activations g_b is taken less its mean over the batch, which only the unit's own bias
+    gets, with t held fixed. So the rows of ``Linear``'s encoder learn sum_b g_b (x_b - mean x), and b_pre, which all
+    units share, is left alone: many dead units would push it the same way, and living ones would die of it. What else
+    pre-activations depend on gets its gradient: with ``MLPEncoder`` the hidden layer, with ``LISTA``, through the
+    residual, all atoms, the rows of living units and biases. Of the decoder only dead units' atoms get one.
 
     How easily a dead unit fires is also left to ``ease_``: it lowers the threshold, where the method learns one, as no
     gradient reaches that of a unit that does not fire; and the bias of a unit that is negative for every sample rises.
+    That is meant for codes >= 0.
 
-    Of the decoder only those units' atoms get a gradient. Of the encoder, everything else that their pre-activations
-    depend on does: their rows, and with ``LISTA``, through the residual, all atoms and the rows of living units too.
     The term is 0 while no unit is dead, and not computed while the last look found none.
 
     Source: Gao et al., arXiv 2406.04093, appendix A.2, with changes that suit MNIST. There a unit is dead after 10
@@ -73,19 +74,19 @@ class AuxK(DeadUnits):
         share = error / torch.where(size > 0, size, 1.0)
         return {"auxk": torch.where(self.dead.any(dim=-1) & self.has_dead, share, 0.0)}
 
+    @torch.no_grad()
     def ease_(self, model: SparseAutoencoder, pre: Tensor) -> None:
         if self.some_dead:
             self.agree_()  # on what to change in parameters, which have to stay the same on every rank
-            dead = self.dead & self.has_dead.unsqueeze(-1)
+            dead, bias = self.dead & self.has_dead.unsqueeze(-1), model.network.unit_bias
             model.sparsity.lower_thresholds_(dead)
-            bias = model.network.unit_bias
             if bias is not None:
-                bias.detach().add_(mean_over_ranks(_RISE * _spread_if_negative(pre.detach())) * dead)
+                bias.add_(torch.where(dead, mean_over_ranks(_rise(pre)), 0.0))
 
 
-def _spread_if_negative(pre: Tensor) -> Tensor:
-    """Standard deviation over the batch of units whose ``pre (B, N)`` are all negative, 0 of others, ``(N,)``."""
-    return pre.std(dim=-2, correction=0) * (pre.amax(dim=-2) < 0)
+def _rise(pre: Tensor) -> Tensor:
+    """Steps of the biases of units whose ``pre (B, N)`` are all negative, 0 for others, ``(N,)``."""
+    return torch.where(pre.amax(dim=-2) < 0, _RISE * pre.std(dim=-2, correction=0), 0.0)
 
 
 def _rare_codes(pre: Tensor, count: Tensor) -> Tensor:

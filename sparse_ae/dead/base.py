@@ -145,8 +145,9 @@ def silent_units(model: SparseAutoencoder, batches: Iterable[Tensor]) -> Tensor:
 def mean_over_ranks(values: Tensor) -> Tensor:
     """``values``, averaged over the ranks of a distributed run."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
+        values = values.clone()
         torch.distributed.all_reduce(values)
-        values = values / torch.distributed.get_world_size()
+        values /= torch.distributed.get_world_size()
     return values
 
 

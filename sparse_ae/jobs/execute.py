@@ -78,12 +78,13 @@ def _recording(job: Job) -> Iterator[None]:
         record.end("interrupted", config, stopped.reason)
         raise
     except Exception as error:
-        if is_out_of_memory(error):
-            if record.packed > 1:  # alone it may fit
-                raise
-            record.end("failed", config, f"out of memory ({error})")
-            raise MemoryError(f"out of memory ({error})") from error
+        lacks_memory = is_out_of_memory(error)
+        if lacks_memory and record.packed > 1:  # alone it may fit
+            raise
         log.exception("the run failed")
+        if lacks_memory:
+            record.end("failed", config, f"out of memory ({describe(error)})")
+            raise MemoryError(f"out of memory ({describe(error)})") from error
         record.end("failed", config, describe(error))
         raise
     verdict = job.verdict()

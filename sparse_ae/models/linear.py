@@ -57,7 +57,7 @@ class Linear(LinearDecoder):
         return [*changed, self.encoder_bias, self.encoder_weight]
 
     @property
-    def unit_bias(self) -> Tensor:
+    def unit_bias(self) -> Tensor | None:
         return self.encoder_bias
 
     @torch.no_grad()

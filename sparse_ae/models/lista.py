@@ -57,6 +57,11 @@ class LISTA(Linear):
         weights = [nn.Parameter(step_size * self.atoms.detach()) for _ in range(1 if shared else steps)]
         self.step_weights = nn.ParameterList(weights)
 
+    @property
+    def unit_bias(self) -> None:
+        """None: the bias b_e is a summand of the first step alone."""
+        return None
+
     def corrections(self, x: Tensor) -> Sequence[Correction]:
         centred = x - as_row(self.b_pre)
         weights = [self.step_weights[step % len(self.step_weights)] for step in range(self.steps)]

@@ -87,7 +87,7 @@ class Network(Part, ABC):
 
     @property
     def unit_bias(self) -> Tensor | None:
-        """Bias of the encoder that each unit's pre-activation has, ``(N,)``; None without one."""
+        """Bias that enters each unit's pre-activation as a summand, ``(N,)``; None if there is none."""
         return None
 
     @property

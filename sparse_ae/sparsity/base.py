@@ -97,7 +97,7 @@ class Decoder(Protocol):
 
     @property
     def unit_bias(self) -> Tensor | None:
-        """Bias of the encoder that each unit's pre-activation has, ``(N,)``; None without one."""
+        """Bias that enters each unit's pre-activation as a summand, ``(N,)``; None if there is none."""
 
     def decode(self, z: Tensor, support: Tensor | None = None) -> Tensor:
         """Map codes ``(B, N)`` to reconstructions ``(B, D)``. Outside of ``support (B, N)`` the codes are 0 and need no
@@ -125,7 +125,7 @@ class Traits(NamedTuple):
     steered: str | None = None
     """Term whose coefficient makes codes sparser the larger it is; None if no coefficient does."""
     needs_atoms: bool = False
-    """True if the losses read ``decoder.atom_norms()``, which only a linear decoder has."""
+    """True if the losses need ``decoder.atom_norms()``, which only a linear decoder has."""
     couples_samples: bool = False
     """True if the samples of a training batch compete, so that a sample alone is coded by another rule."""
     learns_threshold: bool = False

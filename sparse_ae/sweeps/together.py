@@ -176,7 +176,7 @@ class _Member:
                 if self._stopped_by is None:  # while it was built
                     execute(job, self.spec.sources, self.spec.sweep, self.at_step)
         except Exception as error:
-            if self._of > 1 and is_out_of_memory(error):  # the pack's
+            if is_out_of_memory(error):  # which is the pack's
                 self._lacked_memory = error
                 return
             traceback.print_exc()

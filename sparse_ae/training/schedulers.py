@@ -46,8 +46,8 @@ def warmup_linear(
 
 
 def make_optimizer(make: MakeOptimizer, model: SparseAutoencoder) -> Optimizer:
-    """Build an optimizer with a group of parameters for each learning rate: its own, and the multiples of it in
-    ``model.learning_rates``.
+    """Build an optimizer of one model, with a group of parameters for each learning rate: its own, and the multiples
+    of it in ``model.learning_rates``.
 
     Weight decay is for matrices: biases, thresholds and scales, which have one dimension, keep groups without it.
     Raises ``ConfigError`` if there are multiples and ``make`` binds no ``lr``.

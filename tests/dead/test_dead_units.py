@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sparse_ae.dead import AuxK, DeadUnits, Resample
 from sparse_ae.dead.base import Moment
-from sparse_ae.models import MLP, Linear, SparseAutoencoder
+from sparse_ae.models import LISTA, MLP, Linear, SparseAutoencoder
 from sparse_ae.sparsity import Forward, JumpReLU, Loss, TopK, TrainingData
 from sparse_ae.training.objective import Objective
 
@@ -113,11 +113,11 @@ def test_the_threshold_of_a_dead_unit_falls_until_it_fires() -> None:
     assert (eased.model.encode(x)[:, 3] != 0).any()
 
 
-def test_thresholds_of_living_units_are_not_eased() -> None:
+def test_living_units_are_not_eased() -> None:
     method = JumpReLU(theta=0.5, latent_dim=UNITS)
     auxk, network = _auxk([1, 4]), _linear()
-    auxk.ease_(SparseAutoencoder(network, method), torch.rand(BATCH, UNITS))
-    assert (network.encoder_bias == 0).all()
+    auxk.ease_(SparseAutoencoder(network, method), -torch.rand(BATCH, UNITS))
+    assert (network.encoder_bias > 0).nonzero().squeeze(1).tolist() == [1, 4]
     fell = method.log_theta < math.log(0.5)
     assert fell.nonzero().squeeze(1).tolist() == [1, 4]
 
@@ -127,7 +127,9 @@ def test_thresholds_stay_while_the_last_count_found_no_dead_unit_of_this_model()
     method = JumpReLU(theta=0.5, latent_dim=UNITS)
     auxk = _auxk([1, 4])
     auxk.has_dead.fill_(False)
-    auxk.ease_(SparseAutoencoder(_linear(), method), torch.randn(BATCH, UNITS))
+    network = _linear()
+    auxk.ease_(SparseAutoencoder(network, method), -torch.rand(BATCH, UNITS))
+    assert (network.encoder_bias == 0).all()
     torch.testing.assert_close(method.log_theta, torch.full((UNITS,), math.log(0.5)))
 
 
@@ -152,7 +154,25 @@ def test_the_bias_of_a_dead_unit_rises_where_it_is_negative_for_every_sample() -
     expected = [0.0, 0.01 * np.std(range(BATCH)), 0.0, 0.0, 0.04 * np.std(range(BATCH)), 0.0]
     np.testing.assert_allclose(network.encoder_bias.detach(), expected, rtol=1e-6)
     auxk.ease_(model, pre[:1])  # a batch of one sample has no spread
+    pre[0, [0, 5]] = torch.inf  # of other units
+    auxk.samples_since_fired[[1, 4]] = 0
+    auxk.ease_(model, pre)
     np.testing.assert_allclose(network.encoder_bias.detach(), expected, rtol=1e-6)
+
+
+def test_auxk_leaves_alone_biases_that_are_no_summand_of_pre_activations() -> None:
+    torch.manual_seed(0)
+    network, auxk = LISTA(DIM, latent_dim=UNITS, steps=1), _auxk([1, 3])
+    model = SparseAutoencoder(network, TopK(k=1, signed=False, reduction="mean", latent_dim=UNITS))
+    auxk.ease_(model, -torch.rand(BATCH, UNITS))
+    assert (network.encoder_bias == 0).all()
+    pre = -torch.rand(BATCH, UNITS, generator=torch.Generator().manual_seed(0))
+    term = auxk.losses(_pass(network, pre.requires_grad_()), network)["auxk"]
+    term.backward()
+    assert network.encoder_bias.grad is None
+    assert pre.grad is not None
+    assert pre.grad.abs().max() > 1e-3
+    assert pre.grad.sum(dim=0).abs().max() < 1e-6
 
 
 def test_a_window_is_long_enough_for_living_units_to_fire_in_it() -> None:

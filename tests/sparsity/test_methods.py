@@ -1,5 +1,6 @@
 """Each method's activation and loss terms, by hand."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 
 from sparse_ae.config.build import build
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.functional import bernoulli_kl
+from sparse_ae.functional import bernoulli_kl, hoyer
 from sparse_ae.models import MLP, Linear, build_autoencoder
 from sparse_ae.sparsity import (
     KL,
@@ -308,24 +309,54 @@ def test_hoyer_is_one_minus_the_sparseness_and_ignores_scale() -> None:
     assert z.grad.isfinite().all()
 
 
+def _hoyer_of(network: Linear, z: torch.Tensor) -> torch.Tensor:
+    method = Hoyer(coefficient=1, latent_dim=network.latent_dim)
+    return method.losses(Forward(z, z, z, z, network.decode(z)), network)["hoyer"]
+
+
 def test_hoyer_counts_no_more_of_a_code_than_what_it_reconstructs() -> None:
-    """Units 2 and 3 have opposite atoms and cancel, unit 4 is constant: neither makes the codes of 0 and 1 sparser."""
-    method = Hoyer(coefficient=1, latent_dim=5)
-    network = Linear(4, latent_dim=5, unit_norm=False)
-    with torch.no_grad():
-        network.atoms.copy_(torch.tensor([[2.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, -1, 0], [0, 0, 0, 1]]))
-    codes = torch.tensor([[1.5, 0.0], [0, 4], [-1.5, 0], [0, -4]])  # of mean 0
+    """Units 2 and 3 have opposite atoms and cancel, unit 4 is constant: neither makes a code sparser."""
+    network = Linear(4, latent_dim=5, unit_norm=False).requires_grad_(requires_grad=False)
+    network.atoms.copy_(torch.tensor([[2.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, -1, 0], [0, 0, 0, 1]]))
+    codes = torch.tensor([[1.5, 0.0], [0, 4], [0, 0]])  # 3 and 4 long as parts; their mean is (1, 4/3)
 
     def term(pair: float, constant: float) -> float:
-        z = torch.cat([codes, torch.tensor([pair, pair, constant]).expand(4, 3)], dim=1)
-        return float(method.losses(Forward(z, z, z, z, network.decode(z).detach()), network)["hoyer"].detach())
+        return float(_hoyer_of(network, torch.cat([codes, torch.tensor([[pair, pair, constant]] * 3)], dim=1)))
 
-    def expected(added: float) -> float:  # the parts of each code are 3 or 4 long, as is what they reconstruct
-        return sum(((size + added) / size - 1) / (5**0.5 - 1) for size in (3, 4)) / 2
+    def expected(added: float) -> float:
+        first = (3 + added) / math.hypot(3 - 1, 4 / 3)  # what varies is shorter than the parts
+        second = (4 + added) / math.hypot(1, 4 - 4 / 3)
+        third = added / min(added, math.hypot(1, 4 / 3)) if added else 1.0  # without codes it does not count
+        return ((first - 1) + (second - 1) + (third - 1)) / 3 / (5**0.5 - 1)
 
     assert term(0, 0) == pytest.approx(expected(0))
-    assert term(10, 0) == pytest.approx(expected(20))
-    assert term(0, 10) == pytest.approx(expected(10))
+    assert term(2, 0) == pytest.approx(expected(4))
+    assert term(0, 3) == pytest.approx(expected(3))
+
+
+def test_hoyer_is_bounded_and_finite_where_nothing_varies() -> None:
+    torch.manual_seed(0)
+    network = Linear(20, latent_dim=16)
+    row = torch.rand(1, 16)
+    rows = torch.cat([row, torch.zeros(1, 16), row.expand(100, 16)])
+    for z in (row, row.expand(3, 16).clone(), rows, torch.zeros(4, 16)):
+        z.requires_grad_()
+        term = _hoyer_of(network, z)
+        assert 0 <= float(term.detach()) <= 4 + 1
+        network.zero_grad()
+        term.backward()
+        assert network.atoms.grad is not None
+        for gradient in (z.grad, network.atoms.grad):
+            assert gradient is not None
+            assert float(gradient.abs().max()) < 100
+    assert float(_hoyer_of(network, row).detach()) == pytest.approx(1 - float(hoyer(row.detach())))
+
+
+def test_hoyer_has_the_gradient_of_its_term() -> None:
+    torch.manual_seed(0)
+    network = Linear(6, latent_dim=5).double()
+    z = torch.rand(4, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda z: _hoyer_of(network, z), (z,))
 
 
 def test_k_sparse_anneals_k_and_does_not_rectify() -> None:
