@@ -22,11 +22,11 @@ class AuxK(DeadUnits):
     large enough to fire for none. Of a unit that is negative for every sample z_aux is pre - t there, with t the
     largest of the other samples: ReLU would pass no gradient.
 
-    The gradient to a unit's pre-activations g_b is taken less its mean over the batch, which only the unit's own bias
-    gets, with t held fixed. So the rows of ``Linear``'s encoder learn sum_b g_b (x_b - mean x), and b_pre, which all
-    units share, is left alone: many dead units would push it the same way, and living ones would die of it. What else
-    pre-activations depend on gets its gradient: with ``MLPEncoder`` the hidden layer, with ``LISTA``, through the
-    residual, all atoms, the rows of living units and biases. Of the decoder only dead units' atoms get one.
+    The gradient g_b to a unit's pre-activations is divided, with t held fixed. The unit's own bias gets its sum over
+    the batch, all else g_b less its mean. So the rows of ``Linear``'s encoder learn sum_b g_b (x_b - mean x), and b_pre,
+    which all units share, is left alone: many dead units would push it the same way, and living ones would die of it.
+    Whatever else pre-activations depend on gets its gradient: with ``MLPEncoder`` the hidden layer; with ``LISTA``,
+    through the residual, all atoms, the rows of living units, and biases. Of the decoder only atoms of dead units do.
 
     How easily a dead unit fires is also left to ``ease_``: it lowers the threshold, where the method learns one, as no
     gradient reaches that of a unit that does not fire; and the bias of a unit that is negative for every sample rises.

@@ -83,8 +83,9 @@ def _recording(job: Job) -> Iterator[None]:
             raise
         log.exception("the run failed")
         if lacks_memory:
-            record.end("failed", config, f"out of memory ({describe(error)})")
-            raise MemoryError(f"out of memory ({describe(error)})") from error
+            told = MemoryError(f"out of memory ({describe(error)})")
+            record.end("failed", config, str(told))
+            raise told from error
         record.end("failed", config, describe(error))
         raise
     verdict = job.verdict()

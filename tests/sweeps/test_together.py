@@ -212,6 +212,22 @@ def test_a_pack_that_runs_out_of_memory_is_divided(tmp_path: Path, method: type[
     assert "out of memory with 5 runs in one process" in Run(specs[0].folder).log.read_text()
 
 
+class L1WithoutMemory(L1):
+    """A penalty for which no memory suffices."""
+
+    def losses(self, forward: Any, network: Any) -> dict[str, torch.Tensor]:
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
+def test_a_run_that_lacks_memory_alone_says_so(tmp_path: Path) -> None:
+    alone = spec(tmp_path / "alone", "sparsity=l1", f"sparsity._target_={__name__}.L1WithoutMemory")
+    with pytest.raises(MemoryError, match=r"out of memory \(RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED"):
+        execute(alone.build(), {})
+    status = Run(alone.folder).status
+    assert status.state == "failed"
+    assert str(status.error).startswith("out of memory (RuntimeError")
+
+
 class L1ThatStopsItsSweep(L1):
     """A penalty that asks its sweep to stop, and for which memory does not suffice in a step of several models."""
 
