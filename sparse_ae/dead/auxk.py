@@ -23,7 +23,7 @@ class AuxK(DeadUnits):
     largest of the other samples: ReLU would pass no gradient.
 
     The gradient g_b to a unit's pre-activations is divided, with t held fixed. The unit's own bias gets its sum over
-    the batch, all else g_b less its mean. So the rows of ``Linear``'s encoder learn sum_b g_b (x_b - mean x), and b_pre,
+    the batch, all else g_b less its mean. So rows of ``Linear``'s encoder learn sum_b g_b (x_b - mean x), and b_pre,
     which all units share, is left alone: many dead units would push it the same way, and living ones would die of it.
     Whatever else pre-activations depend on gets its gradient: with ``MLPEncoder`` the hidden layer; with ``LISTA``,
     through the residual, all atoms, the rows of living units, and biases. Of the decoder only atoms of dead units do.
