@@ -72,7 +72,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
 def finished_run(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
     """A small L1 run, trained in full. Tests that write into it take ``run_copy``."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    train_run(folder, "sparsity=l1", *SMALL)
+    train_run(folder, "sparsity=l1", *SMALL, "analysis=[overview]")
     return folder
 
 

@@ -42,7 +42,9 @@ SMALL = [
     "trainer.limit_train_batches=20",
     "trainer.log_every_n_steps=5",
     "visuals.every_n_epochs=1",
+    "analysis=[]",
 ]
+"""Options of a run that takes seconds."""
 
 
 class Outcome(NamedTuple):

@@ -27,6 +27,8 @@ def groups(config: DictConfig) -> list[str]:
 
 def options(group: str, overrides: Sequence[str] = ()) -> list[str]:
     """Options of a config group, also in the folders that ``overrides`` add; empty if there is no such group."""
+    if "." in group:  # a key of a group: Hydra would look through its folders for it
+        return []
     return _options(GlobalHydra.instance().config_loader(), group, *search_path(overrides))
 
 

@@ -65,7 +65,7 @@ def test_analyse_other_weights(cli: Cli, run_copy: Path) -> None:
 def analysed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of few units with every analysis of a run alone, the last one twice: the second time replaces the first."""
     folder = tmp_path_factory.mktemp("analysed")
-    train_run(folder / "run", "sparsity=l1", "model.latent_dim=32", *SMALL)
+    train_run(folder / "run", "sparsity=l1", "model.latent_dim=12", *SMALL, "analysis=[overview]")
     for again in ([], ["analysis=[similarity]"]):
         outcome = run_command(folder, "sparse-ae-analyse", "run=run", "svg=true", *again)
         assert outcome.code == 0, outcome.err
@@ -117,7 +117,7 @@ def vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("vectors")
     np.save(folder / "x.npy", np.random.default_rng(0).normal(size=(600, 20)).astype(np.float32))
     options = [f"data.path={folder / 'x.npy'}", "model=linear", "model.latent_dim=30", "sparsity=topk", "sparsity.k=4"]
-    train_run(folder / "run", "data=arrays", *options, *SMALL)
+    train_run(folder / "run", "data=arrays", *options, *SMALL, "analysis=[overview]")
     return folder
 
 

@@ -62,7 +62,7 @@ main()
 def test_stop_two_ranks_in_their_test(tmp_path: Path, number: signal.Signals) -> None:
     """A signal to the first process, from which the other does not hear while it waits for it."""
     (tmp_path / "train.py").write_text(SLOW_TEST)
-    ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.run.dir=run", *SMALL, "analysis=[]"]
+    ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.run.dir=run", *SMALL]
     pipe = subprocess.PIPE
     process = subprocess.Popen(
         [sys.executable, "train.py", *ddp], cwd=tmp_path, stdout=pipe, stderr=pipe, text=True, start_new_session=True

@@ -13,7 +13,7 @@ from sparse_ae.run.directory import Run
 from tests.helpers import SMALL, Cli, train_run
 from tests.scenarios.crashes import SHORT, PowerCut, copy_run, crashing
 
-BRIEF = [*SMALL, "trainer.max_epochs=1", "trainer.limit_train_batches=6", "visuals.every_n_epochs=1", "threads=1"]
+BRIEF = [*SMALL, "trainer.max_epochs=1", "trainer.limit_train_batches=6", "threads=1", "analysis=[overview]"]
 
 
 def test_table_has_what_tensorboard_has(pair: tuple[Run, Run], tmp_path: Path) -> None:

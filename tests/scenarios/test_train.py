@@ -121,7 +121,7 @@ IDENTITY = "data.transforms=[{_target_: torch.nn.Identity}]"
 
 @pytest.mark.slow
 def test_data_loader_gives_same_bytes(cli: Cli, tmp_path: Path, finished_run: Path) -> None:
-    assert cli("sparse-ae-train", *SMALL, "sparsity=l1", IDENTITY, "hydra.run.dir=run", "analysis=[]").code == 0
+    assert cli("sparse-ae-train", *SMALL, "sparsity=l1", IDENTITY, "hydra.run.dir=run").code == 0
     assert (tmp_path / "run/model.safetensors").read_bytes() == (finished_run / "model.safetensors").read_bytes()
 
 
@@ -129,14 +129,14 @@ def test_finished_run_gets_missing_analyses(cli: Cli, tmp_path: Path, run_copy: 
     shutil.rmtree(run_copy / "analysis" / "overview")
     (run_copy / "report.html").unlink()
     before = Run(run_copy).status
-    assert cli("sparse-ae-train", "sparsity=l1", *SMALL, "hydra.run.dir=run").code == 0
+    assert cli("sparse-ae-train", "sparsity=l1", *SMALL, "analysis=[overview]", "hydra.run.dir=run").code == 0
     assert (run_copy / "analysis" / "overview" / "features.png").exists()
     assert "overview: features" in (run_copy / "report.html").read_text()
     assert Run(run_copy).status == before
 
 
 def test_without_validation(cli: Cli, tmp_path: Path) -> None:
-    outcome = cli("sparse-ae-train", *SMALL, "data.val_size=0", "hydra.run.dir=run", "analysis=[]")
+    outcome = cli("sparse-ae-train", *SMALL, "data.val_size=0", "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
     assert "data.val_size=0: no validation metrics and no best.ckpt" in outcome.out
     assert sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir()) == ["last.ckpt", "previous.ckpt"]
@@ -145,7 +145,7 @@ def test_without_validation(cli: Cli, tmp_path: Path) -> None:
 
 def test_validation_of_final_weights(cli: Cli, tmp_path: Path) -> None:
     """Training that ends between two validations is validated once more."""
-    outcome = cli("sparse-ae-train", *SMALL, "trainer.max_steps=25", "hydra.run.dir=run", "analysis=[]")
+    outcome = cli("sparse-ae-train", *SMALL, "trainer.max_steps=25", "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
     before = Run(tmp_path / "run").metrics["val/mse"]
     assert cli("sparse-ae-evaluate", "run=run", "split=val").code == 0
@@ -153,7 +153,7 @@ def test_validation_of_final_weights(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_no_best_checkpoint_without_validation(cli: Cli, tmp_path: Path) -> None:
-    outcome = cli("sparse-ae-train", *SMALL, "+trainer.val_check_interval=15", "hydra.run.dir=run", "analysis=[]")
+    outcome = cli("sparse-ae-train", *SMALL, "+trainer.val_check_interval=15", "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
     assert "no best.ckpt" in outcome.out
     assert not Run(tmp_path / "run").best_checkpoint.exists()
@@ -195,5 +195,5 @@ def test_experiment(cli: Cli, experiment: str, language_model: Path) -> None:
     ids=" ".join,
 )
 def test_options_together(cli: Cli, overrides: list[str]) -> None:
-    outcome = cli("sparse-ae-train", *SMALL, *overrides, "analysis=[]")
+    outcome = cli("sparse-ae-train", *SMALL, *overrides)
     assert outcome.code == 0, outcome.err

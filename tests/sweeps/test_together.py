@@ -35,7 +35,7 @@ def _keeps_log_level() -> Iterator[None]:
 
 
 def spec(folder: Path, *overrides: str) -> JobSpec:
-    config = plain_config(*SMALL, "visuals.every_n_epochs=100", "analysis=[]", "model.latent_dim=32", *overrides)
+    config = plain_config(*SMALL, "visuals.every_n_epochs=100", "model.latent_dim=32", *overrides)
     return JobSpec(KIND, config, folder, {})
 
 
@@ -193,7 +193,14 @@ class L1WithTooManyBeside(L1):
         return super().activate(pre)
 
 
-@pytest.mark.parametrize("method", [L1WithTooLargeSteps, L1WithTooLargeStacks, L1WithTooManyBeside])
+@pytest.mark.parametrize(
+    "method",
+    [
+        L1WithTooLargeSteps,
+        pytest.param(L1WithTooLargeStacks, marks=pytest.mark.slow),
+        pytest.param(L1WithTooManyBeside, marks=pytest.mark.slow),
+    ],
+)
 def test_a_pack_that_runs_out_of_memory_is_divided(tmp_path: Path, method: type[L1]) -> None:
     """Five runs in one process, then two and three, of which the three become one and two."""
     target = f"sparsity._target_={__name__}.{method.__name__}"

@@ -10,7 +10,7 @@ import sparse_ae
 from sparse_ae.run.directory import Run
 from tests.helpers import SMALL, Cli, train_run
 
-FAST = [*SMALL, "analysis=[]", "visuals.every_n_epochs=100"]
+FAST = [*SMALL, "visuals.every_n_epochs=100"]
 
 
 @pytest.mark.parametrize("method", ["topk", "k_sparse"])
