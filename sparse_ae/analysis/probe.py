@@ -2,6 +2,9 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from itertools import product
+from operator import add
 from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -79,8 +82,6 @@ class Representation(NamedTuple):
     train: Split
     val: Split
     test: Split
-    moved: list[Features]
-    """Training samples followed by validation samples, once for each direction in which images are moved."""
 
 
 class Error(NamedTuple):
@@ -107,7 +108,7 @@ def analyse(
     draws: Annotated[int, Field(ge=2)] = 3,
     c: Annotated[Sequence[PositiveFloat], NOT_EMPTY] = (1, 10, 100, 1000, 10000),
     n_choose: PositiveInt | None = 10000,
-    shift: NonNegativeInt = 0,
+    pool: NonNegativeInt = 0,
     references: bool = True,
     seed: NonNegativeInt = 0,
 ) -> Result:
@@ -121,19 +122,19 @@ def analyse(
     those that tie. With ``all_labels`` it is chosen with probes of ``n_choose`` training samples (None: all), and the
     probe then fitted to training and validation samples together. For each of ``labels_per_class`` it is chosen with
     the ``draws`` probes that are reported, each of other samples of the training split, and with all of the validation
-    split. The test split chooses nothing. With ``shift``, images to fit also come rolled by that many pixels up, down,
-    left and right.
+    split. The test split chooses nothing. With ``pool`` an image of any split is represented by the mean over the
+    (2 pool + 1)^2 images that it becomes when its rows and its columns are rolled by -pool to pool pixels.
 
     Arrays: ``error``, ``low`` and ``high`` ``(classifiers, representations, K)`` for K numbers of ``labels``, and the
     names of the first two. Raises ``ConfigError`` for data without classes, without a validation split, with no number
-    of labels, where there are fewer than two classes to learn, and for a ``shift`` of vectors or as large as an image.
+    of labels, where there are fewer than two classes to learn, and for a ``pool`` of vectors or as large as an image.
     """
     if not labels_per_class and not all_labels:
         raise ConfigError("labels_per_class", [], "nothing to fit", "a number of labels, or all_labels=true")
-    if shift and not subject.view.is_image:
-        raise ConfigError("shift", shift, "the data are vectors, which cannot be moved", "0")
-    if shift >= (size := min(subject.sample.shape[-2:])):
-        raise ConfigError("shift", shift, "as large as an image", f"0 to {size - 1}")
+    if pool and not subject.view.is_image:
+        raise ConfigError("pool", pool, "the data are vectors, which cannot be moved", "0")
+    if pool >= (size := min(subject.sample.shape[-2:])):
+        raise ConfigError("pool", pool, "as large as an image", f"0 to {size - 1}")
     classifiers, counts = list(dict.fromkeys(classifiers)), sorted(set(labels_per_class))
     splits = {
         "train": _labelled(subject, "train"),
@@ -145,7 +146,7 @@ def analyse(
     found: dict[str, dict[str, Any]] = {}
     errors: dict[str, dict[str, dict[str, Error]]] = {}
     for name, encode in encoders.items():  # one at a time, for memory
-        data = _represent(encode, splits, shift, subject.sample.shape)
+        data = _represent(_pooled(encode, pool, subject.sample.shape), splits)
         nonzeros = np.count_nonzero(_stored(data.test.x)) / sizes["test"]
         found[name] = {"dim": data.test.x.shape[1], "nonzeros": nonzeros}
         for which in classifiers:
@@ -189,17 +190,25 @@ def _encoders(subject: Subject, splits: Mapping[str, tuple[Tensor, Tensor]], see
     }
 
 
-def _represent(
-    encode: Encode, splits: Mapping[str, tuple[Tensor, Tensor]], shift: int, shape: tuple[int, ...]
-) -> Representation:
-    parts = {name: Split(_features(encode(x)), label.numpy()) for name, (x, label) in splits.items()}
+def _pooled(encode: Encode, pool: int, shape: tuple[int, ...]) -> Callable[[Tensor], Features]:
+    """Mean representation of an image of ``shape`` over all moves by up to ``pool`` pixels."""
+    if not pool:
+        return lambda x: _features(encode(x))
+    steps = range(-pool, pool + 1)
+
+    def mean(x: Tensor) -> Features:
+        images = x.reshape(-1, *shape)
+        moved = (images.roll(way, dims=(-2, -1)).flatten(1) for way in product(steps, steps))
+        return reduce(add, (_features(encode(each)) for each in moved)) / np.float32(len(steps) ** 2)
+
+    return mean
+
+
+def _represent(encode: Callable[[Tensor], Features], splits: Mapping[str, tuple[Tensor, Tensor]]) -> Representation:
+    parts = {name: Split(encode(x), label.numpy()) for name, (x, label) in splits.items()}
     train = parts["train"]
     norm = np.float32(np.sqrt(np.square(_stored(train.x), dtype=np.float64).sum() / len(train.label)) or 1.0)
-    known = torch.cat([splits["train"][0], splits["val"][0]])
-    ways = [(-shift, 0), (shift, 0), (0, -shift), (0, shift)] if shift else []
-    images = (known.reshape(-1, *shape).roll(way, dims=(-2, -1)).flatten(1) for way in ways)
-    moved = [_features(encode(x)) / norm for x in images]
-    return Representation(**{name: Split(part.x / norm, part.label) for name, part in parts.items()}, moved=moved)
+    return Representation(**{name: Split(part.x / norm, part.label) for name, part in parts.items()})
 
 
 def _features(found: Tensor | Codes) -> Features:
@@ -229,10 +238,9 @@ def _labelled(subject: Subject, split: Literal["train", "val"]) -> tuple[Tensor,
 
 
 def _known(data: Representation, rows: npt.NDArray[np.integer]) -> Split:
-    """Some ``rows`` of the training samples followed by the validation samples, and their moved versions."""
-    x = _concatenated([data.train.x, data.val.x])[rows]
-    label = np.concatenate([data.train.label, data.val.label])[rows]
-    return Split(_concatenated([x, *(moved[rows] for moved in data.moved)]), np.tile(label, 1 + len(data.moved)))
+    """Some ``rows`` of the training samples followed by the validation samples."""
+    both = data.train, data.val
+    return Split(_concatenated([part.x for part in both])[rows], np.concatenate([part.label for part in both])[rows])
 
 
 def _all(data: Representation, classifier: Classifier, n_choose: int, c: Sequence[float]) -> Error:

@@ -22,7 +22,7 @@ OPTIONS: dict[str, Any] = {
     "draws": 2,
     "c": [0.1, 10],
     "n_choose": None,
-    "shift": 0,
+    "pool": 0,
     "references": True,
     "seed": 0,
 }
@@ -59,25 +59,36 @@ def _analyse(subject: Subject, **options: Any) -> Result:
     return probe.analyse(subject, **OPTIONS | options)
 
 
-@pytest.mark.parametrize("shift", [0, 1, 3])
-def test_all_labels_agree_with_scikit_learn_by_hand(shift: int) -> None:
-    subject = _subject(Copy())
-    (train, y), (val, y_val) = (subject.sample.labelled(split) for split in ("train", "val"))
-    scale = float(train.double().square().sum(dim=1).mean().sqrt())
-    train, val, test = ((x / scale).numpy() for x in (train, val, subject.x))
+class Rectified(Copy):
+    """Pixels above a threshold, which no linear map of the moved images gives."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (x - 0.3).relu()
+
+
+@pytest.mark.parametrize("pool", [0, 1])
+def test_all_labels_agree_with_scikit_learn_by_hand(pool: int) -> None:
+    subject = _subject(Rectified())
+    splits = {split: subject.sample.labelled(split)[0] for split in ("train", "val")} | {"test": subject.x}
+    y, y_val = (subject.sample.labelled(split)[1] for split in ("train", "val"))
+
+    def pooled(x: Tensor) -> Tensor:
+        images, moves = x.reshape(-1, 4, 4), range(-pool, pool + 1)
+        moved = torch.stack([images.roll((i, j), (1, 2)).flatten(1) for i in moves for j in moves])
+        return Rectified().encode(moved).mean(dim=0)
+
+    codes = {split: pooled(x) for split, x in splits.items()}
+    scale = float(codes["train"].double().square().sum(dim=1).mean().sqrt())
+    train, val, test = ((codes[split] / scale).numpy() for split in ("train", "val", "test"))
 
     def fit(c: float, x: Any, label: Tensor) -> LogisticRegression:
-        images = x.reshape(-1, 4, 4)
-        moved = [np.roll(images, by, axis).reshape(x.shape) for by in (-shift, shift) if shift for axis in (1, 2)]
-        return LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit(
-            np.concatenate([x, *moved]), label.repeat(1 + len(moved))
-        )
+        return LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit(x, label)
 
     c = min([0.1, 10], key=lambda c: int((fit(c, train, y).predict(val) != y_val.numpy()).sum()))
     whole = fit(c, np.concatenate([train, val]), torch.cat([y, y_val]))
     wrong = (whole.predict(test) != subject.label.numpy()).mean()
 
-    numbers = _analyse(subject, shift=shift).numbers
+    numbers = _analyse(subject, pool=pool).numbers
     own = numbers["representations"]["codes"]["logistic"]["all"]
     assert numbers["logistic_error"] == own["error"] == pytest.approx(wrong)
     assert own["c"] == [c]
@@ -208,8 +219,8 @@ def test_what_a_probe_cannot_do_without_is_named() -> None:
         _analyse(subject)
     with pytest.raises(ValueError, match=r"^labels_per_class=\[\]: nothing to fit \(expected a number"):
         _analyse(_subject(Copy()), labels_per_class=[], all_labels=False)
-    with pytest.raises(ValueError, match=r"^shift=4: as large as an image \(expected 0 to 3\)$"):
-        _analyse(subject, shift=4)
+    with pytest.raises(ValueError, match=r"^pool=4: as large as an image \(expected 0 to 3\)$"):
+        _analyse(subject, pool=4)
     empty = (torch.zeros(0, 16), torch.zeros(0, dtype=torch.long))
     without = subject.sample._replace(labelled=lambda split: _images(90, 1) if split == "train" else empty)
     with pytest.raises(ValueError, match=r"^data\.val_size=0: no validation split.* \(expected a number above 0\)$"):
