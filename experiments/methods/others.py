@@ -3,16 +3,21 @@
 PYTHONPATH=. sparse-ae-train --config-dir experiments/methods/conf experiment=methods sparsity=group_max
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt
-from torch import Tensor
+import torch.nn.functional as F
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from sklearn.cluster import MiniBatchKMeans
+from torch import Tensor, nn
 
 from sparse_ae.config.checked import with_options_of
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.functional import Reduction, as_cell
 from sparse_ae.models.linear_decoder import LinearDecoder
+from sparse_ae.models.network import Network
+from sparse_ae.models.sparse_products import code_product, linear
+from sparse_ae.sparsity import TrainingData
 from sparse_ae.sparsity.base import Coefficient, Decoder, Forward, Sparsity, Traits, check_units, whole_units
 
 _SHIFT = 0.01
@@ -109,3 +114,89 @@ class PlainPursuit(LinearDecoder):
             z = z.scatter_add(1, unit, value)
             residual = residual - value * self.atoms[unit.squeeze(1)]
         return z
+
+
+class Archetypal(Network):
+    """pre = W_e (x - b_pre) + b_e;  x_hat = z @ atoms + b_pre, whose atoms are near convex combinations of data.
+
+    atoms = exp(s) (M C + R): rows of M are not negative and sum to 1, rows of R have a norm of at most ``delta``. C are
+    ``points`` centres of k-means of training data, less b_pre as it starts: at ``zeros``, or at the data's ``mean``.
+    M, R and s are learned, M with ``mix_rate`` times the optimizer's learning rate. Atom i starts as centre i, s so
+    that the mean norm of atoms is 1, and W_e as the atoms.
+    Source: Fel et al., "Archetypal SAE", arXiv 2502.12892; overcomplete has it.
+    """
+
+    has_atoms = True
+
+    def __init__(
+        self,
+        input_dim: PositiveInt,
+        *,
+        latent_dim: PositiveInt = 128,
+        points: PositiveInt = 2048,
+        delta: NonNegativeFloat = 1.0,
+        mix_rate: PositiveFloat = 0.1,
+        b_pre: Literal["zeros", "mean"] = "mean",
+    ) -> None:
+        super().__init__(input_dim, latent_dim)
+        if points < latent_dim:
+            raise ConfigError("points", points, "each atom starts as a centre of its own", f"{latent_dim} or more")
+        self.delta = delta
+        self.mix_rate = mix_rate
+        self.b_pre_init = b_pre
+        self.register_buffer("points", torch.randn(points, input_dim))
+        self.mix = nn.Parameter(torch.eye(latent_dim, points))
+        self.relaxation = nn.Parameter(torch.zeros(latent_dim, input_dim))
+        self.log_scale = nn.Parameter(torch.tensor(0.0))
+        self.encoder_weight = nn.Parameter(torch.zeros(latent_dim, input_dim))
+        self.encoder_bias = nn.Parameter(torch.zeros(latent_dim))
+        self.b_pre = nn.Parameter(torch.zeros(input_dim))
+
+    points: Tensor
+
+    def encode(self, x: Tensor) -> Tensor:
+        return linear(x - self.b_pre, self.encoder_weight, self.encoder_bias)
+
+    def decode(self, z: Tensor, support: Tensor | None = None) -> Tensor:
+        return code_product(z, self.dictionary, support) + self.b_pre
+
+    def decode_frozen(self, z: Tensor, support: Tensor | None = None) -> Tensor:
+        return code_product(z, self.dictionary.detach(), support) + self.b_pre.detach()
+
+    @property
+    def dictionary(self) -> Tensor:
+        return self.log_scale.exp() * (self.mix @ self.points + self.relaxation)
+
+    def atom_norms(self) -> Tensor:
+        norms: Tensor = torch.linalg.vector_norm(self.dictionary, dim=-1)
+        return norms
+
+    def decoder_norms(self) -> Tensor:
+        return self.atom_norms()
+
+    def combine(self, z: Tensor, units: Tensor) -> Tensor:
+        return z @ self.dictionary[units]
+
+    @property
+    def unit_bias(self) -> Tensor | None:
+        return self.encoder_bias
+
+    @property
+    def learning_rates(self) -> dict[str, float]:
+        return {"mix": self.mix_rate}
+
+    @torch.no_grad()
+    def setup_(self, data: TrainingData) -> None:
+        if self.b_pre_init == "mean":
+            self.b_pre.copy_(data.mean)
+        seed = int(torch.randint(2**31, ()))
+        means = MiniBatchKMeans(len(self.points), n_init=1, random_state=seed).fit(data.sample.flatten(1).numpy())
+        self.points.copy_(torch.from_numpy(means.cluster_centers_) - self.b_pre)
+        self.log_scale.copy_(-self.atom_norms().mean().log())
+        self.encoder_weight.copy_(self.dictionary)
+
+    @torch.no_grad()
+    def on_step_end_(self) -> None:
+        self.mix.copy_(F.normalize(torch.relu(self.mix), p=1, dim=-1))
+        norms = torch.linalg.vector_norm(self.relaxation, dim=-1, keepdim=True)
+        self.relaxation.mul_((self.delta / norms.clamp_min(1e-12)).clamp_max(1))

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from experiments.methods.others import AnnealedLp, GroupMax, PlainPursuit
+from experiments.methods.others import AnnealedLp, Archetypal, GroupMax, PlainPursuit
 from sparse_ae.config.build import build
 from sparse_ae.config.errors import ConfigError
 from sparse_ae.models import SparseAutoencoder
-from sparse_ae.sparsity import Forward, NoSparsity
+from sparse_ae.sparsity import Forward, NoSparsity, TopK, TrainingData
 from sparse_ae.training.objective import Objective
 from tests.helpers import ROOT, plain_config
 
@@ -46,9 +46,43 @@ def test_plain_pursuit_takes_inner_products_one_by_one() -> None:
     assert network.atoms.grad is not None
 
 
+def test_archetypal_atoms_start_as_centres_and_stay_near_their_combinations() -> None:
+    torch.manual_seed(0)
+    clusters = 10 * torch.eye(6)
+    sample = clusters.repeat(50, 1) + 0.01 * torch.randn(300, 6)
+    network = Archetypal(6, latent_dim=4, points=6, delta=0.5)
+    network.setup_(TrainingData(sample, sample.mean(dim=0), (6,), 300))
+    centres = network.points + network.b_pre
+    assert torch.cdist(clusters, centres).min(dim=1).values.max() < 0.1
+    torch.testing.assert_close(network.dictionary, network.log_scale.exp() * network.points[:4])
+    assert network.atom_norms().mean().item() == pytest.approx(1)
+    torch.testing.assert_close(network.encoder_weight, network.dictionary)
+
+    objective = Objective(SparseAutoencoder(network, TopK(k=2, latent_dim=4)))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.5)
+    for _ in range(5):
+        optimizer.zero_grad()
+        objective(sample, sample).loss.backward()
+        optimizer.step()
+        objective.on_step_end_()
+    assert bool((network.mix >= 0).all())
+    torch.testing.assert_close(network.mix.sum(dim=1), torch.ones(4))
+    norms = network.relaxation.norm(dim=1)
+    assert 0 < norms.max().item() <= 0.5001
+    assert not torch.equal(network.mix, torch.eye(4, 6))
+    z = torch.rand(3, 4)
+    atoms = network.log_scale.exp() * (network.mix @ network.points + network.relaxation)
+    torch.testing.assert_close(network.decode(z), z @ atoms + network.b_pre)
+
+
 @pytest.mark.parametrize(
     ("option", "kind"),
-    [("sparsity=group_max", GroupMax), ("sparsity=annealed_lp", AnnealedLp), ("model=plain_pursuit", PlainPursuit)],
+    [
+        ("sparsity=group_max", GroupMax),
+        ("sparsity=annealed_lp", AnnealedLp),
+        ("model=plain_pursuit", PlainPursuit),
+        ("model=archetypal", Archetypal),
+    ],
 )
 def test_options(option: str, kind: type) -> None:
     folder = f"hydra.searchpath=[file://{ROOT}/experiments/methods/conf]"
