@@ -27,7 +27,10 @@ def announce(
 ) -> None:
     """Print the number of runs, and a line for each that is not trained."""
     out = console()
-    out.print(f"{', '.join(map(str, folders))}: {len(planned)} runs, {len(todo)} to train", markup=False)
+    to_analyse = sum(p.lacks_analyses_only for p in todo)
+    analysed = f", {to_analyse} to analyse" if to_analyse else ""
+    where = ", ".join(map(str, folders))
+    out.print(f"{where}: {len(planned)} runs, {len(todo) - to_analyse} to train{analysed}", markup=False)
     for p in planned:
         if p not in todo:
             what = _results(p) if p.state == "finished" else why(p)
@@ -102,13 +105,14 @@ def why(p: Planned, trouble: str | None = None) -> str:
 
 
 class Watch:
-    """Inside ``with``, print how each of ``runs`` ends and how far the others are.
+    """Inside ``with``, print how each run of ``todo`` ends and how far the others are.
 
-    It reads their ``status.json``, so it works whatever process trains them.
+    It reads their folders, so it works whatever process trains them.
     """
 
-    def __init__(self, runs: Sequence[Run], stop: StopFile) -> None:
-        self.runs = runs
+    def __init__(self, todo: Sequence[Planned], stop: StopFile) -> None:
+        self.runs = [p.run for p in todo]
+        self._to_analyse = {p.run.path: p for p in todo if p.lacks_analyses_only}
         self._stop_file = stop
         self._ended: set[Path] = set()
         self._out = console()
@@ -158,6 +162,7 @@ class Watch:
                 state, status = run.read_state(), run.status
                 attempts = status.attempts
                 if attempts <= self._attempts[run.path]:
+                    self._show_analysed(run)
                     continue
                 if state in ("new", "running"):
                     self._ended.discard(run.path)  # it was interrupted, and its launcher started it again
@@ -170,12 +175,21 @@ class Watch:
             self._ended.add(run.path)
             self._out.print(f"[{len(self._ended)}/{len(self.runs)}] {run.path.name}  {state}  {what}", markup=False)
 
+    def _show_analysed(self, run: Run) -> None:
+        """Print that a run which lacked only analyses has them now."""
+        if run.path in self._to_analyse and not self._to_analyse[run.path].lacks:
+            del self._to_analyse[run.path]
+            self._ended.add(run.path)
+            self._out.print(f"[{len(self._ended)}/{len(self.runs)}] {run.path.name}  analysed", markup=False)
+
     def _show_progress(self) -> None:
         left = [run for run in self.runs if run.path not in self._ended]
         running = [status for run in left if (status := run.record.read_last()).state == "running"]
+        analysed = sum(p.is_elsewhere for p in self._to_analyse.values())
         shares = ", ".join(f"{status.progress:.0%}" for status in running)
-        waiting = len(left) - len(running)
-        text = f"{len(running)} running{f' ({shares})' if shares else ''}, {waiting} waiting{self._eta()}"
+        parts = [f"{len(running)} running{f' ({shares})' if shares else ''}"] if running or not analysed else []
+        parts += [f"{analysed} being analysed"] if analysed else []
+        text = f"{', '.join(parts)}, {len(left) - len(running) - analysed} waiting{self._eta()}"
         now = time.monotonic()
         if self._out.is_terminal:
             self._line.update(text)

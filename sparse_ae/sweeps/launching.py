@@ -69,7 +69,7 @@ def train(launcher: Launcher, todo: Sequence[Planned], stop: StopFile) -> str | 
     trouble = None
     elsewhere = [p for p in todo if p.is_elsewhere]
     mine = [p for p in todo if p not in elsewhere]
-    with Watch([p.run for p in todo], stop) as watch:
+    with Watch(todo, stop) as watch:
         while (mine or elsewhere) and not stop.is_set:
             if mine:
                 trouble = _launch(launcher, mine, stop) or trouble

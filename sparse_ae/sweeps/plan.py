@@ -49,8 +49,13 @@ class Planned(NamedTuple):
         return list(missing_analyses(self.run, self.spec.config))
 
     @property
+    def lacks_analyses_only(self) -> bool:
+        """True if the run is finished, is not to be repeated, and lacks analyses."""
+        return self.state == "finished" and self.spec.config["rerun"] != "all" and bool(self.lacks)
+
+    @property
     def is_settled(self) -> bool:
-        """True if there is nothing to train."""
+        """True if there is nothing to train or to analyse."""
         is_damaged = self.state == "damaged"
         return self.spec.config["rerun"] != "all" and (is_damaged or is_settled(self.run, self.spec.config))
 

@@ -99,6 +99,8 @@ def test_failing_analysis(tmp_path: Path, sweep: Sweep) -> None:
     first, second = runs(tmp_path).values()
     second.weights.write_bytes(b"damaged")
     out = sweep(*SMALL, "seed=1,2", "analysis=[overview]", code=1)
+    assert "2 runs, 0 to train, 2 to analyse" in out
+    assert f"[1/2] {first.path.name}  analysed" in out
     assert "1 of 2 runs are finished" in out
     assert "lacks the analysis overview" in " ".join(out.replace("│", " ").split())
     assert first.has_analysis("overview")
