@@ -123,18 +123,19 @@ def analyse(
     probe then fitted to training and validation samples together. For each of ``labels_per_class`` it is chosen with
     the ``draws`` probes that are reported, each of other samples of the training split, and with all of the validation
     split. The test split chooses nothing. With ``pool`` an image of any split is represented by the mean over the
-    (2 pool + 1)^2 images that it becomes when its rows and its columns are rolled by -pool to pool pixels.
+    (2 pool + 1)^2 images that it becomes when its rows and its columns are rolled by -pool to pool pixels. What leaves
+    at one edge comes in at the other.
 
     Arrays: ``error``, ``low`` and ``high`` ``(classifiers, representations, K)`` for K numbers of ``labels``, and the
     names of the first two. Raises ``ConfigError`` for data without classes, without a validation split, with no number
-    of labels, where there are fewer than two classes to learn, and for a ``pool`` of vectors or as large as an image.
+    of labels, where there are fewer than two classes to learn, and for a ``pool`` of vectors or of half an image.
     """
     if not labels_per_class and not all_labels:
         raise ConfigError("labels_per_class", [], "nothing to fit", "a number of labels, or all_labels=true")
     if pool and not subject.view.is_image:
         raise ConfigError("pool", pool, "the data are vectors, which cannot be moved", "0")
-    if pool >= (size := min(subject.sample.shape[-2:])):
-        raise ConfigError("pool", pool, "as large as an image", f"0 to {size - 1}")
+    if 2 * pool >= (size := min(subject.sample.shape[-2:])):
+        raise ConfigError("pool", pool, "moves as far as half an image", f"0 to {(size - 1) // 2}")
     classifiers, counts = list(dict.fromkeys(classifiers)), sorted(set(labels_per_class))
     splits = {
         "train": _labelled(subject, "train"),
@@ -142,7 +143,7 @@ def analyse(
         "test": (subject.x, classes_needed(subject.label, _NAME)),
     }
     sizes = {split: len(label) for split, (_, label) in splits.items()}
-    encoders = _encoders(subject, splits, seed) if references else {_CODES: subject.encode}
+    encoders = _encoders(subject, splits, pool, seed) if references else {_CODES: subject.encode}
     found: dict[str, dict[str, Any]] = {}
     errors: dict[str, dict[str, dict[str, Error]]] = {}
     for name, encode in encoders.items():  # one at a time, for memory
@@ -173,12 +174,12 @@ def analyse(
     return Result.of(numbers, {"probe": _panels(errors, labels, f"{sizes['test']:,} test {subject.noun}s")}, arrays)
 
 
-def _encoders(subject: Subject, splits: Mapping[str, tuple[Tensor, Tensor]], seed: int) -> dict[str, Encode]:
+def _encoders(subject: Subject, splits: Mapping[str, tuple[Tensor, Tensor]], pool: int, seed: int) -> dict[str, Encode]:
     """Encoders of the codes and of the references, by name."""
     (train, _), (val, _) = splits["train"], splits["val"]
-    codes, dim = subject.encode(val), train.shape[1]
-    units = codes.shape[1]
-    sizes = dict.fromkeys(min(max(1, n), dim) for n in (units, round(len(codes.values) / len(codes))))
+    codes, dim = _pooled(subject.encode, pool, subject.sample.shape)(val), train.shape[1]
+    samples, units = codes.shape
+    sizes = dict.fromkeys(min(max(1, n), dim) for n in (units, round(np.count_nonzero(_stored(codes)) / samples)))
     mean = train.mean(dim=0)
     random = min(units, max(1, _MOST_FEATURES // sum(len(label) for _, label in splits.values())))
     weight = torch.randn(dim, random, generator=torch.Generator().manual_seed(seed))
@@ -199,7 +200,7 @@ def _pooled(encode: Encode, pool: int, shape: tuple[int, ...]) -> Callable[[Tens
     def mean(x: Tensor) -> Features:
         images = x.reshape(-1, *shape)
         moved = (images.roll(way, dims=(-2, -1)).flatten(1) for way in product(steps, steps))
-        return reduce(add, (_features(encode(each)) for each in moved)) / np.float32(len(steps) ** 2)
+        return reduce(add, (_features(encode(each)) for each in moved)) * np.float32(1 / len(steps) ** 2)
 
     return mean
 
@@ -207,15 +208,18 @@ def _pooled(encode: Encode, pool: int, shape: tuple[int, ...]) -> Callable[[Tens
 def _represent(encode: Callable[[Tensor], Features], splits: Mapping[str, tuple[Tensor, Tensor]]) -> Representation:
     parts = {name: Split(encode(x), label.numpy()) for name, (x, label) in splits.items()}
     train = parts["train"]
-    norm = np.float32(np.sqrt(np.square(_stored(train.x), dtype=np.float64).sum() / len(train.label)) or 1.0)
-    return Representation(**{name: Split(part.x / norm, part.label) for name, part in parts.items()})
+    norm = np.sqrt(np.square(_stored(train.x), dtype=np.float64).sum() / len(train.label)) or 1.0
+    is_sparse = isinstance(train.x, sparse.csr_array) and Codes(train.x).is_sparse
+
+    def scaled(x: Features) -> Features:
+        kept = x if is_sparse or not isinstance(x, sparse.csr_array) else x.toarray()
+        return kept * np.float32(1 / norm)
+
+    return Representation(**{name: Split(scaled(part.x), part.label) for name, part in parts.items()})
 
 
 def _features(found: Tensor | Codes) -> Features:
-    """Representation as scikit-learn takes it: codes that are sparse as such, all else dense."""
-    if isinstance(found, Tensor):
-        return found.numpy()
-    return found.by_sample if found.is_sparse else found.rows(slice(None)).numpy()
+    return found.numpy() if isinstance(found, Tensor) else found.by_sample
 
 
 def _stored(x: Features) -> npt.NDArray[np.float32]:

@@ -62,20 +62,25 @@ def _analyse(subject: Subject, **options: Any) -> Result:
 class Rectified(Copy):
     """Pixels above a threshold, which no linear map of the moved images gives."""
 
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
+
     def encode(self, x: Tensor) -> Tensor:
-        return (x - 0.3).relu()
+        return (x - self.threshold).relu()
 
 
+@pytest.mark.parametrize("threshold", [0.3, 3.2], ids=["dense codes", "sparse codes"])
 @pytest.mark.parametrize("pool", [0, 1])
-def test_all_labels_agree_with_scikit_learn_by_hand(pool: int) -> None:
-    subject = _subject(Rectified())
+def test_all_labels_agree_with_scikit_learn_by_hand(pool: int, threshold: float) -> None:
+    coder = Rectified(threshold)
+    subject = _subject(coder)
     splits = {split: subject.sample.labelled(split)[0] for split in ("train", "val")} | {"test": subject.x}
     y, y_val = (subject.sample.labelled(split)[1] for split in ("train", "val"))
 
     def pooled(x: Tensor) -> Tensor:
         images, moves = x.reshape(-1, 4, 4), range(-pool, pool + 1)
         moved = torch.stack([images.roll((i, j), (1, 2)).flatten(1) for i in moves for j in moves])
-        return Rectified().encode(moved).mean(dim=0)
+        return coder.encode(moved).mean(dim=0)
 
     codes = {split: pooled(x) for split, x in splits.items()}
     scale = float(codes["train"].double().square().sum(dim=1).mean().sqrt())
@@ -98,6 +103,25 @@ def test_all_labels_agree_with_scikit_learn_by_hand(pool: int) -> None:
     centre, n = (wrong + z**2 / 600) / (1 + z**2 / 300), 300
     half = z / (1 + z**2 / n) * np.sqrt(wrong * (1 - wrong) / n + z**2 / (4 * n**2))
     assert (own["low"], own["high"]) == pytest.approx((centre - half, centre + half))
+
+
+@pytest.mark.parametrize("threshold", [0.0, 2.0, 3.0], ids=["dense", "about the limit", "sparse"])
+def test_a_representation_has_one_form_and_is_the_mean_over_moves(threshold: float) -> None:
+    """Also of images that are not square and have channels, and whatever share of the codes is 0."""
+    coder, shape = Rectified(threshold), (2, 5, 7)
+    subject = subject_of(torch.zeros(40, 70), x=torch.randn(40, 70, generator=torch.Generator().manual_seed(0)))
+    pooled = probe._pooled(Subject(coder, subject.sample).encode, 2, shape)(subject.x)
+    images = subject.x.reshape(-1, *shape)
+    moved = [np.roll(images.numpy(), (i, j), (2, 3)) for i in range(-2, 3) for j in range(-2, 3)]
+    expected = np.mean([coder.encode(torch.from_numpy(each)).numpy().reshape(40, -1) for each in moved], axis=0)
+    dense = pooled if isinstance(pooled, np.ndarray) else pooled.toarray()
+    np.testing.assert_allclose(dense, expected, rtol=1e-5, atol=1e-6)
+
+    rows, label = subject.x, torch.arange(40) % 2
+    splits = {"train": (rows, label), "val": (rows[:7].abs() * 9, label[:7]), "test": (rows[:9] * 0, label[:9])}
+    data = probe._represent(probe._pooled(Subject(coder, subject.sample).encode, 0, shape), splits)
+    assert type(data.train.x) is type(data.val.x) is type(data.test.x)
+    assert data.train.x.dtype == data.val.x.dtype == np.float32
 
 
 def test_representations_of_the_same_information_do_as_well() -> None:
@@ -219,8 +243,8 @@ def test_what_a_probe_cannot_do_without_is_named() -> None:
         _analyse(subject)
     with pytest.raises(ValueError, match=r"^labels_per_class=\[\]: nothing to fit \(expected a number"):
         _analyse(_subject(Copy()), labels_per_class=[], all_labels=False)
-    with pytest.raises(ValueError, match=r"^pool=4: as large as an image \(expected 0 to 3\)$"):
-        _analyse(subject, pool=4)
+    with pytest.raises(ValueError, match=r"^pool=2: moves as far as half an image \(expected 0 to 1\)$"):
+        _analyse(subject, pool=2)
     empty = (torch.zeros(0, 16), torch.zeros(0, dtype=torch.long))
     without = subject.sample._replace(labelled=lambda split: _images(90, 1) if split == "train" else empty)
     with pytest.raises(ValueError, match=r"^data\.val_size=0: no validation split.* \(expected a number above 0\)$"):

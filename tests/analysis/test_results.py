@@ -114,8 +114,8 @@ def test_codes_that_do_not_fit_cut_the_sample_and_it_is_said(
             "analysis.mine: a sample has 300 codes != 0 (expected up to 256)",
         ),
         (
-            SPECS["probe"] | {"shift": 4},
-            "analysis.mine.shift=4: as large as an image (expected 0 to 3)",
+            SPECS["probe"] | {"pool": 2},
+            "analysis.mine.pool=2: moves as far as half an image (expected 0 to 1)",
         ),
     ],
 )

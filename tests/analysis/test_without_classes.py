@@ -92,8 +92,8 @@ def test_probes_need_the_classes_of_every_split() -> None:
     sample = subject.sample._replace(labelled=lambda split: (x, subject.label if split == "train" else None))
     with pytest.raises(NoClassesError, match=r"^data\.labels: probe needs classes"):
         probe.analyse(Subject(subject.coder, sample))
-    with pytest.raises(ConfigError, match=r"^shift=1: the data are vectors, which cannot be moved \(expected 0\)$"):
-        probe.analyse(Subject(subject.coder, subject.sample._replace(shape=(16,))), shift=1)
+    with pytest.raises(ConfigError, match=r"^pool=1: the data are vectors, which cannot be moved \(expected 0\)$"):
+        probe.analyse(Subject(subject.coder, subject.sample._replace(shape=(16,))), pool=1)
 
 
 def test_many_classes_of_any_number_fit_into_a_figure() -> None:
