@@ -25,7 +25,7 @@ _PLAIN_SECONDS = 60
 def announce(
     planned: Sequence[Planned], rejected: Sequence[Rejected], todo: Sequence[Planned], folders: Sequence[Path]
 ) -> None:
-    """Print the number of runs, and a line for each that is not trained."""
+    """Print the number of runs, and a line for each that is skipped."""
     out = console()
     to_analyse = sum(p.lacks_analyses_only for p in todo)
     analysed = f", {to_analyse} to analyse" if to_analyse else ""
@@ -113,6 +113,7 @@ class Watch:
     def __init__(self, todo: Sequence[Planned], stop: StopFile) -> None:
         self.runs = [p.run for p in todo]
         self._to_analyse = {p.run.path: p for p in todo if p.lacks_analyses_only}
+        """Runs that train no more, until they are seen to be trained all the same."""
         self._stop_file = stop
         self._ended: set[Path] = set()
         self._out = console()
@@ -164,6 +165,7 @@ class Watch:
                 if attempts <= self._attempts[run.path]:
                     self._show_analysed(run)
                     continue
+                self._to_analyse.pop(run.path, None)
                 if state in ("new", "running"):
                     self._ended.discard(run.path)  # it was interrupted, and its launcher started it again
                     continue
@@ -185,7 +187,7 @@ class Watch:
     def _show_progress(self) -> None:
         left = [run for run in self.runs if run.path not in self._ended]
         running = [status for run in left if (status := run.record.read_last()).state == "running"]
-        analysed = sum(p.is_elsewhere for p in self._to_analyse.values())
+        analysed = sum(p.run.is_locked for p in self._to_analyse.values())
         shares = ", ".join(f"{status.progress:.0%}" for status in running)
         parts = [f"{len(running)} running{f' ({shares})' if shares else ''}"] if running or not analysed else []
         parts += [f"{analysed} being analysed"] if analysed else []
@@ -199,7 +201,8 @@ class Watch:
 
     def _share_done(self) -> float:
         """Work done, in units of one run."""
-        return sum(1.0 if run.path in self._ended else run.record.read_last().progress for run in self.runs)
+        begun = {run.path: run.record.read_last().progress for run in self.runs if run.path not in self._to_analyse}
+        return sum(1.0 if run.path in self._ended else begun.get(run.path, 0.0) for run in self.runs)
 
     def _eta(self) -> str:
         done = self._share_done()

@@ -75,7 +75,7 @@ def train(launcher: Launcher, todo: Sequence[Planned], stop: StopFile) -> str | 
                 trouble = _launch(launcher, mine, stop) or trouble
                 elsewhere += [p for p in mine if p.is_elsewhere]
             else:
-                watch.say_once(f"waiting for {len(elsewhere)} that another process is training")
+                watch.say_once(f"waiting for {len(elsewhere)} that another process has locked")
             time.sleep(1.0 if elsewhere else 0.0)
             mine, elsewhere = _released(elsewhere)
     return _FAILED_FAST if stop.is_set and stop.signal is None else trouble
@@ -84,7 +84,7 @@ def train(launcher: Launcher, todo: Sequence[Planned], stop: StopFile) -> str | 
 def _released(elsewhere: Sequence[Planned]) -> tuple[list[Planned], list[Planned]]:
     """The runs that other processes have left unfinished, and those that they still have locked."""
     locked = [p for p in elsewhere if p.is_elsewhere]
-    left = [p for p in elsewhere if p not in locked and p.state in ("interrupted", "new")]
+    left = [p for p in elsewhere if p not in locked and (p.state in ("interrupted", "new") or p.lacks_analyses_only)]
     return left, locked
 
 

@@ -60,7 +60,7 @@ def test_a_sweep_waits_for_another_machine_and_ends(
     with without_locks(errno.ENOLCK):
         out = sweep(*SMALL, "hydra.sweep.dir=sweep", "hydra.sweep.subdir=run")
     assert WARNING.format("sweep", "No locks available") in out
-    assert "waiting for 1 that another process is training" in out
+    assert "waiting for 1 that another process has locked" in out
     assert "1 of 1 runs are finished" in out
     assert not record.exists()
 

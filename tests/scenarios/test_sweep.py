@@ -39,6 +39,11 @@ def test_repeated_sweep(tmp_path: Path, sweep: Sweep) -> None:
     assert len(tab.rows) == 3
     assert {(row["sparsity"], row["target"], row["trainer"]) for row in tab.rows.values()} == {("l1", "none", "auto")}
 
+    out = sweep(*SMALL, "sparsity.coefficient=0.1,1e-4,1", "seed=1", "analysis=[sparsity]")
+    assert "3 runs, 1 to train, 2 to analyse" in out
+    told = set(re.findall(r"^\[\d/3\] l1-w([\d.]+)-n16-s1-\w{8}  (analysed|finished)", out, re.MULTILINE))
+    assert told == {("0.0001", "analysed"), ("0.1", "analysed"), ("1", "finished")}
+
 
 @pytest.mark.slow
 def test_rerun_all(tmp_path: Path, sweep: Sweep) -> None:
@@ -214,6 +219,6 @@ def test_wait_for_another_process(tmp_path: Path, sweep: Sweep, monkeypatch: pyt
     with ExitStack() as held:
         held.enter_context(run.lock())
         out = sweep(*SMALL, "seed=1,2")
-    assert "waiting for 1 that another process is training" in out
+    assert "waiting for 1 that another process has locked" in out
     assert "2 of 2 runs are finished" in out
     assert [run.status.attempts for run in runs(tmp_path).values()] == [2, 1]
