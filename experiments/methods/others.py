@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sparse_ae.config.checked import with_options_of
 from sparse_ae.config.errors import ConfigError
-from sparse_ae.functional import Reduction, as_cell
+from sparse_ae.functional import Reduction, as_cell, as_row, select_rows
 from sparse_ae.models.linear_decoder import LinearDecoder
 from sparse_ae.models.network import Network
 from sparse_ae.models.sparse_products import code_product, linear
@@ -119,14 +119,16 @@ class PlainPursuit(LinearDecoder):
 class Archetypal(Network):
     """pre = W_e (x - b_pre) + b_e;  x_hat = z @ atoms + b_pre, whose atoms are near convex combinations of data.
 
-    atoms = exp(s) (M C + R): rows of M are not negative and sum to 1, rows of R have a norm of at most ``delta``. C are
-    ``points`` centres of k-means of training data, less b_pre as it starts: at ``zeros``, or at the data's ``mean``.
-    M, R and s are learned, M with ``mix_rate`` times the optimizer's learning rate. Atom i starts as centre i, s so
-    that the mean norm of atoms is 1, and W_e as the atoms.
+    atoms = exp(s) (M C + R): rows of M are not negative and sum to 1 (one with no positive weight becomes 0), rows of R
+    have a norm of at most ``delta``. C are ``points`` centres of k-means of training data, less b_pre as it starts: at
+    ``zeros``, or at the data's ``mean``. M, R and s are learned, M with ``mix_rate`` times the optimizer's learning
+    rate. Atom i starts as centre i, s so that the mean norm of atoms is 1, and W_e as the atoms. Raises ``ConfigError``
+    for fewer points than units or more than training samples, of which the first 10,000 are taken.
     Source: Fel et al., "Archetypal SAE", arXiv 2502.12892; overcomplete has it.
     """
 
     has_atoms = True
+    points: Tensor
 
     def __init__(
         self,
@@ -152,20 +154,18 @@ class Archetypal(Network):
         self.encoder_bias = nn.Parameter(torch.zeros(latent_dim))
         self.b_pre = nn.Parameter(torch.zeros(input_dim))
 
-    points: Tensor
-
     def encode(self, x: Tensor) -> Tensor:
-        return linear(x - self.b_pre, self.encoder_weight, self.encoder_bias)
+        return linear(x - as_row(self.b_pre), self.encoder_weight, self.encoder_bias)
 
     def decode(self, z: Tensor, support: Tensor | None = None) -> Tensor:
-        return code_product(z, self.dictionary, support) + self.b_pre
+        return code_product(z, self.dictionary, support) + as_row(self.b_pre)
 
     def decode_frozen(self, z: Tensor, support: Tensor | None = None) -> Tensor:
-        return code_product(z, self.dictionary.detach(), support) + self.b_pre.detach()
+        return code_product(z, self.dictionary.detach(), support) + as_row(self.b_pre.detach())
 
     @property
     def dictionary(self) -> Tensor:
-        return self.log_scale.exp() * (self.mix @ self.points + self.relaxation)
+        return as_cell(self.log_scale.exp()) * (self.mix @ self.points + self.relaxation)
 
     def atom_norms(self) -> Tensor:
         norms: Tensor = torch.linalg.vector_norm(self.dictionary, dim=-1)
@@ -175,7 +175,19 @@ class Archetypal(Network):
         return self.atom_norms()
 
     def combine(self, z: Tensor, units: Tensor) -> Tensor:
-        return z @ self.dictionary[units]
+        return z @ select_rows(self.dictionary, units)
+
+    @torch.no_grad()
+    def replace_units_(self, units: Tensor, x: Tensor, scale: float) -> list[nn.Parameter]:
+        """Atoms become the centres most like the rows of ``x``."""
+        nearest = (F.normalize(x - self.b_pre, dim=1) @ F.normalize(self.points, dim=1).T).argmax(dim=1)
+        self.mix[units] = F.one_hot(nearest, len(self.points)).to(self.mix)
+        self.relaxation[units] = 0
+        self.encoder_bias[units] = 0
+        others = torch.ones_like(self.encoder_bias, dtype=torch.bool).index_fill(0, units, False)
+        typical = torch.linalg.vector_norm(self.encoder_weight[others], dim=1).mean() if bool(others.any()) else 1.0
+        self.encoder_weight[units] = scale * typical * F.normalize(self.points[nearest], dim=1)
+        return [self.mix, self.relaxation, self.encoder_bias, self.encoder_weight]
 
     @property
     def unit_bias(self) -> Tensor | None:
@@ -187,11 +199,15 @@ class Archetypal(Network):
 
     @torch.no_grad()
     def setup_(self, data: TrainingData) -> None:
+        if len(data.sample) < len(self.points):
+            raise ConfigError("points", len(self.points), "more than there are samples", f"up to {len(data.sample)}")
         if self.b_pre_init == "mean":
             self.b_pre.copy_(data.mean)
         seed = int(torch.randint(2**31, ()))
-        means = MiniBatchKMeans(len(self.points), n_init=1, random_state=seed).fit(data.sample.flatten(1).numpy())
-        self.points.copy_(torch.from_numpy(means.cluster_centers_) - self.b_pre)
+        kmeans = MiniBatchKMeans(len(self.points), n_init=1, random_state=seed).fit(
+            data.sample.flatten(1).cpu().numpy()
+        )
+        self.points.copy_(torch.from_numpy(kmeans.cluster_centers_) - self.b_pre.cpu())
         self.log_scale.copy_(-self.atom_norms().mean().log())
         self.encoder_weight.copy_(self.dictionary)
 

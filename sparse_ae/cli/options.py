@@ -26,8 +26,11 @@ def groups(config: DictConfig) -> list[str]:
 
 
 def options(group: str, overrides: Sequence[str] = ()) -> list[str]:
-    """Options of a config group, also in the folders that ``overrides`` add; empty if there is no such group."""
-    if "." in group:  # a key of a group: Hydra would look through its folders for it
+    """Options of a config group, also in the folders that ``overrides`` add; empty if there is no such group.
+
+    No group has a dot in its name: that is a key, for which Hydra would look through all folders.
+    """
+    if "." in group:
         return []
     return _options(GlobalHydra.instance().config_loader(), group, *search_path(overrides))
 

@@ -41,7 +41,6 @@ def test_a_run_may_change_the_working_directory(cli: Cli, tmp_path: Path, finish
     arguments = [
         "sparsity=l1",
         *SMALL,
-        "analysis=[]",
         "resume=lr=0.1.ckpt",
         "hydra.run.dir=a/b",
         "hydra.job.chdir=true",

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.gpu
 def test_all_devices(tmp_path: Path, device: str, on_device: list[str]) -> None:
     devices = "auto" if device == "cuda" else "2"
     options = ["trainer=ddp", *on_device, f"trainer.devices={devices}", "hydra.run.dir=run", *SMALL, "sparsity=l1"]
-    process = command(tmp_path, *options, "analysis=[]")
+    process = command(tmp_path, *options)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, out + err
     assert out.count("epoch 1/2") == 1

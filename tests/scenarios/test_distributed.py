@@ -19,6 +19,7 @@ def test_two_ranks(tmp_path: Path) -> None:
     """Distributed on the CPU: each rank its share, exact metrics, one set of files."""
     resampling = ["dead=resample", "dead.every_epochs=1", "dead.window_epochs=0.01", "dead.until=1"]
     ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.run.dir=run", *SMALL]
+    ddp += ["analysis=[overview]"]
     process = command(tmp_path, *ddp, "sparsity=batch_topk", "sparsity.k=1", "model=linear", *resampling)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
@@ -28,6 +29,7 @@ def test_two_ranks(tmp_path: Path) -> None:
     assert run.status.state == "finished"
     assert run.metrics["train/revived_units"] > 0
     assert_metrics_are_of_whole_split(run)
+    assert run.has_analysis("overview")
 
 
 def assert_metrics_are_of_whole_split(run: Run, rel: float = 1e-6) -> None:

@@ -70,7 +70,17 @@ def test_archetypal_atoms_start_as_centres_and_stay_near_their_combinations() ->
     norms = network.relaxation.norm(dim=1)
     assert 0 < norms.max().item() <= 0.5001
     assert not torch.equal(network.mix, torch.eye(4, 6))
+    assert network.replace_units_(torch.tensor([1, 3]), sample[:2], 0.5)[0] is network.mix
+    nearest = (centres - sample[0]).norm(dim=1).argmin()
+    torch.testing.assert_close(network.mix[1], torch.eye(6)[nearest])
     z = torch.rand(3, 4)
+    torch.testing.assert_close(network.combine(z[:, :2], torch.tensor([0, 2])), z[:, :2] @ network.dictionary[[0, 2]])
+    with pytest.raises(ConfigError, match=r"^points=6: more than there are samples \(expected up to 5\)$"):
+        network.setup_(TrainingData(sample[:5], sample.mean(dim=0), (6,), 5))
+    with pytest.raises(
+        ConfigError, match=r"^points=3: each atom starts as a centre of its own \(expected 4 or more\)$"
+    ):
+        Archetypal(6, latent_dim=4, points=3)
     atoms = network.log_scale.exp() * (network.mix @ network.points + network.relaxation)
     torch.testing.assert_close(network.decode(z), z @ atoms + network.b_pre)
 

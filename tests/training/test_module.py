@@ -219,7 +219,6 @@ def test_how_often_is_logged_changes_nothing(tmp_path: Path) -> None:
             "dead=auxk",
             "dead.window_epochs=0.3",
             "trainer.limit_train_batches=60",
-            "analysis=[]",
         )
         ends.append(run.weights.read_bytes())
         assert run.metrics["train/auxk"] > 0
