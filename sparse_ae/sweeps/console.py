@@ -107,7 +107,7 @@ def why(p: Planned, trouble: str | None = None) -> str:
 class Watch:
     """Inside ``with``, print how each run of ``todo`` ends and how far the others are.
 
-    It reads their folders, so it works whatever process trains them.
+    It reads their folders, so it works whatever process trains or analyses them.
     """
 
     def __init__(self, todo: Sequence[Planned], stop: StopFile) -> None:
@@ -200,9 +200,9 @@ class Watch:
             self._shown_at = now
 
     def _share_done(self) -> float:
-        """Work done, in units of one run."""
-        begun = {run.path: run.record.read_last().progress for run in self.runs if run.path not in self._to_analyse}
-        return sum(1.0 if run.path in self._ended else begun.get(run.path, 0.0) for run in self.runs)
+        """Work done, in units of one run. One that is only analysed counts once it has ended."""
+        begun = [run for run in self.runs if run.path not in self._ended and run.path not in self._to_analyse]
+        return len(self._ended) + sum(run.record.read_last().progress for run in begun)
 
     def _eta(self) -> str:
         done = self._share_done()
