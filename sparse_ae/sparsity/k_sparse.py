@@ -16,8 +16,8 @@ class KSparse(Sparsity):
     """z = pre where it is among the k largest of its sample, else 0; no rectification.
 
     Exactly k are kept, of equal ones too. To keep units alive at the start, k falls linearly from ``anneal_from`` * k
-    to k over the first ``anneal_share`` of training. ``activate`` keeps ``alpha`` * k, which the source found to
-    classify better.
+    to k over the first ``anneal_share`` of training; with 0 it is k throughout. ``activate`` keeps ``alpha`` * k, which
+    the source found to classify better.
     Source: Makhzani and Frey, "k-sparse autoencoders", arXiv 1312.5663, with tied weights (``model.tied=true``).
 
     >>> KSparse(k=2, latent_dim=4).activate(torch.tensor([[0.1, -0.2, 0.3, -0.4]]))

@@ -27,8 +27,9 @@ def test_failing_launcher(sweep: Sweep) -> None:
     [
         pytest.param(["hydra/launcher=basic"], marks=pytest.mark.slow),
         ["hydra/launcher=local", "hydra.launcher.n_jobs=2"],
+        pytest.param(["hydra/launcher=slurm_local"], marks=pytest.mark.slow),
     ],
-    ids=["basic", "local"],
+    ids=["basic", "local", "slurm_local"],
 )
 def test_launcher(tmp_path: Path, sweep: Sweep, launcher: list[str]) -> None:
     out = sweep(*SMALL, *launcher, "seed=1,2")
@@ -54,7 +55,7 @@ def test_launcher_of_a_cluster(tmp_path: Path, sweep: Sweep, launcher: list[str]
     assert "3 of 3 runs are finished" in out
     assert out.count("finished  ") == 3
     statuses = [run.status for run in runs(tmp_path).values()]
-    assert sorted(status.packed or 1 for status in statuses) == [1, 2, 2]
+    assert sorted(status.packed for status in statuses) == [1, 2, 2]
     assert len({status.pid for status in statuses}) == 2
     for run in runs(tmp_path).values():
         assert {path.name for path in (run.path / ".hydra").iterdir()} >= {"config.yaml", "overrides.yaml"}
@@ -142,8 +143,9 @@ def test_resume_preempted_jobs(tmp_path: Path, sweep: Sweep) -> None:
     preempted: set[int] = set()
 
     def preempt_what_trains() -> bool:
-        first = (status for run in training(tmp_path) if (status := run.status).attempts == 1)
-        for pid in {status.pid for status in first} - preempted:
+        """Signal each job once, in its first attempt: one may have ended before the other begins."""
+        pids = {status.pid for run in training(tmp_path) if (status := run.status).attempts == 1}
+        for pid in pids - preempted:
             above = psutil.Process(pid).parents()
             next(p for p in above if "submitit.core._submit" in p.cmdline()).send_signal(signal.SIGUSR2)
             preempted.add(pid)
@@ -153,6 +155,7 @@ def test_resume_preempted_jobs(tmp_path: Path, sweep: Sweep) -> None:
     out, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, ""), out
     assert "3 runs in 1 pack (l1 w0.01 n16: 2) and 1 alone" in out
+    assert sorted(run.status.packed for run in runs(tmp_path).values()) == [1, 2, 2]
     sweep(*arguments, "hydra.launcher.n_jobs=1", "hydra.sweep.dir=other")
     for run in runs(tmp_path).values():
         assert run.status.attempts == 2
