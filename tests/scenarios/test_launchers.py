@@ -28,8 +28,9 @@ def test_failing_launcher(sweep: Sweep) -> None:
         pytest.param(["hydra/launcher=basic"], marks=pytest.mark.slow),
         ["hydra/launcher=local", "hydra.launcher.n_jobs=2"],
         pytest.param(["hydra/launcher=slurm_local"], marks=pytest.mark.slow),
+        pytest.param(["hydra/launcher=ray_cluster", "+hydra.launcher.ray.init.num_cpus=2"], marks=pytest.mark.slow),
     ],
-    ids=["basic", "local", "slurm_local"],
+    ids=["basic", "local", "slurm_local", "ray_cluster"],
 )
 def test_launcher(tmp_path: Path, sweep: Sweep, launcher: list[str]) -> None:
     out = sweep(*SMALL, *launcher, "seed=1,2")
@@ -135,9 +136,10 @@ def test_ctrl_c_with_jobs_in_queue(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_resume_preempted_jobs(tmp_path: Path, sweep: Sweep) -> None:
+def test_resume_preempted_jobs(tmp_path: Path, cli: Cli, sweep: Sweep) -> None:
     """As Slurm does it: submitit's signal reaches a job's process, which saves, ends, and is started again."""
-    arguments = [*LONG, "threads=1", "hydra.launcher.pack=2", "seed=1,2,3"]
+    one = [*LONG, "threads=1"]
+    arguments = [*one, "hydra.launcher.pack=2", "seed=1,2,3"]
     # rerun=all is no reason to start over in the same sweep
     process = command(tmp_path, "-m", *arguments, "hydra/launcher=slurm_local", "rerun=all")
     preempted: set[int] = set()
@@ -165,3 +167,8 @@ def test_resume_preempted_jobs(tmp_path: Path, sweep: Sweep) -> None:
         assert run.status.packed == never_stopped.status.packed
         assert run.weights.read_bytes() == never_stopped.weights.read_bytes()
         assert logged(run.path) == logged(never_stopped.path)
+    name, run = next((name, run) for name, run in runs(tmp_path).items() if run.status.packed == 1)
+    alone = Run(tmp_path / "alone")
+    assert cli("sparse-ae-train", *one, f"seed={name[-1]}", "hydra.run.dir=alone").code == 0
+    assert run.weights.read_bytes() == alone.weights.read_bytes()
+    assert logged(run.path) == logged(alone.path)
