@@ -6,6 +6,10 @@ PYTHON ?= python3
 ARGS ?=
 DEVICE ?= cuda
 
+# uv installs without compiling. Where this variable is set, as in many containers, each process would then compile all of
+# torch and Lightning again, which takes longer than to import them.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install run sweep tensorboard test test-all check format benchmark gpu clean
 
