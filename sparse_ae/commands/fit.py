@@ -11,7 +11,7 @@ _IDEAS = (
 
 def main() -> None:
     """Fit as the command line says."""
-    launch("fit", _DESCRIPTION, "sparse_ae.jobs.coder:CoderJob", "sparse_ae.sweeps.sweeper:sweep", _IDEAS)
+    launch("fit", _DESCRIPTION, "sparse_ae.jobs.coder:CoderJob", "sparse_ae.sweeps.start:start_sweep", _IDEAS)
 
 
 if __name__ == "__main__":

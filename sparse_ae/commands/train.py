@@ -11,7 +11,9 @@ _IDEAS = (
 
 def main() -> None:
     """Train as the command line says."""
-    launch("train", _DESCRIPTION, "sparse_ae.jobs.autoencoder:AutoencoderJob", "sparse_ae.sweeps.sweeper:sweep", _IDEAS)
+    launch(
+        "train", _DESCRIPTION, "sparse_ae.jobs.autoencoder:AutoencoderJob", "sparse_ae.sweeps.start:start_sweep", _IDEAS
+    )
 
 
 if __name__ == "__main__":

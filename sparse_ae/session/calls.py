@@ -18,7 +18,7 @@ from sparse_ae.run.directory import Run as Directory
 from sparse_ae.session.memory import kept
 from sparse_ae.session.process import left_as_it_was
 from sparse_ae.session.run import Run
-from sparse_ae.sweeps.sweeper import sweep as run_sweep
+from sparse_ae.sweeps.start import start_sweep
 
 _KINDS = {"train": "sparse_ae.jobs.autoencoder:AutoencoderJob", "fit": "sparse_ae.jobs.coder:CoderJob"}
 
@@ -52,7 +52,7 @@ def sweep(
     with composing():
         config = compose(command, fixed(asked))
         with left_as_it_was(), env_override(dict(config.hydra.job.env_set)):
-            outcome = run_sweep(command, _KINDS[command], config, asked)
+            outcome = start_sweep(command, _KINDS[command], config, asked)
     if outcome.signal is not None:
         raise KeyboardInterrupt("stopped; the same call resumes the sweep")
     if outcome.exit_code:

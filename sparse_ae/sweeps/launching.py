@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from sparse_ae.config.build import TARGET, build
+from sparse_ae.config.build import build
 from sparse_ae.config.errors import describe
 from sparse_ae.sweeps.console import Watch
 from sparse_ae.sweeps.local import LocalLauncher
 from sparse_ae.sweeps.plan import Planned
 from sparse_ae.sweeps.plugin import plugin_launcher
 from sparse_ae.sweeps.process import StopFile, StopWaitingError
+from sparse_ae.sweeps.server import is_local, waits_here
 
 _FAILED_FAST = "not started, because another run failed before (fail_fast=true)"
 
@@ -29,17 +30,6 @@ class Launcher(NamedTuple):
     """Number, of as many jobs with such a config, that it executes at a time; None where it cannot tell."""
 
 
-def waits_here(config: DictConfig) -> bool:
-    """True if the jobs will be processes of this one; else they may be anywhere, or in a queue."""
-    return _is_local(config) or config.hydra.runtime.choices.get("hydra/launcher") == "basic"
-
-
-def _is_local(config: DictConfig) -> bool:
-    """True if the launcher is ours and not a plugin."""
-    target = OmegaConf.select(config, f"hydra.launcher.{TARGET}")
-    return bool(target == f"{LocalLauncher.__module__}.{LocalLauncher.__name__}")
-
-
 def _plain(node: DictConfig) -> dict[str, Any]:
     container = OmegaConf.to_container(node, resolve=True)
     assert isinstance(container, dict)
@@ -48,7 +38,7 @@ def _plain(node: DictConfig) -> dict[str, Any]:
 
 def make_launcher(job: str, config: DictConfig, stop_file: Path) -> Launcher:
     """The launcher that ``config`` describes. Raises ``ConfigError`` if it describes none."""
-    if not _is_local(config):
+    if not is_local(config):
         return Launcher(plugin_launcher(job, config, stop_file), waits_here(config))
     local: LocalLauncher = build(_plain(config.hydra.launcher), "hydra.launcher")
 

@@ -26,7 +26,8 @@ from sparse_ae.reporting.console import tell
 from sparse_ae.run.directory import Run
 from sparse_ae.sweeps.packs import described, pack_size, packs
 from sparse_ae.sweeps.plan import Planned, job_spec
-from sparse_ae.sweeps.process import JobSpec, run_isolated, warm_up
+from sparse_ae.sweeps.process import JobSpec, run_isolated
+from sparse_ae.sweeps.server import warm_up
 
 _PREEMPTION_SECONDS = 120
 """Slurm requeues a pre-empted job only if it is still alive when Slurm kills it, so a stopped job waits this long."""

@@ -23,23 +23,11 @@ from sparse_ae.atomic import write_atomically
 from sparse_ae.packing.packable import Packable
 from sparse_ae.run.directory import Run
 from sparse_ae.run.errors import RunBusyError
-from sparse_ae.training.stop import SIGNALS, catch, leave_console, restore
-
-# Forked from a server that has imported everything and computed nothing, a job starts at once and has no threads,
-# no CUDA context and no memory of another's. Elsewhere forking is not safe.
-_FORKS = sys.platform == "linux"
-_CONTEXT: Any = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
+from sparse_ae.sweeps.server import CONTEXT
+from sparse_ae.training.stop import catch, leave_console, restore
 
 _STARTING = threading.Lock()
 
-_PRELOAD = [
-    "sparse_ae.jobs.autoencoder",
-    "sparse_ae.jobs.coder",
-    "sparse_ae.jobs.execute",
-    "sparse_ae.analysis.overview",
-    "sparse_ae.training.visuals",
-]
-"""Everything that a job imports. None of it may compute or ask for a GPU when it is imported."""
 _STOP_PREFIX = ".stop-"
 _STALE_SECONDS = 7 * 24 * 3600
 """Age at which a request that was kept for jobs in a queue is removed."""
@@ -104,24 +92,6 @@ def _own_file(stop_file: Path, folder: Path) -> Path:
     return stop_file.with_name(f"{stop_file.name}.{hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]}")
 
 
-def warm_up() -> None:
-    """Start the server that jobs are forked from, which then imports torch. Call it before the first job.
-
-    The server inherits that it ignores what schedulers and shells send to process groups: it must outlive its jobs to
-    report their exit codes.
-    """
-    if not _FORKS:
-        return
-    from multiprocessing import forkserver
-
-    _CONTEXT.set_forkserver_preload(_PRELOAD)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
-    try:
-        forkserver.ensure_running()
-    finally:
-        restore(before)
-
-
 def run_isolated(specs: Sequence[JobSpec], gpu: str | None = None) -> None:
     """Execute ``specs`` in one process of their own, on one ``gpu`` if given, and wait for its end.
 
@@ -133,7 +103,7 @@ def run_isolated(specs: Sequence[JobSpec], gpu: str | None = None) -> None:
     specs = [spec for spec in specs if not spec.is_to_stop]
     if not specs:
         return
-    process = _CONTEXT.Process(target=_work, args=(specs, gpu), name=specs[0].folder.name)
+    process = CONTEXT.Process(target=_work, args=(specs, gpu), name=specs[0].folder.name)
     with _without_main_module():
         process.start()
     try:

@@ -13,18 +13,16 @@ from sparse_ae.lock import lacks_locks
 from sparse_ae.reporting.console import warn
 from sparse_ae.sweeps.console import announce, summarize
 from sparse_ae.sweeps.grid import list_jobs
-from sparse_ae.sweeps.launching import make_launcher, train, waits_here
+from sparse_ae.sweeps.launching import make_launcher, train
 from sparse_ae.sweeps.outcome import Outcome
 from sparse_ae.sweeps.plan import Planned, plan, raise_mistakes
-from sparse_ae.sweeps.process import StopFile, warm_up
+from sparse_ae.sweeps.process import StopFile
 from sparse_ae.sweeps.search import is_search, search
 
 
 def sweep(name: str, job: str, config: DictConfig, overrides: Sequence[str]) -> Outcome:
     """Execute every ``job`` of the sweep that is not finished; ``config`` is that of ``conf/<name>.yaml``."""
     _check_hydra(config)
-    if waits_here(config):
-        warm_up()
     if is_search(config):
         return search(name, job, config, overrides)
     planned, rejected = plan(job, config, list_jobs(config, of_runs(overrides)))

@@ -11,7 +11,7 @@ import pytest
 
 from sparse_ae.cli import single
 from sparse_ae.commands import analyse, evaluate, report
-from sparse_ae.sweeps import search, sweeper
+from sparse_ae.sweeps import search, start, sweeper
 from tests.helpers import Cli
 
 LIMITS = [f"trainer.limit_{split}_batches=2" for split in ("train", "val", "test")]
@@ -63,7 +63,7 @@ def only_checked() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(single, "execute", lambda *_: False)
         patch.setattr(sweeper, "list_jobs", some_jobs)
-        patch.setattr(sweeper, "warm_up", lambda: None)
+        patch.setattr(start, "warm_up", lambda: None)
         for kind in (sweeper, search):
             patch.setattr(kind, "train", lambda *_: None)
         patch.setattr(evaluate, "_evaluate", lambda *_: None)
