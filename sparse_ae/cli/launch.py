@@ -24,8 +24,8 @@ def launch(name: str, description: str, job: str, sweep: str, ideas: Sequence[st
     """Run the command whose config is ``conf/<name>.yaml``. Every mistake shows before anything is written.
 
     ``job`` is the path of its ``Job``, ``package.module:Name``, and ``sweep`` that of the function that executes
-    several. Both import torch, which a mistyped key need not wait for. ``ideas``, of what to run next, may name the
-    ``{run}``, and what chose its data, ``{same_data}``.
+    several. Importing the one and calling the other imports torch, which a mistyped key need not wait for. ``ideas``,
+    of what to run next, may name the ``{run}``, and what chose its data, ``{same_data}``.
     """
     program = f"sparse-ae-{name}"
     with one_line_errors(program):

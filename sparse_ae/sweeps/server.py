@@ -1,4 +1,4 @@
-"""The server that jobs on this machine are forked from."""
+"""The server that jobs on this machine are forked from. Nothing here imports torch."""
 
 import multiprocessing
 import signal
@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from sparse_ae.config.build import TARGET
 from sparse_ae.training.stop import SIGNALS, restore
 
 # Forked from a server that has imported everything and computed nothing, a job starts at once and has no threads,
@@ -15,6 +16,8 @@ _FORKS = sys.platform == "linux"
 CONTEXT: Any = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
 """Makes the processes of jobs."""
 
+LOCAL = "sparse_ae.sweeps.local.LocalLauncher"
+"""Our launcher, named and not imported."""
 _PRELOAD = [
     "sparse_ae.jobs.autoencoder",
     "sparse_ae.jobs.coder",
@@ -27,7 +30,7 @@ _PRELOAD = [
 
 def is_local(config: DictConfig) -> bool:
     """True if the launcher of a sweep is ours and not a plugin."""
-    return bool(OmegaConf.select(config, "hydra.launcher._target_") == "sparse_ae.sweeps.local.LocalLauncher")
+    return bool(OmegaConf.select(config, f"hydra.launcher.{TARGET}") == LOCAL)
 
 
 def waits_here(config: DictConfig) -> bool:
@@ -36,10 +39,10 @@ def waits_here(config: DictConfig) -> bool:
 
 
 def warm_up() -> None:
-    """Start the server, which then imports torch. Call it before the first job.
+    """Start the server, which then imports torch. Call it before the first job, and if possible before importing torch.
 
-    The server inherits that it ignores what schedulers and shells send to process groups: it must outlive its jobs to
-    report their exit codes.
+    It has the environment of the command, without what later imports add to that. It inherits that it ignores what
+    schedulers and shells send to process groups: it must outlive its jobs to report their exit codes.
     """
     if not _FORKS:
         return

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from sparse_ae.atomic import make_writable
 from sparse_ae.cli.compose import folder
 from sparse_ae.cli.overrides import of_runs
-from sparse_ae.config.errors import ConfigError, Mistakes
 from sparse_ae.lock import lacks_locks
 from sparse_ae.reporting.console import warn
 from sparse_ae.sweeps.console import announce, summarize
@@ -22,7 +21,6 @@ from sparse_ae.sweeps.search import is_search, search
 
 def sweep(name: str, job: str, config: DictConfig, overrides: Sequence[str]) -> Outcome:
     """Execute every ``job`` of the sweep that is not finished; ``config`` is that of ``conf/<name>.yaml``."""
-    _check_hydra(config)
     if is_search(config):
         return search(name, job, config, overrides)
     planned, rejected = plan(job, config, list_jobs(config, of_runs(overrides)))
@@ -43,19 +41,6 @@ def sweep(name: str, job: str, config: DictConfig, overrides: Sequence[str]) -> 
     failures = [f"{p.run.path.name}: {p.run.record.read_last().error or p.state}" for p in planned if not p.is_done]
     failures += [f"{' '.join(r.overrides)}: {r.why}" for r in rejected]
     return Outcome([p.run for p in planned], failures, len(planned) + len(rejected), stop.signal)
-
-
-def _check_hydra(config: DictConfig) -> None:
-    """Raise ``ConfigError`` for settings of Hydra that do nothing in a sweep's jobs, which log into their folders."""
-    mistakes = Mistakes()
-    usual = {"job.chdir": "false", "verbose": "false", "output_subdir": "null", "callbacks": "{}"}
-    for key, expected in usual.items():
-        if value := OmegaConf.select(config.hydra, key):
-            mistakes.add(ConfigError(f"hydra.{key}", value, "has no effect on the jobs of a sweep", expected))
-    logging = config.hydra.runtime.choices.get("hydra/job_logging")
-    if logging != "none":
-        mistakes.add(ConfigError("hydra/job_logging", logging, "each job of a sweep logs into its own folder", "none"))
-    mistakes.check()
 
 
 def _folders(planned: Sequence[Planned], usual: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from sparse_ae.run.errors import CheckpointError, RunBusyError
 from sparse_ae.sweeps.process import JobSpec, open_log
 from sparse_ae.training.loop import TrainingLoop
 from sparse_ae.training.out_of_memory import is_out_of_memory
-from sparse_ae.training.process import tune_process
+from sparse_ae.training.process import keep_freed_memory, tune_process
 from sparse_ae.training.stop import Stopped, catch, leave_console, restore
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ def execute_together(specs: Sequence[JobSpec]) -> bool:
     """
     first = specs[0].config
     tune_process(first["threads"], first["matmul_precision"])  # of this thread, which takes the steps
+    keep_freed_memory()
     logging.getLogger().setLevel(logging.INFO)  # each run would set it, and set it back before others have ended
     with ExitStack() as stack:
         members = [_Member(spec, len(specs), stack.enter_context(open_log(spec)).fileno()) for spec in specs]

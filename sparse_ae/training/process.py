@@ -27,6 +27,8 @@ NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Parameters of ``mallopt``, from malloc.h."""
+_THRESHOLDS = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"}
+"""Environment variables by which a user sets them."""
 
 
 def tune_process(threads: int | None, matmul_precision: str) -> None:
@@ -51,19 +53,21 @@ def tune_process(threads: int | None, matmul_precision: str) -> None:
     # which CPUs are ten times slower.
     torch.set_flush_denormal(True)
 
-    _keep_freed_memory()
-
     # Adam asks each step whether there is a GPU. Lightning makes torch answer through the driver's library; without a
     # GPU that library is searched for on disk every time.
     if not torch.cuda.is_available():
         os.environ.pop(NVML_CHECK, None)
 
 
-def _keep_freed_memory() -> None:
-    """Let the C library keep up to 128 MB that a step has freed for the next one, where it is glibc.
+def keep_freed_memory() -> None:
+    """Let glibc keep the memory that a step frees, for the next one. For a process that ends with its runs.
 
-    Else it returns a part of it to the kernel, which clears each page again that the next step touches.
+    Else it returns some of it to the kernel, which clears each page again that the next step touches. Blocks under
+    32 MiB stay in the heap, and its free end is returned from 128 MiB on. Thresholds that the environment sets are
+    left alone.
     """
-    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+    if sys.platform != "linux" or not _THRESHOLDS.isdisjoint(os.environ):
+        return
+    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:  # other C libraries have none
         mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)  # the largest that it takes
         mallopt(_M_TRIM_THRESHOLD, 128 * 2**20)
