@@ -28,7 +28,7 @@ NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Parameters of ``mallopt``, from malloc.h."""
 _THRESHOLDS = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"}
-"""Environment variables by which a user sets them."""
+"""Environment variables by which a user sets thresholds of glibc."""
 
 
 def tune_process(threads: int | None, matmul_precision: str) -> None:
