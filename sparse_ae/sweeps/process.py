@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -103,7 +103,7 @@ def run_isolated(specs: Sequence[JobSpec], gpu: str | None = None) -> None:
     specs = [spec for spec in specs if not spec.is_to_stop]
     if not specs:
         return
-    process = CONTEXT.Process(target=_work, args=(specs, gpu), name=specs[0].folder.name)
+    process = CONTEXT.Process(target=_work, args=(specs, gpu, dict(os.environ)), name=specs[0].folder.name)
     with _without_main_module():
         process.start()
     try:
@@ -162,8 +162,13 @@ def _end(process: Any) -> None:
         process.join()
 
 
-def _work(specs: Sequence[JobSpec], gpu: str | None) -> None:
-    """Entry point of a process. Redirects its output to the run's log: the console is the sweep's."""
+def _work(specs: Sequence[JobSpec], gpu: str | None, environment: Mapping[str, str]) -> None:
+    """Entry point of a process. Redirects its output to the run's log: the console is the sweep's.
+
+    ``environment`` is the sweep's; the server that the process was forked from may be older.
+    """
+    os.environ.clear()
+    os.environ.update(environment)
     os.setsid()  # Ctrl-C in a terminal reaches the sweep, which asks its jobs to stop
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the sweep asks; others are for the sweep itself
     _stop_with_parent()

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from sparse_ae.config.build import TARGET
-from sparse_ae.training.stop import SIGNALS, restore
+from sparse_ae.training.stop import catch, restore
 
 # Forked from a server that has imported everything and computed nothing, a job starts at once and has no threads,
 # no CUDA context and no memory of another's. Elsewhere forking is not safe.
@@ -41,15 +41,15 @@ def waits_here(config: DictConfig) -> bool:
 def warm_up() -> None:
     """Start the server, which then imports torch. Call it before the first job, and if possible before importing torch.
 
-    It has the environment of the command, without what later imports add to that. It inherits that it ignores what
-    schedulers and shells send to process groups: it must outlive its jobs to report their exit codes.
+    It inherits that it ignores what schedulers and shells send to process groups: it must outlive its jobs to report
+    their exit codes.
     """
     if not _FORKS:
         return
     from multiprocessing import forkserver
 
     CONTEXT.set_forkserver_preload(_PRELOAD)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+    before = catch(signal.SIG_IGN)
     try:
         forkserver.ensure_running()
     finally:

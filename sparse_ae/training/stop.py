@@ -24,7 +24,7 @@ class Stopped(SystemExit):
         self.reason = reason or ("Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name)
 
 
-def catch(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+def catch(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> dict[int, Any]:
     """Let ``handler`` handle ``SIGNALS``; returns the handlers that it replaces.
 
     A signal that is ignored stays ignored: ``nohup`` has asked for that, or the shell that started a background job.

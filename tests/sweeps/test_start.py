@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pkgutil import resolve_name
 
 import pytest
@@ -31,3 +32,9 @@ def test_a_mistake_starts_no_server(cli: Cli, monkeypatch: pytest.MonkeyPatch, k
     outcome = cli("sparse-ae-train", *_SWEEP, key)
     assert (outcome.code, started) == (1, []), outcome.err
     assert key.partition("=")[0] in outcome.err
+
+
+def test_another_thread_may_start_the_server() -> None:
+    """Python lets the main thread alone say which signals to ignore."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(server.warm_up).result()
