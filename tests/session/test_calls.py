@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -120,8 +121,12 @@ def test_fit_and_the_table_of_runs(run: sparse_ae.Run) -> None:
     assert table["test/mse"].dtype == float
 
 
-def test_the_process_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_is_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     monkeypatch.chdir(tmp_path)
+    request.addfinalizer(partial(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()))
+    torch.set_float32_matmul_precision("high")
     random.seed(1)
     np.random.seed(1)  # noqa: NPY002, what is not to be changed
     torch.manual_seed(1)
@@ -139,7 +144,7 @@ def test_the_process_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.Monke
     sparse_ae.train(*SHORT, "analysis=[]", f"threads={threads + 1}", "matmul_precision=medium", data=X)
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected  # noqa: NPY002
     assert torch.get_num_threads() == threads
-    assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.get_float32_matmul_precision() == "high"
     assert (denormal * 1).item() != 0
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert Path.cwd() == tmp_path
