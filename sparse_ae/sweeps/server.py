@@ -18,7 +18,7 @@ CONTEXT: Any = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
 
 LOCAL = "sparse_ae.sweeps.local.LocalLauncher"
 """Our launcher, named and not imported."""
-_PRELOAD = [
+PRELOAD = [
     "sparse_ae.jobs.autoencoder",
     "sparse_ae.jobs.coder",
     "sparse_ae.jobs.execute",
@@ -26,6 +26,8 @@ _PRELOAD = [
     "sparse_ae.training.visuals",
 ]
 """Everything that a job imports. None of it may compute or ask for a GPU when it is imported."""
+if _FORKS:
+    CONTEXT.set_forkserver_preload(PRELOAD)
 
 
 def is_local(config: DictConfig) -> bool:
@@ -48,7 +50,6 @@ def warm_up() -> None:
         return
     from multiprocessing import forkserver
 
-    CONTEXT.set_forkserver_preload(_PRELOAD)
     before = catch(signal.SIG_IGN)
     try:
         forkserver.ensure_running()
