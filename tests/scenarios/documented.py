@@ -15,7 +15,7 @@ from sparse_ae.sweeps import search, start, sweeper
 from tests.helpers import Cli
 
 LIMITS = [f"trainer.limit_{split}_batches=2" for split in ("train", "val", "test")]
-LIMITS += ["trainer.max_epochs=1", "analysis=[]"]
+LIMITS += ["trainer.max_epochs=1", "analysis=[]", "threads=1"]
 
 _MOST = 4
 """Number of jobs of a sweep that are built."""
@@ -35,6 +35,7 @@ def commands(page: Path) -> list[list[str]]:
 def limited_fit(arguments: list[str]) -> list[str]:
     """A fit of few small atoms to a thousand images, patches or tokens at most."""
     (coder,) = (a.removeprefix("coder=") for a in arguments if a.startswith("coder="))
+    several = any(a.startswith("coder.n_nonzero=") and "," in a for a in arguments)
     few = {"data=natural_patches", "data=activations", "data=synthetic"} & set(arguments)
     limits = {"data.n": "1000"} if few else {"data.val_size": "59000"}
     if coder in ("omp", "fista", "ista", "true_atoms"):
@@ -42,8 +43,9 @@ def limited_fit(arguments: list[str]) -> list[str]:
     elif coder == "pca":
         limits |= {"coder.latent_dim": "4"}
     else:
-        limits |= {"coder.latent_dim": "16", "coder.n_nonzero": "2,3" if "-m" in arguments else "2"}
+        limits |= {"coder.latent_dim": "16", "coder.n_nonzero": "2,3" if several else "2"}
         limits |= {"coder.epochs": "1"} if coder == "ksvd" else {}
+    limits |= {"threads": "1"}
     kept = [a for a in arguments if a.split("=")[0] not in limits]
     return kept + [f"{key}={value}" for key, value in limits.items()]
 

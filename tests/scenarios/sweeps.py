@@ -13,6 +13,7 @@ SMALL = [
     "trainer.limit_val_batches=1",
     "trainer.limit_test_batches=1",
     "analysis=[]",
+    "threads=1",  # several tests run at once
 ]
 LONG = [*SMALL, "trainer.max_epochs=8", "trainer.limit_train_batches=100", "data.batch_size=32"]
 

@@ -35,7 +35,7 @@ def test_packs_resume_after_ten_kills(tmp_path: Path) -> None:
     overrides = [
         *SHORT,
         WARMUP,
-        "trainer.max_epochs=12",
+        "trainer.max_epochs=6",
         "trainer.limit_train_batches=30",
         "checkpoint.every_n_minutes=0.001",
     ]

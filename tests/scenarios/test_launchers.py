@@ -65,7 +65,7 @@ def test_launcher_of_a_cluster(tmp_path: Path, sweep: Sweep, launcher: list[str]
 
 @pytest.mark.slow
 def test_two_sweeps_at_once(tmp_path: Path) -> None:
-    arguments = [*SMALL, "seed=1,2,3,4", "hydra.launcher.n_jobs=2", "threads=1"]
+    arguments = [*SMALL, "seed=1,2,3,4", "hydra.launcher.n_jobs=2"]
     both = [command(tmp_path, "-m", *arguments) for _ in range(2)]
     for process in both:
         out, err = process.communicate(timeout=300)
@@ -81,7 +81,7 @@ def test_two_sweeps_at_once(tmp_path: Path) -> None:
     ids=["Ctrl-C", "SIGTERM to the group", "SIGUSR1 to the group", "kill -9"],
 )
 def test_resume_stopped_sweep(tmp_path: Path, cli: Cli, sweep: Sweep, number: signal.Signals) -> None:
-    arguments = [*LONG, "seed=1,2,3", "hydra.launcher.n_jobs=2", "threads=1"]
+    arguments = [*LONG, "seed=1,2,3", "hydra.launcher.n_jobs=2"]
     process = command(tmp_path, "-m", *arguments)
     folder = tmp_path / "outputs" / "default"
     wait_until(lambda: training(tmp_path))
@@ -101,7 +101,7 @@ def test_resume_stopped_sweep(tmp_path: Path, cli: Cli, sweep: Sweep, number: si
     assert not list(folder.glob(".stop-*")) or number == signal.SIGKILL
 
     sweep(*arguments)
-    assert cli("sparse-ae-train", *LONG, "seed=1", "threads=1", "hydra.run.dir=alone").code == 0
+    assert cli("sparse-ae-train", *LONG, "seed=1", "hydra.run.dir=alone").code == 0
     went_on = runs(tmp_path)["l1-w0.01-n16-s1"]
     assert went_on.status.attempts == 2
     assert went_on.weights.read_bytes() == Run(tmp_path / "alone").weights.read_bytes()
@@ -110,7 +110,7 @@ def test_resume_stopped_sweep(tmp_path: Path, cli: Cli, sweep: Sweep, number: si
 
 @pytest.mark.slow
 def test_second_ctrl_c(tmp_path: Path) -> None:
-    process = command(tmp_path, "-m", *LONG, "seed=1,2,3", "hydra.launcher.n_jobs=2", "threads=1", "rerun=all")
+    process = command(tmp_path, "-m", *LONG, "seed=1,2,3", "hydra.launcher.n_jobs=2", "rerun=all")
     wait_until(lambda: training(tmp_path))
     for _ in range(2):
         os.killpg(process.pid, signal.SIGINT)
@@ -138,8 +138,7 @@ def test_ctrl_c_with_jobs_in_queue(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_resume_preempted_jobs(tmp_path: Path, cli: Cli, sweep: Sweep) -> None:
     """As Slurm does it: submitit's signal reaches a job's process, which saves, ends, and is started again."""
-    one = [*LONG, "threads=1"]
-    arguments = [*one, "hydra.launcher.pack=2", "seed=1,2,3"]
+    arguments = [*LONG, "hydra.launcher.pack=2", "seed=1,2,3"]
     # rerun=all is no reason to start over in the same sweep
     process = command(tmp_path, "-m", *arguments, "hydra/launcher=slurm_local", "rerun=all")
     preempted: set[int] = set()
@@ -169,6 +168,6 @@ def test_resume_preempted_jobs(tmp_path: Path, cli: Cli, sweep: Sweep) -> None:
         assert logged(run.path) == logged(never_stopped.path)
     name, run = next((name, run) for name, run in runs(tmp_path).items() if run.status.packed == 1)
     alone = Run(tmp_path / "alone")
-    assert cli("sparse-ae-train", *one, f"seed={name[-1]}", "hydra.run.dir=alone").code == 0
+    assert cli("sparse-ae-train", *LONG, f"seed={name[-1]}", "hydra.run.dir=alone").code == 0
     assert run.weights.read_bytes() == alone.weights.read_bytes()
     assert logged(run.path) == logged(alone.path)

@@ -67,6 +67,8 @@ def test_commands_executed(cli: Cli, tmp_path: Path) -> None:
         if program == "sparse-ae-train":
             own = {argument.split("=")[0] for argument in arguments}
             arguments += [limit for limit in LIMITS if limit.split("=")[0] not in own]
+            if "hydra/sweeper=search" in arguments:
+                arguments.append("hydra.sweeper.n_trials=4")
         if program == "sparse-ae-fit":
             arguments = limited_fit(arguments)
         arguments = [a.replace("outputs/default/RUN", str(runs.get(penalty))) for a in arguments]

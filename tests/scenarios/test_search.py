@@ -28,7 +28,8 @@ from tests.processes import command, wait_until
 
 SMALL = ["data=arrays", "data.path=x.npy", "data.batch_size=64", "model=linear", "model.latent_dim=16", "analysis=[]"]
 SMALL += ["trainer.max_epochs=1", "trainer.enable_progress_bar=false", "visuals.every_n_epochs=9"]
-SEARCH = ["-m", "hydra/sweeper=search", *SMALL, "hydra.launcher.n_jobs=2", "hydra.sweeper.sampler=random"]
+SEARCH = ["-m", "hydra/sweeper=search", *SMALL, "hydra.launcher.n_jobs=2", "threads=1"]
+SEARCH += ["hydra.sweeper.sampler=random"]
 RANGES = ["sparsity=l1,hoyer", "sparsity.coefficient=tag(log,interval(1e-3,1))"]
 PLACE = Path("outputs", "default")
 
@@ -233,7 +234,7 @@ def test_without_optuna(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_pruned_trials_are_those_that_optuna_prunes(tmp_path: Path, cli: Cli) -> None:
     """Curves of all trials, told to a study of Optuna's own, end the same ones; they are shown and never resumed."""
     write_data(tmp_path)
-    options = ["hydra.sweeper.pruner=median", "trainer.max_epochs=300", "threads=1", "hydra.sweeper.n_trials=12"]
+    options = ["hydra.sweeper.pruner=median", "trainer.max_epochs=150", "hydra.sweeper.n_trials=12"]
     options += ["hydra.sweep.subdir=c${sparsity.coefficient}/run", "fail_fast=true"]  # all end in one name
     arguments = [*SEARCH, "sparsity=l1", "sparsity.coefficient=tag(log,interval(1e-3,10))", *options]
     outcome = cli("sparse-ae-train", *arguments)
@@ -278,7 +279,7 @@ def test_pruned_trials_are_those_that_optuna_prunes(tmp_path: Path, cli: Cli) ->
 def test_a_trial_that_failed_has_failed_whatever_its_curve(tmp_path: Path, cli: Cli) -> None:
     """Its curve is worse than those of all trials before it, and a folder stands where its model should be."""
     write_data(tmp_path)
-    own = ["sparsity=l1", "trainer.max_epochs=3", "threads=1", "hydra.sweep.subdir=c${sparsity.coefficient}"]
+    own = ["sparsity=l1", "trainer.max_epochs=3", "hydra.sweep.subdir=c${sparsity.coefficient}"]
     ranges: dict[str, Range] = {"sparsity.coefficient": Numbers(1e-3, 10.0, log=True)}
     drawn = Study(None, ranges=ranges, metric=["val/fvu"], direction=["minimize"], sampler="random", seed=0)
     last = [drawn.ask()["sparsity.coefficient"] for _ in range(7)][-1]
@@ -299,7 +300,7 @@ def test_a_trial_that_failed_has_failed_whatever_its_curve(tmp_path: Path, cli: 
 def test_resume_after_kill(tmp_path: Path, cli: Cli) -> None:
     """SIGKILL to the search and its jobs, while a second batch trains; the same command ends with the same trials."""
     write_data(tmp_path)
-    long = ["trainer.max_epochs=60", "checkpoint.every_n_minutes=0.001", "hydra.sweeper.at_a_time=2", "threads=1"]
+    long = ["trainer.max_epochs=60", "checkpoint.every_n_minutes=0.001", "hydra.sweeper.at_a_time=2"]
     arguments = [*SEARCH, *RANGES, *long, "hydra.sweeper.n_trials=6"]
     process = command(tmp_path, *arguments)
 

@@ -32,7 +32,7 @@ def job_ids(folder: Path) -> list[str]:
 @pytest.mark.parametrize("signals", [["SIGUSR2"], ["SIGTERM", "SIGUSR2"]], ids=["time limit", "preemption"])
 def test_resume_preempted_job(tmp_path: Path, cli: Cli, signals: list[str]) -> None:
     """The signals as Slurm sends them, to every process of the job."""
-    arguments = [*LONG, "threads=1"]
+    arguments = LONG
     process = command(tmp_path, "-m", *arguments, *SLURM, "seed=1,2")
     folder = tmp_path / "outputs" / "default"
     wait_until(lambda: training(tmp_path), seconds=120)

@@ -153,7 +153,7 @@ def test_damaged_files(tmp_path: Path, sweep: Sweep) -> None:
 
 def test_stop_and_resume(tmp_path: Path, cli: Cli, sweep: Sweep) -> None:
     """SIGTERM to the sweep's own process. Its jobs save and stop, and the next sweep resumes them."""
-    arguments = [*LONG, "trainer.limit_train_batches=50", "seed=1,2,3", "hydra.launcher.n_jobs=2", "threads=1"]
+    arguments = [*LONG, "trainer.limit_train_batches=50", "seed=1,2,3", "hydra.launcher.n_jobs=2"]
 
     def stop() -> None:
         wait_until(lambda: training(tmp_path))
@@ -176,7 +176,7 @@ def test_stop_and_resume(tmp_path: Path, cli: Cli, sweep: Sweep) -> None:
 @pytest.mark.parametrize("launcher", ["local", pytest.param("basic", marks=pytest.mark.slow)])
 def test_fail_fast(tmp_path: Path, sweep: Sweep, launcher: str) -> None:
     """A file where the checkpoints of the first run should be; the same command goes on once it is removed."""
-    local = ["hydra.launcher.n_jobs=2", "hydra.launcher.pack=off", "threads=1"] if launcher == "local" else []
+    local = ["hydra.launcher.n_jobs=2", "hydra.launcher.pack=off"] if launcher == "local" else []
     arguments = [*LONG, "trainer.limit_train_batches=50", "fail_fast=true", f"hydra/launcher={launcher}", *local]
     arguments += ["seed=1,2,3", "hydra.sweep.subdir=s${seed}"]
     first, second, third = (Run(tmp_path / "outputs" / "default" / f"s{seed}") for seed in (1, 2, 3))

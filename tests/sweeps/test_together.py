@@ -35,7 +35,7 @@ def _keeps_log_level() -> Iterator[None]:
 
 
 def spec(folder: Path, *overrides: str) -> JobSpec:
-    config = plain_config(*SMALL, "visuals.every_n_epochs=100", "model.latent_dim=32", *overrides)
+    config = plain_config(*SMALL, "visuals.every_n_epochs=100", "model.latent_dim=32", "threads=1", *overrides)
     return JobSpec(KIND, config, folder, {})
 
 
