@@ -19,8 +19,8 @@ from sparse_ae.sweeps.server import PRELOAD
 from sparse_ae.sweeps.together import execute_together
 from tests.helpers import execute_run, hear_signals, plain_config
 
-# Forked from a server that has imported torch, a process starts at once. Where a test started that server in a folder
-# of its own, it does not find `tests`, and a process imports that itself.
+# Forked from a server that has imported torch, a process starts at once. A server that was started in the folder
+# of a test cannot import `tests`; each process then does.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([*PRELOAD, "tests.processes"])
 

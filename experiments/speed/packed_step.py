@@ -1,11 +1,12 @@
 """What a step of five packed models takes, on one thread, against a step of one alone; and what of it no pack can save.
 
-python experiments/speed/packed_step.py
+python experiments/speed/packed_step.py              # --mkl: products by MKL on every processor
 
 Both are of the default network with L1, in a process that keeps freed memory as one of a pack does. Products of
 matrices are timed within the packed step, and by themselves in the shapes of its largest.
 """
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from sparse_ae.models import MLP, SparseAutoencoder
 from sparse_ae.packing.stack import Stack
 from sparse_ae.sparsity import L1
 from sparse_ae.training.objective import Objective
-from sparse_ae.training.process import keep_freed_memory, tune_process
+from sparse_ae.training.process import keep_freed_memory, prefer_onednn, tune_process
 
 MODELS, BATCH, ROUNDS, STEPS = 5, 128, 7, 40
 PRODUCTS = ("aten::bmm", "aten::baddbmm", "aten::addmm", "aten::mm")
@@ -55,7 +56,11 @@ def product(rows: int, inner: int, columns: int) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mkl", action="store_true", help="let MKL multiply on every processor")
     tune_process(1, "highest")
+    if not parser.parse_args().mkl:
+        prefer_onednn()
     keep_freed_memory()
     one, stack = objective(0.01), Stack([objective(0.01 * (member + 1)) for member in range(MODELS)])
     alone = steps(one.train_step_, list(one.parameters()))

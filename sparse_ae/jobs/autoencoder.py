@@ -37,7 +37,7 @@ from sparse_ae.training.health import Health
 from sparse_ae.training.loop import TrainingLoop, nobody_looks_at_steps
 from sparse_ae.training.module import SparseAutoencoderModule
 from sparse_ae.training.objective import Objective
-from sparse_ae.training.process import tune_process
+from sparse_ae.training.process import prefer_onednn, tune_process
 from sparse_ae.training.progress import EpochBar, StatusProgress, progress_callbacks
 from sparse_ae.training.resume import ResumeState
 from sparse_ae.training.schedulers import MakeOptimizer, MakeScheduler, make_optimizer, make_scheduler
@@ -100,6 +100,7 @@ class AutoencoderJob(Job):
         self.settings = settings = check_config(Settings, _GROUPS, config, of_several)
         self.active_threshold, self.rerun = settings.active_threshold, settings.rerun
         tune_process(settings.threads, settings.matmul_precision)
+        prefer_onednn()
         seed_everything(settings.seed, verbose=False)
         self.trainer_options = with_defaults(config["trainer"], "trainer")
         optimizer = build(config["optimizer"], "optimizer")

@@ -116,10 +116,13 @@ class LocalLauncher:
         for slot in range(divided.jobs):
             free.put(divided.gpus[slot] if divided.gpus else None)
 
+        environment = dict(os.environ)
+
         def execute(pack: Sequence[JobSpec]) -> None:
             gpu = free.get()
+            given = [job._replace(config={**job.config, "threads": divided.threads}) for job in pack]
             try:
-                run_isolated([job._replace(config={**job.config, "threads": divided.threads}) for job in pack], gpu)
+                run_isolated(given, gpu, environment)
             finally:
                 free.put(gpu)
 

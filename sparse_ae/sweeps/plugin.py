@@ -27,7 +27,6 @@ from sparse_ae.run.directory import Run
 from sparse_ae.sweeps.packs import described, pack_size, packs
 from sparse_ae.sweeps.plan import Planned, job_spec
 from sparse_ae.sweeps.process import JobSpec, run_isolated
-from sparse_ae.sweeps.server import warm_up
 
 _PREEMPTION_SECONDS = 120
 """Slurm requeues a pre-empted job only if it is still alive when Slurm kills it, so a stopped job waits this long."""
@@ -130,7 +129,6 @@ def _task(kind: str, sweep_pid: int, is_packed: bool, config: DictConfig) -> Non
         config.hydra = HydraConfig.get()
     first = job_spec(kind, config)
     pack = [first, *(_others(first) if is_packed else ())]
-    warm_up()
     run_isolated(pack)
     is_queued = os.environ.get("SUBMITIT_EXECUTOR") == "slurm"  # and not a launcher of ours in a shell from Slurm
     if is_queued and any(Run(spec.folder).read_state() == "interrupted" and not spec.is_to_stop for spec in pack):

@@ -23,7 +23,7 @@ from sparse_ae.atomic import write_atomically
 from sparse_ae.packing.packable import Packable
 from sparse_ae.run.directory import Run
 from sparse_ae.run.errors import RunBusyError
-from sparse_ae.sweeps.server import CONTEXT
+from sparse_ae.sweeps.server import CONTEXT, warm_up
 from sparse_ae.training.stop import catch, leave_console, restore
 
 _STARTING = threading.Lock()
@@ -92,8 +92,13 @@ def _own_file(stop_file: Path, folder: Path) -> Path:
     return stop_file.with_name(f"{stop_file.name}.{hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]}")
 
 
-def run_isolated(specs: Sequence[JobSpec], gpu: str | None = None) -> None:
+def run_isolated(
+    specs: Sequence[JobSpec], gpu: str | None = None, environment: Mapping[str, str] | None = None
+) -> None:
     """Execute ``specs`` in one process of their own, on one ``gpu`` if given, and wait for its end.
+
+    Its ``environment`` is by default that of this process. What libraries read from theirs when they were imported,
+    such as OMP_NUM_THREADS, stays as it was when the first job of this process began.
 
     Several train together; where memory does not suffice, first one half of them and then the other. Each run's
     ``status.json`` records how it ended, also if the process was killed. A run that another process has locked is
@@ -103,7 +108,9 @@ def run_isolated(specs: Sequence[JobSpec], gpu: str | None = None) -> None:
     specs = [spec for spec in specs if not spec.is_to_stop]
     if not specs:
         return
-    process = CONTEXT.Process(target=_work, args=(specs, gpu, dict(os.environ)), name=specs[0].folder.name)
+    environment = dict(os.environ) if environment is None else environment
+    warm_up()
+    process = CONTEXT.Process(target=_work, args=(specs, gpu, environment), name=specs[0].folder.name)
     with _without_main_module():
         process.start()
     try:
@@ -118,7 +125,7 @@ def run_isolated(specs: Sequence[JobSpec], gpu: str | None = None) -> None:
             Run(spec.folder).mark_killed(spec.why_to_stop or why)
         middle = len(specs) // 2
         for half in (specs[:middle], specs[middle:]):
-            run_isolated([spec for spec in half if not spec.has_failed], gpu)
+            run_isolated([spec for spec in half if not spec.has_failed], gpu, environment)
         return
     for spec in specs:
         if spec.stop_file is not None and spec.fails_fast and _has_failed(code) and not spec.why_to_stop:
@@ -165,7 +172,7 @@ def _end(process: Any) -> None:
 def _work(specs: Sequence[JobSpec], gpu: str | None, environment: Mapping[str, str]) -> None:
     """Entry point of a process. Redirects its output to the run's log: the console is the sweep's.
 
-    ``environment`` is the sweep's; the server that the process was forked from may be older.
+    Its ``environment`` takes the place of that of the server that it was forked from, which may be older.
     """
     os.environ.clear()
     os.environ.update(environment)

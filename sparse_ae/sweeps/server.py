@@ -26,8 +26,6 @@ PRELOAD = [
     "sparse_ae.training.visuals",
 ]
 """Everything that a job imports. None of it may compute or ask for a GPU when it is imported."""
-if _FORKS:
-    CONTEXT.set_forkserver_preload(PRELOAD)
 
 
 def is_local(config: DictConfig) -> bool:
@@ -41,15 +39,16 @@ def waits_here(config: DictConfig) -> bool:
 
 
 def warm_up() -> None:
-    """Start the server, which then imports torch. Call it before the first job, and if possible before importing torch.
+    """Start the server, if there is none, which then imports torch; if possible, before this process does.
 
-    It inherits that it ignores what schedulers and shells send to process groups: it must outlive its jobs to report
-    their exit codes.
+    Started from the main thread, it ignores what schedulers and shells send to process groups: it must outlive its jobs
+    to report their exit codes. Only the main thread can see to that.
     """
     if not _FORKS:
         return
     from multiprocessing import forkserver
 
+    CONTEXT.set_forkserver_preload(PRELOAD)
     before = catch(signal.SIG_IGN)
     try:
         forkserver.ensure_running()

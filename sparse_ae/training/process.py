@@ -27,6 +27,8 @@ LEVELS = {
 NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 """Environment variable of Lightning's, by which torch looks for a GPU."""
 
+_CPUS = Path("/proc/cpuinfo")
+"""What Linux says of the processors."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Parameters of ``mallopt``, from malloc.h."""
 _THRESHOLDS = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"}
@@ -38,7 +40,7 @@ def tune_process(threads: int | None, matmul_precision: str) -> None:
 
     ``threads`` is the number of CPU threads, None for all cores. ``matmul_precision`` is torch's: ``highest`` is
     float32 throughout; ``medium`` multiplies in bfloat16 and adds in float32, where the hardware can; ``high`` is in
-    between. Where torch's ``medium`` is float32 too, but faster, it takes the place of the others.
+    between.
     """
     torch.set_float32_matmul_precision(matmul_precision)
     if threads is not None:
@@ -60,28 +62,33 @@ def tune_process(threads: int | None, matmul_precision: str) -> None:
     if not torch.cuda.is_available():
         os.environ.pop(NVML_CHECK, None)
 
-    if _medium_is_float32_but_faster():
+
+def prefer_onednn() -> None:
+    """Let oneDNN multiply float32 where it is twice as fast as MKL: on AMD's processors with AVX-512, without a GPU.
+
+    MKL, torch's choice, uses AVX-512 on Intel's processors only. torch takes oneDNN where its precision is ``medium``,
+    which permits bfloat16; but oneDNN has a kernel for that on processors with AMX only. Whether that is so, a product
+    shows. On a GPU, ``medium`` would be TF32. Each new shape costs oneDNN a third of a millisecond, which training
+    pays once. Call it after ``tune_process``.
+    """
+    if not torch.cuda.is_available() and _is_amd_with_avx512() and _medium_is_float32():
         torch.set_float32_matmul_precision("medium")
 
 
-@functools.cache
-def _medium_is_float32_but_faster() -> bool:
-    """True on AMD's processors with AVX-512 and without units for products in bfloat16.
+def _is_amd_with_avx512() -> bool:
+    is_amd = _CPUS.exists() and "AuthenticAMD" in _CPUS.read_text()
+    return is_amd and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
-    torch multiplies with MKL, which leaves AVX-512 unused on processors that are not Intel's, and for ``medium`` with
-    oneDNN, which uses it and takes bfloat16 only where there are units for that. Whether it does, a product shows.
-    """
-    if torch.cuda.is_available() or torch.backends.cpu.get_cpu_capability() != "AVX512":
-        return False
-    cpus = Path("/proc/cpuinfo")
-    if not cpus.exists() or "AuthenticAMD" not in cpus.read_text():
-        return False
+
+@functools.cache
+def _medium_is_float32() -> bool:
+    """True if products keep what bfloat16 cannot, in the shape of a layer's and in that of packed layers'."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
-    almost_one = torch.full((64, 64), 1 + 2**-12)  # which bfloat16 rounds to one
-    is_exact = bool((almost_one @ torch.eye(64) == almost_one).all())
+    almost_one = torch.full((2, 128, 256), 1 + 2**-12)  # which bfloat16 rounds to one
+    products = almost_one[0] @ torch.eye(256), almost_one @ torch.eye(256).expand(2, 256, 256)
     torch.set_float32_matmul_precision(before)
-    return is_exact
+    return all(bool((product == 1 + 2**-12).all()) for product in products)
 
 
 def keep_freed_memory() -> None:

@@ -25,7 +25,7 @@ class Stopped(SystemExit):
 
 
 def catch(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> dict[int, Any]:
-    """Let ``handler`` handle ``SIGNALS``; returns the handlers that it replaces.
+    """Let ``handler``, which may be ``SIG_IGN``, handle ``SIGNALS``; returns the handlers that it replaces.
 
     A signal that is ignored stays ignored: ``nohup`` has asked for that, or the shell that started a background job.
     Outside of the main thread there is nothing to catch: Python tells signals to that one alone.

@@ -32,8 +32,7 @@ def job_ids(folder: Path) -> list[str]:
 @pytest.mark.parametrize("signals", [["SIGUSR2"], ["SIGTERM", "SIGUSR2"]], ids=["time limit", "preemption"])
 def test_resume_preempted_job(tmp_path: Path, cli: Cli, signals: list[str]) -> None:
     """The signals as Slurm sends them, to every process of the job."""
-    arguments = LONG
-    process = command(tmp_path, "-m", *arguments, *SLURM, "seed=1,2")
+    process = command(tmp_path, "-m", *LONG, *SLURM, "seed=1,2")
     folder = tmp_path / "outputs" / "default"
     wait_until(lambda: training(tmp_path), seconds=120)
     run = training(tmp_path)[0]
@@ -48,6 +47,6 @@ def test_resume_preempted_job(tmp_path: Path, cli: Cli, signals: list[str]) -> N
     assert "2 of 2 runs are finished" in out
     assert run.status.attempts == 2
     alone = Run(tmp_path / "alone")
-    assert cli("sparse-ae-train", *arguments, f"seed={run.status.seed}", "hydra.run.dir=alone").code == 0
+    assert cli("sparse-ae-train", *LONG, f"seed={run.status.seed}", "hydra.run.dir=alone").code == 0
     assert run.weights.read_bytes() == alone.weights.read_bytes()
     assert logged(run.path) == logged(alone.path)

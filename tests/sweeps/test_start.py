@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import forkserver
 from pkgutil import resolve_name
 
 import pytest
@@ -34,7 +35,10 @@ def test_a_mistake_starts_no_server(cli: Cli, monkeypatch: pytest.MonkeyPatch, k
     assert key.partition("=")[0] in outcome.err
 
 
-def test_another_thread_may_start_the_server() -> None:
+def test_another_thread_may_start_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python lets the main thread alone say which signals to ignore."""
+    asked: list[bool] = []
+    monkeypatch.setattr(forkserver, "ensure_running", lambda: asked.append(True))
     with ThreadPoolExecutor(1) as pool:
         pool.submit(server.warm_up).result()
+    assert asked == [True]
