@@ -210,7 +210,7 @@ def test_several_processes_make_at_once(tmp_path: Path) -> None:
 def test_killed_in_the_middle(tmp_path: Path) -> None:
     worker = CONTEXT.Process(target=_make, args=(tmp_path, 60.0))
     worker.start()
-    wait_until((tmp_path / "log").exists)
+    wait_until(lambda: (tmp_path / "log").exists() and made(tmp_path))
     assert worker.pid is not None
     os.kill(worker.pid, signal.SIGKILL)
     worker.join()
