@@ -28,7 +28,7 @@ NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 """Environment variable of Lightning's, by which torch looks for a GPU."""
 
 _CPUS = Path("/proc/cpuinfo")
-"""What Linux says of the processors."""
+"""File in which Linux describes the processors."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Parameters of ``mallopt``, from malloc.h."""
 _THRESHOLDS = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"}
