@@ -20,7 +20,7 @@ from sparse_ae.sweeps.together import execute_together
 from tests.helpers import execute_run, hear_signals, plain_config
 
 # Forked from a server that has imported torch, a process starts at once. A server that was started in the folder
-# of a test cannot import `tests`; each process then does.
+# of a test cannot import `tests`, which each of its processes then does.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([*PRELOAD, "tests.processes"])
 

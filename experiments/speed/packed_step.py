@@ -58,8 +58,9 @@ def product(rows: int, inner: int, columns: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mkl", action="store_true", help="let MKL multiply on every processor")
+    options = parser.parse_args()
     tune_process(1, "highest")
-    if not parser.parse_args().mkl:
+    if not options.mkl:
         prefer_onednn()
     keep_freed_memory()
     one, stack = objective(0.01), Stack([objective(0.01 * (member + 1)) for member in range(MODELS)])

@@ -97,13 +97,13 @@ def run_isolated(
 ) -> None:
     """Execute ``specs`` in one process of their own, on one ``gpu`` if given, and wait for its end.
 
-    Its ``environment`` is by default that of this process. What libraries read from theirs when they were imported,
-    such as OMP_NUM_THREADS, stays as it was when the first job of this process began.
-
     Several train together; where memory does not suffice, first one half of them and then the other. Each run's
     ``status.json`` records how it ended, also if the process was killed. A run that another process has locked is
     skipped. The process is asked to stop, with checkpoints, when its sweep asks for that or when an exception ends the
     wait. With ``fail_fast``, a failure asks all jobs of the sweep to stop.
+
+    The ``environment`` of the process is by default that of this one. What libraries read when they are imported, such
+    as OMP_NUM_THREADS, stays as it was when the first job of this process began.
     """
     specs = [spec for spec in specs if not spec.is_to_stop]
     if not specs:

@@ -28,7 +28,7 @@ def test_executed(tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     tour = nbformat.read(TOUR, as_version=4)
     assert any("trainer.max_epochs=5" in cell.source for cell in tour.cells)
-    for cell in tour.cells:  # as in the lab books, fewer
+    for cell in tour.cells:  # fewer epochs, as where lab books are executed
         cell.source = cell.source.replace("trainer.max_epochs=5", "trainer.max_epochs=1")
     NotebookClient(tour, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = tour.cells[-1].outputs[0].text

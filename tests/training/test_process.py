@@ -60,6 +60,7 @@ def test_whether_medium_is_float32_is_seen_in_products() -> None:
     """And asking changes nothing."""
     with left_as_it_was():
         torch.set_float32_matmul_precision("high")
+        process._medium_is_float32.cache_clear()
         said = process._medium_is_float32()
         assert torch.get_float32_matmul_precision() == "high"
         torch.set_float32_matmul_precision("medium")
